@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The FUSE frontend: a mount as a file. */
+#ifndef HITHER_FUSE_H
+#define HITHER_FUSE_H
+
+#include <hither/mount.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct hither_fuse;
+
+/** One file. name: as seen in a folder; ignored where the mount point itself is a file. */
+struct hither_fuse_file {
+	struct hither_mount *mount;
+	const char *name;
+};
+
+struct hither_fuse_options {
+	bool allow_other;         /* other users may open it (as root, or with user_allow_other) */
+	uint32_t readahead_bytes; /* 0: by the link: 1 MiB where it is near, else 128 KiB */
+	bool no_passthrough;      /* never let the kernel read the store's file by itself */
+};
+
+/** May this kernel and user do it? 0, or -ENOSYS / -EPERM / -ENOENT and what to change. */
+int hither_fuse_probe(struct hither_error *err);
+/**
+ * Mount files at path: a regular file (then exactly one) or a folder; it must exist. The kernel sees it
+ * when this returns; requests are answered once hither_fuse_serve() runs. mounts stay the caller's.
+ */
+int hither_fuse_attach(const struct hither_fuse_file *files, size_t count, const char *path,
+		       const struct hither_fuse_options *options, struct hither_fuse **out,
+		       struct hither_error *err);
+/** Answer requests until unmounted, by anybody, or stopped. Blocks. 0 or -errno. */
+int hither_fuse_serve(struct hither_fuse *f, struct hither_error *err);
+/**
+ * Unmount, so that serve returns. lazy: at once, even if somebody has the file open (else -EBUSY).
+ * Any thread, but no signal handler.
+ */
+int hither_fuse_stop(struct hither_fuse *f, bool lazy, struct hither_error *err);
+/** Unmount if need be, free. serve has returned or was never called. NULL is fine. */
+void hither_fuse_detach(struct hither_fuse *f);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
