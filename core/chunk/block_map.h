@@ -18,12 +18,14 @@ enum hither_block_state {
 	HITHER_BLOCK_ABSENT = 0, /* only the backend has it */
 	HITHER_BLOCK_LOCAL = 1,  /* the local store's copy equals the backend's */
 	HITHER_BLOCK_DIRTY = 2,  /* the local store's copy is newer */
+	HITHER_BLOCK_PUSHED = 3, /* as DIRTY, but sent to the backend since: clean once that has flushed */
 };
 enum { /* sets of states, for hither_block_map_run */
 	HITHER_BLOCKS_ABSENT = 1u << HITHER_BLOCK_ABSENT,
 	HITHER_BLOCKS_LOCAL = 1u << HITHER_BLOCK_LOCAL,
 	HITHER_BLOCKS_DIRTY = 1u << HITHER_BLOCK_DIRTY,
-	HITHER_BLOCKS_PRESENT = HITHER_BLOCKS_LOCAL | HITHER_BLOCKS_DIRTY,
+	HITHER_BLOCKS_PUSHED = 1u << HITHER_BLOCK_PUSHED,
+	HITHER_BLOCKS_PRESENT = HITHER_BLOCKS_LOCAL | HITHER_BLOCKS_DIRTY | HITHER_BLOCKS_PUSHED,
 };
 
 struct hither_block_map; /* opaque */
