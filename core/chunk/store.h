@@ -59,6 +59,11 @@ int hither_store_load(struct hither_store *s, struct hither_block_map *map, stru
 /* Bytes. 0 or -errno (-ENOSPC: the disk is full). */
 int hither_store_read(struct hither_store *s, void *buf, size_t len, uint64_t offset);
 int hither_store_write(struct hither_store *s, const void *buf, size_t len, uint64_t offset);
+/*
+ * Keep the bytes of reads and writes out of the page cache from now on, where the kernel can; the
+ * frontend's copy is enough. Off at first. Any thread. No effect in memory.
+ */
+void hither_store_uncached(struct hither_store *s, bool uncached);
 /* Give the space of whole blocks back. */
 int hither_store_punch(struct hither_store *s, uint64_t offset, uint64_t len);
 
