@@ -4,6 +4,7 @@
 #define HITHER_BASE_CLEANUP_H
 
 #include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -46,6 +47,6 @@ static inline pthread_mutex_t *hither_lock_taken(pthread_mutex_t *lock)
 	})
 
 /* The struct of type `type` whose member `member` is at `ptr`. */
-#define HITHER_CONTAINER(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+#define HITHER_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
 
 #endif

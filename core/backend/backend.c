@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The checks that every call to a backend goes through: range, flags, alignment, request size and
+ * exact delivery are settled here, once, so that backends need not and callers cannot get them
+ * wrong.
+ */
+#include "backend/url.h"
+#include "base/cleanup.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <hither/backend.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* --- open --- */
+
+static const struct hither_backend_ops *find(const char *scheme, size_t len)
+{
+	for (const struct hither_backend_ops *const *ops = hither_backend_list(); *ops; ops++)
+		for (const char *const *s = (*ops)->schemes; s && *s; s++)
+			if (strlen(*s) == len && memcmp(*s, scheme, len) == 0)
+				return *ops;
+	return NULL;
+}
+
+static int fail_unknown(const char *url, size_t scheme_len, struct hither_error *err)
+{
+	char known[160] = "";
+	size_t used = 0;
+	for (const struct hither_backend_ops *const *ops = hither_backend_list(); *ops; ops++)
+		for (const char *const *s = (*ops)->schemes; s && *s; s++) {
+			int n = snprintf(known + used, sizeof known - used, " %s", *s);
+			if (n > 0 && (size_t)n < sizeof known - used)
+				used += (size_t)n;
+		}
+	return hither_fail(
+	        err, -EPROTONOSUPPORT,
+	        "open: this build does not know %.*s: (only%s); a file of that name is ./%.*s:...",
+	        (int)scheme_len, url, known, (int)scheme_len, url);
+}
+
+static bool is_sane(const struct hither_backend *b)
+{
+	uint32_t align = b->align_bytes;
+	return align > 0 && (align & (align - 1)) == 0 && b->parallel > 0 && b->ops->read &&
+	       b->ops->close && (!(b->flags & HITHER_BACKEND_WRITABLE) || b->ops->write_at);
+}
+
+int hither_backend_open(const char *url, const struct hither_backend_options *options,
+                        struct hither_backend **out, struct hither_error *err)
+{
+	static const struct hither_backend_options defaults;
+	if (!options)
+		options = &defaults;
+	if (!*url)
+		return hither_fail(err, -EINVAL, "open: the URL is empty");
+	size_t scheme_len = hither_url_scheme(url);
+	const struct hither_backend_ops *ops =
+	        scheme_len ? find(url, scheme_len) : find("file", strlen("file"));
+	if (!ops)
+		return fail_unknown(url, scheme_len, err);
+	struct hither_backend *b = NULL;
+	int r = ops->open(url, options, &b, err);
+	if (r)
+		return r;
+	assert(is_sane(b));
+	if (options->writable && !(b->flags & HITHER_BACKEND_WRITABLE)) {
+		char shown[200];
+		hither_url_redact(url, shown, sizeof shown);
+		hither_backend_close(b);
+		return hither_fail(err, -EROFS, "%s: %s cannot be written; open it read-only",
+		                   ops->name, shown);
+	}
+	*out = b;
+	return 0;
+}
+
+/* --- ranges and requests --- */
+
+static int check_range(const struct hither_backend *b, const char *verb, uint64_t offset,
+                       uint64_t len, struct hither_error *err)
+{
+	if (offset <= b->size_bytes && len <= b->size_bytes - offset)
+		return 0;
+	return hither_fail(err, -EINVAL,
+	                   "%s: %s of %" PRIu64 " bytes at %" PRIu64
+	                   " goes beyond the end (%" PRIu64 ")",
+	                   b->ops->name, verb, len, offset, b->size_bytes);
+}
+
+/* The longest request to pass on: a multiple of align_bytes. */
+static uint64_t request_limit(const struct hither_backend *b)
+{
+	uint64_t max = b->max_request_bytes ? b->max_request_bytes : UINT64_MAX;
+	max -= max % b->align_bytes;
+	return max ? max : b->align_bytes;
+}
+
+static uint64_t min_u64(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+/* Where the aligned block that offset is in begins; and ends, which is at the end of the resource
+ * at most. */
+static uint64_t align_down(const struct hither_backend *b, uint64_t offset)
+{
+	return offset & ~(uint64_t)(b->align_bytes - 1);
+}
+
+static uint64_t block_end(const struct hither_backend *b, uint64_t block)
+{
+	return b->size_bytes - block > b->align_bytes ? block + b->align_bytes : b->size_bytes;
+}
+
+/* --- read --- */
+
+/* Counts what one request delivers, and passes on the part that was asked for. */
+struct trim_sink {
+	struct hither_sink base;
+	struct hither_sink *to;
+	uint64_t skip;      /* bytes in front that nobody asked for */
+	uint64_t want;      /* bytes after these still to pass on, over all requests */
+	uint64_t delivered; /* by this request, of `expected` */
+	uint64_t expected;
+	int refused; /* the caller's sink ended the read with this */
+};
+
+static int trim_take(struct hither_sink *sink, const void *buf, size_t len)
+{
+	struct trim_sink *t = HITHER_CONTAINER(sink, struct trim_sink, base);
+	t->delivered += len;
+	if (t->delivered > t->expected)
+		return -EIO;
+	const char *p = buf;
+	uint64_t skip = min_u64(t->skip, len);
+	t->skip -= skip;
+	uint64_t n = min_u64(t->want, len - skip);
+	t->want -= n;
+	if (n == 0 || t->refused)
+		return t->refused;
+	int r = t->to->take(t->to, p + skip, (size_t)n);
+	assert(r <= 0);
+	t->refused = r;
+	return r;
+}
+
+static int read_request(struct hither_backend *b, uint64_t offset, uint64_t len,
+                        struct trim_sink *t, struct hither_error *err)
+{
+	t->delivered = 0;
+	t->expected = len;
+	int r = b->ops->read(b, offset, len, &t->base, err);
+	if (t->refused) {
+		/* The sink may have said why, in the same err. */
+		if (err && err->code != t->refused)
+			hither_fail(err, t->refused,
+			            "%s: read at %" PRIu64 ": the reader stopped it: %s",
+			            b->ops->name, offset, strerror(-t->refused));
+		return t->refused;
+	}
+	if (t->delivered > len || (r == 0 && t->delivered < len))
+		return hither_fail(err, -EIO,
+		                   "%s: read at %" PRIu64 " delivered %" PRIu64 " of %" PRIu64
+		                   " bytes",
+		                   b->ops->name, offset, t->delivered, len);
+	return r;
+}
+
+int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
+                        struct hither_sink *sink, struct hither_error *err)
+{
+	int r = check_range(b, "read", offset, len, err);
+	if (r || len == 0)
+		return r;
+	uint64_t start = align_down(b, offset);
+	uint64_t end = block_end(b, align_down(b, offset + len - 1));
+	uint64_t limit = request_limit(b);
+	struct trim_sink t = {{trim_take}, sink, .skip = offset - start, .want = len};
+	while (start < end && !r) {
+		uint64_t n = min_u64(end - start, limit);
+		r = read_request(b, start, n, &t, err);
+		start += n;
+	}
+	return r;
+}
+
+struct buffer_sink {
+	struct hither_sink base;
+	char *next;
+};
+
+static int buffer_take(struct hither_sink *sink, const void *buf, size_t len)
+{
+	struct buffer_sink *s = HITHER_CONTAINER(sink, struct buffer_sink, base);
+	memcpy(s->next, buf, len);
+	s->next += len;
+	return 0;
+}
+
+int hither_backend_read_at(struct hither_backend *b, void *buf, size_t len, uint64_t offset,
+                           struct hither_error *err)
+{
+	struct buffer_sink s = {{buffer_take}, buf};
+	return hither_backend_read(b, offset, len, &s.base, err);
+}
+
+/* --- write --- */
+
+/* Change len bytes within one aligned block. */
+static int write_edge(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
+                      struct hither_error *err)
+{
+	uint64_t block = align_down(b, offset);
+	size_t block_len = (size_t)(block_end(b, block) - block);
+	HITHER_FREE char *copy = malloc(block_len);
+	if (!copy)
+		return hither_fail(err, -ENOMEM, "%s: no memory to write a part of %zu bytes",
+		                   b->ops->name, block_len);
+	int r = hither_backend_read_at(b, copy, block_len, block, err);
+	if (r)
+		return r;
+	memcpy(copy + (offset - block), buf, len);
+	return b->ops->write_at(b, copy, block_len, block, err);
+}
+
+int hither_backend_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
+                            struct hither_error *err)
+{
+	if (!(b->flags & HITHER_BACKEND_WRITABLE))
+		return hither_fail(err, -EROFS, "%s: write at %" PRIu64 ": it was opened read-only",
+		                   b->ops->name, offset);
+	int r = check_range(b, "write", offset, len, err);
+	const char *p = buf;
+	uint64_t limit = request_limit(b);
+	while (len > 0 && !r) {
+		uint64_t block = align_down(b, offset), end = offset + len;
+		/* Whole blocks go straight out, and so does the shorter one that ends the resource.
+		 */
+		uint64_t whole_end = end == b->size_bytes ? end : align_down(b, end);
+		uint64_t n;
+		if (offset == block && whole_end > offset) {
+			n = min_u64(whole_end - offset, limit);
+			r = b->ops->write_at(b, p, (size_t)n, offset, err);
+		} else {
+			n = min_u64(len, block_end(b, block) - offset);
+			r = write_edge(b, p, (size_t)n, offset, err);
+		}
+		p += n;
+		offset += n;
+		len -= (size_t)n;
+	}
+	return r;
+}
+
+int hither_backend_flush(struct hither_backend *b, struct hither_error *err)
+{
+	return b->ops->flush ? b->ops->flush(b, err) : 0;
+}
+
+/* --- the rest --- */
+
+int hither_backend_version(struct hither_backend *b, char version[HITHER_VERSION_BYTES],
+                           struct hither_error *err)
+{
+	version[0] = 0;
+	return b->ops->version ? b->ops->version(b, version, HITHER_VERSION_BYTES, err) : 0;
+}
+
+void hither_backend_cancel(struct hither_backend *b)
+{
+	if (b->ops->cancel)
+		b->ops->cancel(b);
+}
+
+void hither_backend_close(struct hither_backend *b)
+{
+	if (b)
+		b->ops->close(b);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memory:SIZE, zeros until written. An anonymous mapping without reservation: what was never
+ * written reads from the kernel's zero page, so that memory:1T costs nothing but address space.
+ */
+#include "backend/registry.h"
+#include "backend/url.h"
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+
+struct memory_backend {
+	struct hither_backend base;
+	char *bytes; /* [base.size_bytes]; NULL if that is 0 */
+	atomic_bool cancelled;
+};
+
+/* Pieces this long: a reader of a large range sees the first of it soon, and cancel works in
+ * between. */
+enum { PIECE_BYTES = 1 << 20 };
+
+static struct memory_backend *self(struct hither_backend *b)
+{
+	return HITHER_CONTAINER(b, struct memory_backend, base);
+}
+
+static int check_cancelled(struct memory_backend *m, struct hither_error *err)
+{
+	return atomic_load(&m->cancelled) ? hither_fail(err, -ECANCELED, "memory: cancelled") : 0;
+}
+
+static int memory_read(struct hither_backend *b, uint64_t offset, uint64_t len,
+                       struct hither_sink *sink, struct hither_error *err)
+{
+	struct memory_backend *m = self(b);
+	int r = 0;
+	while (len > 0 && !r) {
+		size_t n = len < PIECE_BYTES ? (size_t)len : PIECE_BYTES;
+		r = check_cancelled(m, err);
+		if (!r)
+			r = sink->take(sink, m->bytes + offset, n);
+		offset += n;
+		len -= n;
+	}
+	return r;
+}
+
+static int memory_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
+                           struct hither_error *err)
+{
+	struct memory_backend *m = self(b);
+	int r = check_cancelled(m, err);
+	if (!r && len)
+		memcpy(m->bytes + offset, buf, len);
+	return r;
+}
+
+static int memory_flush(struct hither_backend *b, struct hither_error *err)
+{
+	return check_cancelled(self(b), err);
+}
+
+static void memory_cancel(struct hither_backend *b)
+{
+	atomic_store(&self(b)->cancelled, true);
+}
+
+static void memory_close(struct hither_backend *b)
+{
+	struct memory_backend *m = self(b);
+	if (m->bytes)
+		munmap(m->bytes, (size_t)b->size_bytes);
+	free(m);
+}
+
+int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **out,
+                                 struct hither_error *err)
+{
+	HITHER_FREE struct memory_backend *m = calloc(1, sizeof *m);
+	if (!m || size_bytes > SIZE_MAX)
+		return hither_fail(err, -ENOMEM, "memory: no memory for %" PRIu64 " bytes",
+		                   size_bytes);
+	m->base = (struct hither_backend){
+	        .ops = &hither_backend_memory,
+	        .size_bytes = size_bytes,
+	        .flags = HITHER_BACKEND_WRITABLE | HITHER_BACKEND_LOCAL,
+	        .align_bytes = 1,
+	        .parallel = 64,
+	};
+	if (size_bytes > 0) {
+		void *bytes = mmap(NULL, (size_t)size_bytes, PROT_READ | PROT_WRITE,
+		                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (bytes == MAP_FAILED)
+			return hither_fail(err, -errno, "memory: map %" PRIu64 " bytes: %s",
+			                   size_bytes, strerror(errno));
+		m->bytes = bytes;
+	}
+	*out = &HITHER_TAKE(m, NULL)->base;
+	return 0;
+}
+
+static int memory_open(const char *url, const struct hither_backend_options *options,
+                       struct hither_backend **out, struct hither_error *err)
+{
+	const char *text = url + hither_url_scheme(url) + 1;
+	if (strncmp(text, "//", 2) == 0)
+		text += 2;
+	uint64_t size = options->create_bytes;
+	if (*text && hither_parse_bytes(text, &size))
+		return hither_fail(err, -EINVAL,
+		                   "memory: %s is no size; write memory:SIZE, such as memory:64M",
+		                   text);
+	if (!*text && size == 0)
+		return hither_fail(err, -EINVAL,
+		                   "memory: no size given; write memory:SIZE, such as memory:64M");
+	int r = hither_backend_memory_create(size, out, err);
+	if (r)
+		return r;
+	if (!options->writable)
+		(*out)->flags &= ~(uint32_t)HITHER_BACKEND_WRITABLE;
+	if (options->parallel)
+		(*out)->parallel = options->parallel;
+	return 0;
+}
+
+static const char *const memory_schemes[] = {"memory", NULL};
+
+const struct hither_backend_ops hither_backend_memory = {
+        .name = "memory",
+        .schemes = memory_schemes,
+        .open = memory_open,
+        .read = memory_read,
+        .write_at = memory_write_at,
+        .flush = memory_flush,
+        .cancel = memory_cancel,
+        .close = memory_close,
+};
