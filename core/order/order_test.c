@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The simple orders: front, ranges, and compositions of them. */
+#include "check.h"
+
+#include <errno.h>
+#include <hither/order.h>
+#include <stdint.h>
+
+#define MIB (UINT64_C(1) << 20)
+
+static struct hither_error err;
+
+static struct hither_range take(struct hither_order *o, uint64_t window_bytes)
+{
+	struct hither_range r = {0};
+	CHECK(o->ops->next(o, window_bytes, &r));
+	return r;
+}
+
+static void check_take(struct hither_order *o, uint64_t window_bytes, uint64_t offset, uint64_t len)
+{
+	struct hither_range r = take(o, window_bytes);
+	CHECK_EQ(r.offset, offset);
+	CHECK_EQ(r.len, len);
+}
+
+static void check_dry(struct hither_order *o)
+{
+	struct hither_range r;
+	CHECK(!o->ops->next(o, MIB, &r));
+	CHECK(!o->ops->next(o, 0, &r));
+}
+
+static void front_covers_everything_once_in_pieces(void)
+{
+	struct hither_order_view view = {.size_bytes = 10 * MIB + 5};
+	struct hither_order *o;
+	CHECK_OK(hither_order_front(&view, &o, &err));
+	check_take(o, 0, 0, MIB);
+	check_take(o, 3 * MIB + 4097, MIB, 3 * MIB);
+	check_take(o, 4096, 4 * MIB, MIB);
+	check_take(o, UINT64_MAX, 5 * MIB, 5 * MIB + 5);
+	check_dry(o);
+	hither_order_destroy(o);
+}
+
+static void front_of_nothing_is_dry(void)
+{
+	struct hither_order_view view = {0};
+	struct hither_order *o;
+	CHECK_OK(hither_order_front(&view, &o, &err));
+	check_dry(o);
+	hither_order_destroy(o);
+	hither_order_destroy(NULL);
+}
+
+static void ranges_keep_their_order_and_are_clipped(void)
+{
+	struct hither_order_view view = {.size_bytes = 8 * MIB};
+	const struct hither_range ranges[] = {
+	        {7 * MIB, 9 * MIB},              /* over the end */
+	        {8 * MIB, 1},                    /* outside */
+	        {UINT64_MAX, UINT64_MAX},        /* outside, and overflows */
+	        {5, 0},                          /* empty */
+	        {100, 50},                       /* as it is */
+	        {MIB / 2, 2 * MIB},              /* in pieces */
+	        {7 * MIB + 1, UINT64_MAX - MIB}, /* sum overflows */
+	};
+	struct hither_order *o;
+	CHECK_OK(hither_order_ranges(&view, ranges, sizeof ranges / sizeof *ranges, &o, &err));
+	check_take(o, MIB, 7 * MIB, MIB);
+	check_take(o, MIB, 100, 50);
+	check_take(o, MIB, MIB / 2, MIB / 2);
+	check_take(o, MIB, MIB, MIB);
+	check_take(o, MIB, 2 * MIB, MIB / 2);
+	check_take(o, MIB, 7 * MIB + 1, MIB - 1);
+	check_dry(o);
+	hither_order_destroy(o);
+}
+
+static void no_ranges_are_dry_and_too_many_are_refused(void)
+{
+	struct hither_order_view view = {.size_bytes = MIB};
+	struct hither_order *o = NULL;
+	CHECK_OK(hither_order_ranges(&view, NULL, 0, &o, &err));
+	check_dry(o);
+	hither_order_destroy(o);
+	struct hither_range one = {0, 1};
+	CHECK_EQ(hither_order_ranges(&view, &one, SIZE_MAX / 8, &o, &err), -ENOMEM);
+}
+
+/* An order that counts what it is told, and has one range once it saw something. */
+struct counting_order {
+	struct hither_order base;
+	int saw, arrived;
+	bool ready;
+	int *destroyed;
+};
+
+static bool counting_next(struct hither_order *o, uint64_t window_bytes, struct hither_range *out)
+{
+	struct counting_order *c = (struct counting_order *)o;
+	if (!c->ready)
+		return false;
+	c->ready = false;
+	*out = (struct hither_range){42, 1};
+	return true;
+}
+static void counting_saw(struct hither_order *o, uint64_t offset, uint64_t len, bool waited)
+{
+	struct counting_order *c = (struct counting_order *)o;
+	CHECK(offset == 7 && len == 9 && waited);
+	c->saw++;
+	c->ready = true;
+}
+static void counting_arrived(struct hither_order *o, uint64_t offset, uint64_t len)
+{
+	struct counting_order *c = (struct counting_order *)o;
+	CHECK(offset == 1 && len == 2);
+	c->arrived++;
+}
+static void counting_destroy(struct hither_order *o)
+{
+	++*((struct counting_order *)o)->destroyed;
+}
+static const struct hither_order_ops counting_ops = {"counting", counting_next, counting_saw,
+                                                     counting_arrived, counting_destroy};
+
+static void a_composition_asks_in_turn_and_tells_all(void)
+{
+	struct hither_order_view view = {.size_bytes = 3 * MIB};
+	int destroyed = 0;
+	struct counting_order a = {.base.ops = &counting_ops, .destroyed = &destroyed}, b = a;
+	struct hither_order *orders[3] = {&a.base, NULL, &b.base}, *o;
+	CHECK_OK(hither_order_front(&view, &orders[1], &err));
+	CHECK_OK(hither_order_compose(orders, 3, &o, &err));
+	check_take(o, MIB, 0, MIB); /* a has nothing yet */
+	o->ops->saw(o, 7, 9, true);
+	o->ops->arrived(o, 1, 2);
+	CHECK(a.saw == 1 && b.saw == 1 && a.arrived == 1 && b.arrived == 1);
+	check_take(o, MIB, 42, 1); /* a first, though front has more */
+	check_take(o, MIB, MIB, MIB);
+	check_take(o, MIB, 2 * MIB, MIB);
+	check_take(o, MIB, 42, 1); /* b, at last */
+	check_dry(o);
+	CHECK_EQ(destroyed, 0);
+	hither_order_destroy(o);
+	CHECK_EQ(destroyed, 2);
+}
+
+static void a_composition_of_nothing_is_dry(void)
+{
+	struct hither_order *o;
+	CHECK_OK(hither_order_compose(NULL, 0, &o, &err));
+	check_dry(o);
+	o->ops->saw(o, 0, 1, false);
+	o->ops->arrived(o, 0, 1);
+	hither_order_destroy(o);
+}
+
+int main(void)
+{
+	RUN(front_covers_everything_once_in_pieces);
+	RUN(front_of_nothing_is_dry);
+	RUN(ranges_keep_their_order_and_are_clipped);
+	RUN(no_ranges_are_dry_and_too_many_are_refused);
+	RUN(a_composition_asks_in_turn_and_tells_all);
+	RUN(a_composition_of_nothing_is_dry);
+	return 0;
+}
