@@ -2,7 +2,7 @@
 /*
  * One entry of 8 bytes for each leaf of 4096 blocks (16 MiB):
  *
- *     entries   | 0 | 0 | 1 | * | 0 | 2 | ...      0, 1, 2: all blocks of the leaf are in this
+ *     entries   | 0 | 0 | 1 | * | 0 | 2 | ...      0 to 3: all blocks of the leaf are in this
  * state
  *                             |
  *                             +-> leaf: 128 words of 32 blocks, two bits each, block 0 lowest
@@ -21,7 +21,7 @@ enum {
 	LEAF_BLOCKS = HITHER_BLOCK_MAP_LEAF_BLOCKS,
 	WORD_BLOCKS = 32,
 	LEAF_WORDS = LEAF_BLOCKS / WORD_BLOCKS,
-	STATES = 3,
+	STATES = 4,
 	ALL_STATES = (1u << STATES) - 1,
 };
 #define LOW_BITS UINT64_C(0x5555555555555555) /* the lower bit of each block's two */
@@ -119,11 +119,13 @@ static void set_in_word(struct hither_block_map *map, struct leaf *leaf, unsigne
                         unsigned from, unsigned to, enum hither_block_state state)
 {
 	uint64_t mask = lanes(from, to);
-	uint64_t old = leaf->words[word] & mask;
+	uint64_t low = leaf->words[word] & mask & LOW_BITS;
+	uint64_t high = leaf->words[word] >> 1 & mask & LOW_BITS;
 	unsigned was[STATES];
-	was[HITHER_BLOCK_LOCAL] = (unsigned)__builtin_popcountll(old & LOW_BITS);
-	was[HITHER_BLOCK_DIRTY] = (unsigned)__builtin_popcountll(old & ~LOW_BITS);
-	was[HITHER_BLOCK_ABSENT] = to - from - was[HITHER_BLOCK_LOCAL] - was[HITHER_BLOCK_DIRTY];
+	was[HITHER_BLOCK_LOCAL] = (unsigned)__builtin_popcountll(low & ~high);
+	was[HITHER_BLOCK_DIRTY] = (unsigned)__builtin_popcountll(high & ~low);
+	was[HITHER_BLOCK_PUSHED] = (unsigned)__builtin_popcountll(high & low);
+	was[HITHER_BLOCK_ABSENT] = to - from - (unsigned)__builtin_popcountll(high | low);
 	for (unsigned i = 0; i < STATES; i++) {
 		leaf->count[i] = (uint16_t)(leaf->count[i] - was[i]);
 		map->count[i] -= was[i];
@@ -243,9 +245,11 @@ static uint64_t matches(uint64_t word, unsigned states)
 	if (states & HITHER_BLOCKS_ABSENT)
 		found |= ~(word | word >> 1);
 	if (states & HITHER_BLOCKS_LOCAL)
-		found |= word;
+		found |= word & ~(word >> 1);
 	if (states & HITHER_BLOCKS_DIRTY)
-		found |= word >> 1;
+		found |= ~word & word >> 1;
+	if (states & HITHER_BLOCKS_PUSHED)
+		found |= word & word >> 1;
 	return found & LOW_BITS;
 }
 

@@ -49,12 +49,12 @@ static uint64_t model_run(const struct model *m, uint64_t first, uint64_t end, u
 
 static void check_counts(const struct hither_block_map *map, const struct model *m)
 {
-	uint64_t count[3] = {0};
+	uint64_t count[4] = {0};
 	for (uint64_t i = 0; i < m->block_count; i++) {
 		count[m->state[i]]++;
 		CHECK_EQ(hither_block_map_get(map, i), m->state[i]);
 	}
-	for (int s = 0; s < 3; s++)
+	for (int s = 0; s < 4; s++)
 		CHECK_EQ(hither_block_map_count(map, (enum hither_block_state)s), count[s]);
 }
 
@@ -63,7 +63,7 @@ static void check_run(const struct hither_block_map *map, const struct model *m)
 	uint64_t first = any(m->block_count + 1);
 	uint64_t end = first + any(m->block_count - first + 1);
 	uint64_t max = any(3) ? any(300) : UINT64_MAX;
-	unsigned states = (unsigned)any(8);
+	unsigned states = (unsigned)any(16);
 	uint64_t at = 0, model_at = 0;
 	uint64_t count = hither_block_map_run(map, first, end, max, states, &at);
 	CHECK_EQ(count, model_run(m, first, end, max, states, &model_at));
@@ -97,7 +97,7 @@ static void like_an_array(uint64_t block_count, int ops)
 	for (int i = 0; i < ops; i++) {
 		uint64_t first, count;
 		any_range(block_count, &first, &count);
-		uint8_t state = (uint8_t)any(3);
+		uint8_t state = (uint8_t)any(4);
 		alloc_left = any(10) ? 2 : (int)any(2);
 		int r = hither_block_map_set(map, first, count, (enum hither_block_state)state);
 		CHECK(r == 0 || (r == -ENOMEM && alloc_left < 0));
