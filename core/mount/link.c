@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mount/link.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+#define RTT_PERIOD_NS (15 * HITHER_NS_PER_S)
+#define ROUND_MIN_NS (10 * HITHER_NS_PER_MS)
+#define ROUND_MAX_NS (200 * HITHER_NS_PER_MS)
+#define WINDOW_FIRST (UINT64_C(1) << 20)
+#define WINDOW_MIN (UINT64_C(256) << 10)
+#define WINDOW_MAX (UINT64_C(64) << 20)
+#define EXTENT_MIN (UINT64_C(64) << 10)
+#define EXTENT_MAX (UINT64_C(2) << 20)
+#define STARTUP_FLAT_ROUNDS 3
+#define PROBE_EVERY 8
+
+static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
+{
+	return v < low ? low : v > high ? high : v;
+}
+
+void hither_link_first_byte(struct hither_link *l, uint64_t now_ns, uint64_t ns)
+{
+	if (now_ns - l->rtt_period_ns > RTT_PERIOD_NS) {
+		l->rtt_min_ns[1] = l->rtt_min_ns[0];
+		l->rtt_min_ns[0] = 0;
+		l->rtt_period_ns = now_ns;
+	}
+	if (ns == 0)
+		ns = 1;
+	if (!l->rtt_min_ns[0] || ns < l->rtt_min_ns[0])
+		l->rtt_min_ns[0] = ns;
+}
+
+uint64_t hither_link_rtt_ns(const struct hither_link *l)
+{
+	uint64_t a = l->rtt_min_ns[0], b = l->rtt_min_ns[1];
+	return !a ? b : !b ? a : a < b ? a : b;
+}
+
+uint64_t hither_link_rate(const struct hither_link *l)
+{
+	uint64_t best = 0;
+	for (unsigned i = 0; i < HITHER_LINK_ROUNDS; i++)
+		if (l->rates[i] > best)
+			best = l->rates[i];
+	return best;
+}
+
+static void end_startup_when_flat(struct hither_link *l, uint64_t rate)
+{
+	if (l->startup_flat >= STARTUP_FLAT_ROUNDS)
+		return;
+	if (rate > l->startup_rate + l->startup_rate / 4) {
+		l->startup_rate = rate;
+		l->startup_flat = 0;
+	} else {
+		l->startup_flat++;
+	}
+}
+
+static void end_round(struct hither_link *l, uint64_t now_ns)
+{
+	uint64_t rate = l->round_bytes * HITHER_NS_PER_S / (now_ns - l->round_start_ns);
+	/* A reader that asks for little says nothing about the line, unless it got more than was known. */
+	if (l->round_full || rate > hither_link_rate(l)) {
+		l->rates[l->round++ % HITHER_LINK_ROUNDS] = rate;
+		end_startup_when_flat(l, rate);
+	}
+	l->round_start_ns = now_ns;
+	l->round_bytes = 0;
+	l->round_full = true;
+}
+
+void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, bool full)
+{
+	if (!l->round_start_ns) {
+		/* These bytes open the round: they were sent before it. */
+		l->round_start_ns = now_ns;
+		l->round_bytes = 0;
+		l->round_full = true;
+		return;
+	}
+	l->round_bytes += len;
+	l->round_full = l->round_full && full;
+	if (now_ns - l->round_start_ns >= clamp(hither_link_rtt_ns(l), ROUND_MIN_NS, ROUND_MAX_NS))
+		end_round(l, now_ns);
+}
+
+void hither_link_idle(struct hither_link *l)
+{
+	l->round_start_ns = 0;
+}
+
+uint64_t hither_link_window(const struct hither_link *l)
+{
+	uint64_t rtt = hither_link_rtt_ns(l), rate = hither_link_rate(l);
+	if (!rtt || !rate)
+		return WINDOW_FIRST;
+	/* In 1/16 s and ns steps without overflow: rates reach 2^34, round trips 2^33. */
+	uint64_t product = (rate >> 4) * (rtt >> 4) / (HITHER_NS_PER_S >> 8);
+	if (l->startup_flat < STARTUP_FLAT_ROUNDS)
+		return clamp(product * 3, WINDOW_FIRST, WINDOW_MAX);
+	uint64_t gained = l->round % PROBE_EVERY == 0 ? product * 2 : product + product / 2;
+	/* However short the round trip, a request costs: keep 8 ms of work queued. */
+	uint64_t busy = rate / 125;
+	return clamp(gained > busy ? gained : busy, WINDOW_MIN, WINDOW_MAX);
+}
+
+uint64_t hither_link_extent(const struct hither_link *l)
+{
+	uint64_t window = hither_link_window(l), want = window / 6;
+	uint64_t busy = hither_link_rate(l) / 250; /* 4 ms of the line */
+	if (busy > want)
+		want = busy;
+	want = clamp(want, EXTENT_MIN, EXTENT_MAX);
+	uint64_t extent = EXTENT_MIN;
+	while (extent * 2 <= want)
+		extent *= 2;
+	return extent;
+}

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a link can carry, measured as it runs, and so how much to ask for.
+ *
+ * Bytes asked for and not yet arrived (the window) are what fills the pipe: bandwidth x round trip of
+ * them keep it busy, more of them only queue in front of whoever comes next. So the window follows the
+ * product of the two, as TCP BBR's does (rate: greatest of the recent rounds; round trip: least of the
+ * recent first bytes): three times it while the rate still grows, then 1.5 times, and twice it in one
+ * round of eight to find out whether there is more.
+ *
+ * No lock: the mount's guards it. Times are nanoseconds of one monotonic clock.
+ */
+#ifndef HITHER_MOUNT_LINK_H
+#define HITHER_MOUNT_LINK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { HITHER_LINK_ROUNDS = 10 };
+
+struct hither_link {
+	uint64_t rtt_min_ns[2]; /* least first byte in this and the previous period; 0: none */
+	uint64_t rtt_period_ns; /* when this period began */
+	uint64_t rates[HITHER_LINK_ROUNDS]; /* bytes per second of the latest rounds */
+	unsigned round;         /* rounds so far */
+	uint64_t round_start_ns;
+	uint64_t round_bytes;
+	bool round_full;        /* the window was in use all the time */
+	uint64_t startup_rate;  /* best so far while starting */
+	unsigned startup_flat;  /* rounds in which it hardly grew; 3 end the start */
+};
+
+/* A request's first byte came after ns. */
+void hither_link_first_byte(struct hither_link *l, uint64_t now_ns, uint64_t ns);
+/* len bytes came; full: the window was fully used, so the rate says something about the link. */
+void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, bool full);
+/* Nothing has been under way: the round that was begun says nothing. */
+void hither_link_idle(struct hither_link *l);
+
+uint64_t hither_link_rtt_ns(const struct hither_link *l); /* 0: not yet known */
+uint64_t hither_link_rate(const struct hither_link *l);   /* bytes per second; 0: not yet known */
+/* Bytes to keep under way. */
+uint64_t hither_link_window(const struct hither_link *l);
+/* Bytes of one background request: small enough that several share the window. A power of two. */
+uint64_t hither_link_extent(const struct hither_link *l);
+
+#endif

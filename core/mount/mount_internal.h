@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What every kind of mount has; managed.h and direct.c add theirs. */
+#ifndef HITHER_MOUNT_INTERNAL_H
+#define HITHER_MOUNT_INTERNAL_H
+
+#include <hither/mount.h>
+
+struct hither_mount_ops {
+	void (*submit)(struct hither_mount *m, struct hither_io *io); /* range checked, len > 0 */
+	int (*push)(struct hither_mount *m, struct hither_error *err);
+	int (*pull)(struct hither_mount *m, struct hither_error *err);
+	void (*stats)(struct hither_mount *m, struct hither_mount_stats *out);
+	void (*picture)(struct hither_mount *m, uint8_t *parts, size_t count);
+	int (*local_fd)(struct hither_mount *m);
+	void (*cancel)(struct hither_mount *m);
+	int (*close)(struct hither_mount *m, struct hither_error *err);
+};
+
+struct hither_mount {
+	const struct hither_mount_ops *ops;
+	struct hither_backend *backend; /* owned; NULL: offline */
+	uint64_t size_bytes;
+	bool writable;
+};
+
+/* The two kinds. They take over backend (which may be NULL for an offline managed mount) on success. */
+int hither_direct_create(struct hither_backend *backend, const struct hither_mount_options *options,
+			 struct hither_mount **out, struct hither_error *err);
+struct hither_store;
+/* Takes over store and map too; *map holds what store remembers. */
+struct hither_block_map;
+int hither_managed_create(struct hither_backend *backend, struct hither_store *store,
+			  struct hither_block_map *map, const char *name,
+			  const struct hither_mount_options *options, struct hither_mount **out,
+			  struct hither_error *err);
+
+#endif
