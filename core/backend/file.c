@@ -220,9 +220,10 @@ static int file_open(const char *url, const struct hither_backend_options *optio
 	char path[PATH_MAX];
 	int r = hither_url_path(url, false, path, sizeof path);
 	if (r)
-		return hither_fail(err, r,
-		                   "file: %s is no path; write file:///path or a plain path: %s",
-		                   url, strerror(-r));
+		return hither_fail(
+		        err, r,
+		        "file: the URL has no usable path; write file:///path or a plain path: %s",
+		        strerror(-r));
 	if (options->create_bytes && access(path, F_OK) && errno == ENOENT)
 		r = create_file(path, options->create_bytes, err);
 	if (r)

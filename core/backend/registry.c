@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The backends in this build. A new one: a line here, a line in registry.h, a line in meson.build.
- */
+/* The backends in this build. A new one: a line here, a line in registry.h, one in meson.build. */
 #include "backend/registry.h"
 
 static const struct hither_backend_ops *const backends[] = {
+        &hither_backend_directory,
         &hither_backend_file,
         &hither_backend_memory,
 #ifdef HITHER_HAVE_HTTP
