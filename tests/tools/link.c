@@ -299,7 +299,7 @@ static void run(struct link *l)
 		if (timerfd_settime(l->timer_fd, TFD_TIMER_ABSTIME, &at, NULL))
 			die("timer");
 	}
-	link_path_reset(&l->path);
+	link_path_finish(&l->path);
 	if (l->control)
 		unlink(l->control);
 }

@@ -425,6 +425,18 @@ void link_path_reset(struct link_path *p)
 		flow_close(flow, true);
 }
 
+void link_path_finish(struct link_path *p)
+{
+	link_path_reset(p);
+	for (int w = 0; w < LINK_WAYS; w++) {
+		while (p->line[w].transit.head)
+			piece_free(fifo_take(&p->line[w].transit));
+		while (p->line[w].acks.head)
+			piece_free(fifo_take(&p->line[w].acks));
+	}
+	sweep_dead(p);
+}
+
 unsigned link_path_flow_count(const struct link_path *p)
 {
 	unsigned count = 0;

@@ -94,6 +94,8 @@ uint64_t link_path_pump(struct link_path *p);
 void link_path_outage(struct link_path *p, bool on);
 /* Reset every connection, both sides, now. */
 void link_path_reset(struct link_path *p);
+/* Reset every connection and free all. */
+void link_path_finish(struct link_path *p);
 unsigned link_path_flow_count(const struct link_path *p);
 
 #endif
