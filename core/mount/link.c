@@ -64,7 +64,8 @@ static void end_startup_when_flat(struct hither_link *l, uint64_t rate)
 static void end_round(struct hither_link *l, uint64_t now_ns)
 {
 	uint64_t rate = l->round_bytes * HITHER_NS_PER_S / (now_ns - l->round_start_ns);
-	/* A reader that asks for little says nothing about the line, unless it got more than was known. */
+	/* A reader that asks for little says nothing about the line, unless it got more than was
+	 * known. */
 	if (l->round_full || rate > hither_link_rate(l)) {
 		l->rates[l->round++ % HITHER_LINK_ROUNDS] = rate;
 		end_startup_when_flat(l, rate);

@@ -2,11 +2,11 @@
 /*
  * What a link can carry, measured as it runs, and so how much to ask for.
  *
- * Bytes asked for and not yet arrived (the window) are what fills the pipe: bandwidth x round trip of
- * them keep it busy, more of them only queue in front of whoever comes next. So the window follows the
- * product of the two, as TCP BBR's does (rate: greatest of the recent rounds; round trip: least of the
- * recent first bytes): three times it while the rate still grows, then 1.5 times, and twice it in one
- * round of eight to find out whether there is more.
+ * Bytes asked for and not yet arrived (the window) are what fills the pipe: bandwidth x round trip
+ * of them keep it busy, more of them only queue in front of whoever comes next. So the window
+ * follows the product of the two, as TCP BBR's does (rate: greatest of the recent rounds; round
+ * trip: least of the recent first bytes): three times it while the rate still grows, then 1.5
+ * times, and twice it in one round of eight to find out whether there is more.
  *
  * No lock: the mount's guards it. Times are nanoseconds of one monotonic clock.
  */
@@ -22,12 +22,12 @@ struct hither_link {
 	uint64_t rtt_min_ns[2]; /* least first byte in this and the previous period; 0: none */
 	uint64_t rtt_period_ns; /* when this period began */
 	uint64_t rates[HITHER_LINK_ROUNDS]; /* bytes per second of the latest rounds */
-	unsigned round;         /* rounds so far */
+	unsigned round;                     /* rounds so far */
 	uint64_t round_start_ns;
 	uint64_t round_bytes;
-	bool round_full;        /* the window was in use all the time */
-	uint64_t startup_rate;  /* best so far while starting */
-	unsigned startup_flat;  /* rounds in which it hardly grew; 3 end the start */
+	bool round_full;       /* the window was in use all the time */
+	uint64_t startup_rate; /* best so far while starting */
+	unsigned startup_flat; /* rounds in which it hardly grew; 3 end the start */
 };
 
 /* A request's first byte came after ns. */

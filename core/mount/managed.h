@@ -2,10 +2,10 @@
 /*
  * The managed mount, inside.
  *
- * It is a passive machine: submit() answers what is local and parks the rest; claim() gives the most
- * urgent job; the holder of a job runs it (managed_run) with no lock held and settles it. Threads
- * (worker.c) do nothing but claim and run, so a test can do the same by hand, in any order it likes
- * and in virtual time.
+ * It is a passive machine: submit() answers what is local and parks the rest; claim() gives the
+ * most urgent job; the holder of a job runs it (managed_run) with no lock held and settles it.
+ * Threads (worker.c) do nothing but claim and run, so a test can do the same by hand, in any order
+ * it likes and in virtual time.
  *
  *     read.c   parked reads, and answering them       write.c  writes
  *     pull.c   bytes coming in                        push.c   dirty bytes going out, flush
@@ -17,8 +17,8 @@
  *        \--write of the whole block--^    ^----write----/
  *
  * Ranges being changed in the store are `busy`; a commit of pulled bytes leaves them alone, a write
- * waits for them (never long: only local I/O is done under them). Rules 1 to 8 of docs/architecture.md
- * are kept here; each is named where it is kept.
+ * waits for them (never long: only local I/O is done under them). Rules 1 to 8 of
+ * docs/architecture.md are kept here; each is named where it is kept.
  */
 #ifndef HITHER_MOUNT_MANAGED_H
 #define HITHER_MOUNT_MANAGED_H
@@ -49,19 +49,24 @@ enum managed_job_kind {
 	MANAGED_JOB_EVICT,
 };
 
+/* A list of ios; first in, first out. */
+struct managed_ios {
+	struct hither_io *head, **tail;
+};
+
 /* Something under way. Filled by claim, owned by its holder until settled. In m->jobs meanwhile. */
 struct managed_job {
 	struct managed_job *next;
 	enum managed_job_kind kind;
-	uint64_t first, end;     /* blocks (PULL, PUSH) */
-	bool demand;             /* PULL: somebody waits for it */
+	uint64_t first, end; /* blocks (PULL, PUSH) */
+	bool demand;         /* PULL: somebody waits for it */
 	uint64_t start_ns;
-	uint64_t first_byte_ns;  /* PULL: 0 until the first byte has come */
-	uint64_t arrived;        /* PULL: bytes */
-	uint64_t start_seq;      /* PUSH: m->write_seq when it began */
-	bool rewritten;          /* PUSH: some block was written meanwhile */
+	uint64_t first_byte_ns;                     /* PULL: 0 until the first byte has come */
+	uint64_t arrived;                           /* PULL: bytes */
+	uint64_t start_seq;                         /* PUSH: m->write_seq when it began */
+	bool rewritten;                             /* PUSH: some block was written meanwhile */
 	uint8_t redirtied[MANAGED_PUSH_BLOCKS / 8]; /* PUSH: which (rule 5) */
-	struct hither_io *io;    /* DIRECT, SYNC */
+	struct managed_ios ios;                     /* DIRECT: one; SYNC: all that wait for it */
 };
 
 /* Blocks whose bytes in the store are being changed right now. */
@@ -70,9 +75,10 @@ struct managed_busy {
 	uint64_t first, end;
 };
 
-/* A list of ios; first in, first out. */
-struct managed_ios {
-	struct hither_io *head, **tail;
+/* An access that the order has not been told of. */
+struct managed_seen {
+	uint64_t offset, len;
+	bool waited;
 };
 
 /* One pass over the dirty blocks, then a backend flush. */
@@ -86,76 +92,80 @@ struct managed {
 	enum hither_sync sync;
 	enum hither_changed changed;
 	bool pull_off, order_off;
-	bool versioned;             /* the backend tells versions: our pushes change it */
-	uint32_t jobs_max;          /* requests in flight */
-	uint32_t unit_blocks;       /* pulls are widened to this (what the backend must move at once) */
+	bool versioned;       /* the backend tells versions: our pushes change it */
+	uint32_t jobs_max;    /* requests in flight */
+	uint32_t unit_blocks; /* pulls are widened to this (what the backend must move at once) */
 	uint32_t chunk_blocks;
-	uint64_t cap_blocks;        /* 0: none */
+	uint64_t cap_blocks; /* 0: none */
 	uint64_t deadline_ns;
 	uint64_t push_interval_ns;
 	uint64_t push_dirty_blocks;
 	uint64_t block_count;
 	uint64_t (*now)(void);
 
+	_Atomic bool push_marked; /* the store knows that we push (identity.pushing) */
+
 	/* Guards the order alone. Taken before `lock` where both are. */
 	pthread_mutex_t order_lock;
 	struct hither_order *order; /* NULL: none */
 	struct hither_order_view view;
 
-	pthread_mutex_t lock;       /* guards everything below */
-	pthread_cond_t work;        /* something to claim */
-	pthread_cond_t timer;       /* the timekeeper waits here */
-	pthread_cond_t settled;     /* a busy range or a job ended */
+	pthread_mutex_t lock;   /* guards everything below */
+	pthread_cond_t work;    /* something to claim */
+	pthread_cond_t timer;   /* the timekeeper waits here */
+	pthread_cond_t settled; /* a busy range or a job ended */
 	struct hither_block_map *map;
 	struct managed_busy *busy;
 	struct managed_job *jobs;
-	uint32_t job_count;         /* all kinds that use the backend */
+	uint32_t job_count; /* all kinds that use the backend */
 	uint32_t pushing;
 	struct managed_ios waiting; /* parked reads and writes */
 	struct hither_link link;
 	uint64_t outstanding_bytes; /* asked for by pulls, not yet arrived */
-	uint64_t split_first, split_end; /* a demand for these failed as a whole: ask block by block */
+	uint64_t split_first,
+	        split_end; /* a demand for these failed as a whole: ask block by block */
 
 	/* guesses */
-	struct hither_range guess;  /* what is left of the order's latest */
-	bool order_idle;            /* it had nothing; something must happen before it is asked again */
-	struct { uint64_t offset, len; bool waited; } seen[MANAGED_SEEN];
+	struct hither_range guess; /* what is left of the order's latest */
+	bool order_listens;        /* it wants to know what arrives (fixed) */
+	bool order_idle; /* it had nothing; something must happen before it is asked again */
+	struct managed_seen seen[MANAGED_SEEN];
 	uint64_t seen_head, seen_tail;
-	uint64_t sweep;             /* block where the front-to-back pull goes on */
-	uint64_t sweep_progress;    /* pulled bytes when it last began at 0 */
-	uint64_t sweep_again_ns;    /* after a fruitless pass: not before this */
-	uint32_t pull_waiters;      /* hither_mount_pull callers: sweep even if pull_off */
+	uint64_t sweep;          /* block where the front-to-back pull goes on */
+	uint64_t sweep_progress; /* pulled bytes when it last began at 0 */
+	uint64_t sweep_again_ns; /* after a fruitless pass: not before this */
+	uint32_t pull_waiters;   /* hither_mount_pull callers: sweep even if pull_off */
 
 	/* pushes */
-	uint64_t write_seq;         /* writes done */
-	uint64_t dirty_since_ns;    /* 0: nothing dirty */
+	uint64_t write_seq;      /* writes done */
+	uint64_t dirty_since_ns; /* 0: nothing dirty */
 	enum managed_round_state round;
-	uint64_t round_cursor;      /* block */
-	uint64_t round_seq;         /* writes up to this one count */
-	bool round_flushing;        /* its FLUSH job is under way */
-	struct managed_ios round_ios;   /* flushes that end with this round */
-	struct managed_ios flush_ios;   /* and those that came later */
-	struct managed_ios sync_ios;    /* flushes to the local store */
-	bool push_marked;           /* the store knows that we push (identity.pushing) */
+	uint64_t round_cursor;        /* block */
+	uint64_t round_seq;           /* writes up to this one count */
+	bool round_failed;            /* a push of it failed for good: no flush, try again later */
+	struct managed_ios round_ios; /* flushes that end with this round */
+	struct managed_ios flush_ios; /* and those that came later */
+	struct managed_ios sync_ios;  /* flushes to the local store */
 
 	/* trouble */
-	uint64_t retry_at_ns;       /* a transient failure: nothing is claimed before this; 0: none */
-	uint32_t failures;          /* in a row */
-	uint64_t progress_ns;       /* last time the backend did something for us */
+	uint64_t retry_at_ns; /* a transient failure: nothing is claimed before this; 0: none */
+	uint32_t failures;    /* in a row */
+	uint64_t progress_ns; /* last time the backend did something for us */
 	struct hither_error trouble; /* the latest failure, code 0 after a success */
-	int stale;                  /* -ESTALE: the resource has changed; for ever */
+	int stale;                   /* -ESTALE: the resource has changed; for ever */
 	bool cancelled, closing;
-	uint64_t full_until_ns;     /* the store has no room: pull past it until then */
+	uint64_t full_until_ns; /* the store has no room: pull past it until then */
 	bool evicting;
-	uint64_t evict_hand;        /* chunk */
-	uint8_t *used;              /* [chunks / 8] referenced since the hand passed; NULL without cap */
+	uint64_t evict_hand; /* chunk */
+	uint8_t *used;       /* [chunks / 8] referenced since the hand passed; NULL without cap */
 	_Atomic uint64_t evictions; /* changes when blocks leave the store */
 
 	/* threads */
 	pthread_t threads[MANAGED_WORKERS_MAX];
 	uint32_t thread_count, idle_count;
-	bool timekeeper;            /* some idle thread keeps the time */
-	bool manual;                /* a test claims and runs jobs itself */
+	bool timekeeper;   /* some idle thread keeps the time */
+	uint64_t timer_ns; /* until when it sleeps; 0: until signalled */
+	bool manual;       /* a test claims and runs jobs itself */
 
 	struct hither_mount_stats stats; /* counters; the rest is filled in by managed_stats */
 };
@@ -199,12 +209,12 @@ extern const struct hither_mount_ops managed_ops;
 void managed_read(struct managed *m, struct hither_io *io);
 /* Move waiting ios whose blocks are all here, among those touching [first, end), to *ready. */
 void managed_collect_ready_locked(struct managed *m, uint64_t first, uint64_t end,
-				  struct managed_ios *ready);
+                                  struct managed_ios *ready);
 /* Go on with ios that were collected; no lock held. */
 void managed_resume(struct managed *m, struct managed_ios *ready);
-/* Does io lack blocks? The first run of them in *first, *end. */
-bool managed_io_missing_locked(const struct managed *m, const struct hither_io *io, uint64_t *first,
-			       uint64_t *end);
+/* Does io lack blocks from block `from` on? The first run of them in *first, *end. */
+bool managed_io_missing_locked(const struct managed *m, const struct hither_io *io, uint64_t from,
+                               uint64_t *first, uint64_t *end);
 void managed_park_locked(struct managed *m, struct hither_io *io);
 
 /* write.c */
@@ -214,20 +224,21 @@ void managed_write(struct managed *m, struct hither_io *io);
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job);
 void managed_run_pull(struct managed *m, struct managed_job *job);
 void managed_run_direct(struct managed *m, struct managed_job *job);
-/* In pieces, for tests that play the backend: bytes of the job, whole blocks but at the resource's end. */
+/* In pieces, for tests that play the backend: bytes of the job, whole blocks but at the resource's
+ * end. */
 int managed_commit(struct managed *m, struct managed_job *job, const void *buf, size_t len,
-		   uint64_t offset);
+                   uint64_t offset);
 void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
-			 const struct hither_error *err);
-bool managed_pulling_locked(const struct managed *m, uint64_t block);
+                         const struct hither_error *err);
 /* Shorten [*first, *end) to its first part that is absent and not on its way. */
 bool managed_trim_locked(const struct managed *m, uint64_t *first, uint64_t *end);
-void managed_start_job_locked(struct managed *m, struct managed_job *job, enum managed_job_kind kind);
+void managed_start_job_locked(struct managed *m, struct managed_job *job,
+                              enum managed_job_kind kind);
 void managed_end_job_locked(struct managed *m, struct managed_job *job);
 
 /* guess.c */
 int managed_make_order(struct managed *m, const struct hither_mount_options *options,
-		       struct hither_error *err);
+                       struct hither_error *err);
 bool managed_guess_wanted_locked(const struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);
@@ -242,11 +253,12 @@ void managed_run_push(struct managed *m, struct managed_job *job);
 void managed_run_flush(struct managed *m, struct managed_job *job);
 void managed_run_sync(struct managed *m, struct managed_job *job);
 void managed_settle_push(struct managed *m, struct managed_job *job, int result,
-			 const struct hither_error *err);
+                         const struct hither_error *err);
 void managed_settle_flush(struct managed *m, struct managed_job *job, int result,
-			  const struct hither_error *err);
+                          const struct hither_error *err);
 bool managed_dirty_locked(const struct managed *m);
-uint64_t managed_push_due_locked(const struct managed *m); /* when; 0: nothing to do; 1: now */
+/* When the background wants to push; 0: nothing to do; 1: now. */
+uint64_t managed_push_due_locked(const struct managed *m);
 
 /* retry.c */
 void managed_trouble_locked(struct managed *m, int result, const struct hither_error *err);

@@ -23,15 +23,16 @@ struct hither_mount {
 	bool writable;
 };
 
-/* The two kinds. They take over backend (which may be NULL for an offline managed mount) on success. */
+/* The two kinds. They take over backend (which may be NULL for an offline managed mount) on
+ * success. */
 int hither_direct_create(struct hither_backend *backend, const struct hither_mount_options *options,
-			 struct hither_mount **out, struct hither_error *err);
+                         struct hither_mount **out, struct hither_error *err);
 struct hither_store;
 /* Takes over store and map too; *map holds what store remembers. */
 struct hither_block_map;
 int hither_managed_create(struct hither_backend *backend, struct hither_store *store,
-			  struct hither_block_map *map, const char *name,
-			  const struct hither_mount_options *options, struct hither_mount **out,
-			  struct hither_error *err);
+                          struct hither_block_map *map, uint64_t size_bytes, const char *name,
+                          const struct hither_mount_options *options, struct hither_mount **out,
+                          struct hither_error *err);
 
 #endif

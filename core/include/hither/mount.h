@@ -97,7 +97,7 @@ struct hither_io {
 	void (*done)(struct hither_io *io, int result, const struct hither_error *err);
 	/* The mount's own, from here on. */
 	struct hither_io *next;
-	uint64_t deadline_ns;
+	uint64_t submitted_ns;
 	bool waited;
 };
 /** Start io. Never blocks on the network; a local hit is answered on the calling thread, before it returns. */

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The cap on the store, and room on a full disk: clean chunks are dropped, least recently used
+ * first (a clock with one bit a chunk), by punching holes. Dirty ones never are.
+ *
+ * A block leaves the map before its bytes go, and `evictions` changes in between: whoever read the
+ * store without the lock sees that and looks again. Chunks being dropped are busy, so that nobody
+ * fills them before the hole is made.
+ */
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "mount/managed.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { EVICT_BATCH = 64 }; /* chunks dropped at a time */
+
+static uint64_t chunk_count(const struct managed *m)
+{
+	return (m->block_count + m->chunk_blocks - 1) / m->chunk_blocks;
+}
+
+int managed_evict_init(struct managed *m, struct hither_error *err)
+{
+	if (!m->cap_blocks)
+		return 0;
+	m->used = calloc(1, chunk_count(m) / 8 + 1);
+	return m->used ? 0
+	               : hither_fail(err, -ENOMEM, "%s: no memory for the cache's cap", m->name);
+}
+
+void managed_used_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	if (!m->used)
+		return;
+	for (uint64_t c = first / m->chunk_blocks; c * m->chunk_blocks < end; c++)
+		m->used[c / 8] |= (uint8_t)(1u << c % 8);
+}
+
+/* May [first, end) go? Only if it has clean blocks, and nobody is at them. */
+static bool droppable_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t at;
+	if (hither_block_map_run(m->map, first, end, 1, HITHER_BLOCKS_LOCAL, &at) == 0)
+		return false;
+	if (managed_busy_find_locked(m, first, end))
+		return false;
+	for (const struct hither_io *io = m->waiting.head; io; io = io->next)
+		if (managed_overlap(managed_first(io), managed_end(io), first, end))
+			return false;
+	return true;
+}
+
+/* The next chunk that may go, by the clock; false: none after two turns of it. */
+static bool pick_locked(struct managed *m, uint64_t *first, uint64_t *end)
+{
+	uint64_t chunks = chunk_count(m), c;
+	for (uint64_t left = 2 * chunks; left > 0; left--) {
+		uint64_t run = hither_block_map_run(m->map, m->evict_hand * m->chunk_blocks,
+		                                    m->block_count, 1, HITHER_BLOCKS_LOCAL, &c);
+		if (!run) {
+			if (m->evict_hand == 0)
+				return false;
+			m->evict_hand = 0;
+			continue;
+		}
+		c /= m->chunk_blocks;
+		m->evict_hand = c + 1 < chunks ? c + 1 : 0;
+		*first = c * m->chunk_blocks;
+		*end = *first + m->chunk_blocks < m->block_count ? *first + m->chunk_blocks
+		                                                 : m->block_count;
+		if (m->used && (m->used[c / 8] >> c % 8 & 1))
+			m->used[c / 8] &= (uint8_t) ~(1u << c % 8);
+		else if (droppable_locked(m, *first, *end))
+			return true;
+	}
+	return false;
+}
+
+/* Drop the clean blocks of one chunk. Lets go of the lock meanwhile. The number dropped. */
+static uint64_t drop_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	struct managed_busy busy = {.first = first, .end = end};
+	managed_busy_add_locked(m, &busy);
+	pthread_mutex_unlock(&m->lock);
+	/* An intent: after a crash of the machine these blocks count as absent, hole or not. */
+	int r = hither_store_intent(m->store, first, end - first);
+	pthread_mutex_lock(&m->lock);
+	uint64_t dropped = 0, run;
+	for (uint64_t at = first; !r && (run = hither_block_map_run(m->map, at, end, end - at,
+	                                                            HITHER_BLOCKS_LOCAL, &at)) > 0;
+	     at += run) {
+		r = hither_block_map_set(m->map, at, run, HITHER_BLOCK_ABSENT);
+		if (!r)
+			r = hither_store_note(m->store, at, run, HITHER_BLOCK_ABSENT);
+		if (r) {
+			hither_block_map_set(m->map, at, run, HITHER_BLOCK_LOCAL);
+			break;
+		}
+		m->evictions++;
+		pthread_mutex_unlock(&m->lock);
+		hither_store_punch(m->store, at << HITHER_BLOCK_SHIFT, run << HITHER_BLOCK_SHIFT);
+		pthread_mutex_lock(&m->lock);
+		dropped += run;
+	}
+	managed_busy_remove_locked(m, &busy);
+	m->stats.evicted_bytes += dropped * HITHER_BLOCK_BYTES;
+	return dropped;
+}
+
+static uint64_t drop_some_locked(struct managed *m, uint64_t want)
+{
+	uint64_t dropped = 0, first, end;
+	for (unsigned i = 0; dropped < want && i < EVICT_BATCH && pick_locked(m, &first, &end); i++)
+		dropped += drop_locked(m, first, end);
+	return dropped;
+}
+
+bool managed_make_room(struct managed *m, uint64_t blocks)
+{
+	HITHER_LOCK_SCOPE(&m->lock);
+	return drop_some_locked(m, blocks) > 0;
+}
+
+static uint64_t excess_locked(const struct managed *m)
+{
+	uint64_t kept = hither_block_map_count(m->map, HITHER_BLOCK_LOCAL);
+	return m->cap_blocks && kept > m->cap_blocks ? kept - m->cap_blocks : 0;
+}
+
+bool managed_claim_evict_locked(struct managed *m, struct managed_job *job)
+{
+	if (m->evicting || !excess_locked(m))
+		return false;
+	m->evicting = true;
+	*job = (struct managed_job){0};
+	managed_start_job_locked(m, job, MANAGED_JOB_EVICT);
+	return true;
+}
+
+void managed_run_evict(struct managed *m, struct managed_job *job)
+{
+	HITHER_LOCK_SCOPE(&m->lock);
+	uint64_t excess;
+	while ((excess = excess_locked(m)) > 0 && drop_some_locked(m, excess) > 0)
+		;
+	m->evicting = false;
+	managed_end_job_locked(m, job);
+}

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What to pull when nobody waits: the order's guesses first, then whatever is absent, front to
+ * back. The front-to-back sweep is the mount's own, so that nothing an order forgets stays away for
+ * ever.
+ */
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "mount/managed.h"
+
+#include <errno.h>
+
+#define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
+
+static int view_peek(const struct hither_order_view *view, void *buf, size_t len, uint64_t offset)
+{
+	struct managed *m = HITHER_CONTAINER(view, struct managed, view);
+	if (offset > view->size_bytes || len > view->size_bytes - offset)
+		return -EINVAL;
+	if (len == 0)
+		return 0;
+	uint64_t first = offset >> HITHER_BLOCK_SHIFT;
+	uint64_t end = ((offset + len - 1) >> HITHER_BLOCK_SHIFT) + 1;
+	pthread_mutex_lock(&m->lock);
+	bool here = hither_block_map_all(m->map, first, end - first, HITHER_BLOCKS_PRESENT);
+	uint64_t evictions = m->evictions;
+	pthread_mutex_unlock(&m->lock);
+	if (!here)
+		return -EAGAIN;
+	int r = hither_store_read(m->store, buf, len, offset);
+	return r ? r : m->evictions == evictions ? 0 : -EAGAIN;
+}
+
+enum { ORDERS_MAX = 8 };
+
+static int add_orders(struct managed *m, const struct hither_mount_options *o,
+                      struct hither_order **list, size_t *n, struct hither_error *err)
+{
+	int r = 0;
+	if (o->record)
+		r = hither_order_record(&m->view, o->record, &list[*n], err), *n += !r;
+	if (!r && o->range_count)
+		r = hither_order_ranges(&m->view, o->ranges, o->range_count, &list[*n], err),
+		*n += !r;
+	if (!r && o->profile)
+		r = hither_order_replay(&m->view, o->profile, &list[*n], err), *n += !r;
+	if (!r && !o->order_off)
+		r = hither_order_readahead(&m->view, &list[*n], err), *n += !r;
+	if (!r && o->priority)
+		r = hither_order_priority(&m->view, m->chunk_blocks << HITHER_BLOCK_SHIFT,
+		                          o->priority, o->priority_user, &list[*n], err),
+		*n += !r;
+	return r;
+}
+
+int managed_make_order(struct managed *m, const struct hither_mount_options *options,
+                       struct hither_error *err)
+{
+	struct hither_order *list[ORDERS_MAX] = {0};
+	size_t n = 0;
+	m->view = (struct hither_order_view){.size_bytes = m->base.size_bytes, .peek = view_peek};
+	int r = add_orders(m, options, list, &n, err);
+	if (r) {
+		while (n > 0)
+			hither_order_destroy(list[--n]);
+		return r;
+	}
+	if (n == 0)
+		return 0;
+	r = hither_order_compose(list, n, &m->order, err);
+	for (size_t i = 0; !r && i < n; i++)
+		m->order_listens = m->order_listens || list[i]->ops->arrived;
+	return r;
+}
+
+void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited)
+{
+	if (!m->order)
+		return;
+	if (m->seen_head - m->seen_tail == MANAGED_SEEN)
+		m->seen_tail++; /* the oldest is forgotten: an order guesses anyway */
+	m->seen[m->seen_head++ % MANAGED_SEEN] =
+	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
+	m->order_idle = false;
+	if (waited || m->seen_head - m->seen_tail > MANAGED_SEEN / 4 ||
+	    hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) > 0)
+		managed_wake_locked(m);
+}
+
+void managed_arrived(struct managed *m, uint64_t offset, uint64_t len)
+{
+	pthread_mutex_lock(&m->order_lock);
+	if (m->order->ops->arrived)
+		m->order->ops->arrived(m->order, offset, len);
+	pthread_mutex_unlock(&m->order_lock);
+	HITHER_LOCK_SCOPE(&m->lock);
+	m->order_idle = false;
+}
+
+/* Tell the order what was seen, and ask it. Lets go of the lock meanwhile. */
+static void consult_order_locked(struct managed *m)
+{
+	struct managed_seen news[MANAGED_SEEN];
+	unsigned count = 0;
+	while (m->seen_tail != m->seen_head)
+		news[count++] = m->seen[m->seen_tail++ % MANAGED_SEEN];
+	uint64_t window = hither_link_window(&m->link);
+	m->order_idle = true; /* unless something happens while it thinks */
+	pthread_mutex_unlock(&m->lock);
+	struct hither_range range = {0};
+	pthread_mutex_lock(&m->order_lock);
+	for (unsigned i = 0; m->order->ops->saw && i < count; i++)
+		m->order->ops->saw(m->order, news[i].offset, news[i].len, news[i].waited);
+	bool got = m->order->ops->next && m->order->ops->next(m->order, window, &range);
+	pthread_mutex_unlock(&m->order_lock);
+	pthread_mutex_lock(&m->lock);
+	if (!got)
+		return;
+	m->order_idle = false;
+	if (m->guess.len ==
+	    0) /* else another thread was quicker: the sweep or a reader gets this one */
+		m->guess = range;
+}
+
+static void start_guess_locked(struct managed *m, struct managed_job *job, uint64_t first,
+                               uint64_t end)
+{
+	*job = (struct managed_job){.first = first, .end = end};
+	managed_start_job_locked(m, job, MANAGED_JOB_PULL);
+	m->outstanding_bytes += managed_bytes(m, first, end);
+}
+
+/* Cut a run to one request, ending on a chunk's border where it can. */
+static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t extent = hither_link_extent(&m->link) >> HITHER_BLOCK_SHIFT;
+	if (extent < m->unit_blocks)
+		extent = m->unit_blocks;
+	if (end - first <= extent)
+		return end;
+	uint64_t stop = first + extent, border = stop - stop % m->chunk_blocks;
+	return border > first ? border : stop;
+}
+
+static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
+{
+	uint64_t size = m->base.size_bytes;
+	if (m->guess.offset >= size)
+		m->guess.len = 0;
+	if (m->guess.len == 0)
+		return false;
+	if (m->guess.len > size - m->guess.offset)
+		m->guess.len = size - m->guess.offset;
+	uint64_t first = m->guess.offset >> HITHER_BLOCK_SHIFT;
+	uint64_t last = ((m->guess.offset + m->guess.len - 1) >> HITHER_BLOCK_SHIFT) + 1,
+	         end = last;
+	if (!managed_trim_locked(m, &first, &end)) {
+		m->guess.len = 0;
+		return false;
+	}
+	end = cut(m, first, end);
+	m->guess.offset = end << HITHER_BLOCK_SHIFT;
+	m->guess.len = end < last ? (last - end) << HITHER_BLOCK_SHIFT : 0;
+	start_guess_locked(m, job, first, end);
+	return true;
+}
+
+static bool sweeping_locked(const struct managed *m)
+{
+	if ((m->pull_off && !m->pull_waiters) ||
+	    hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
+		return false;
+	if (m->cap_blocks && hither_block_map_count(m->map, HITHER_BLOCK_LOCAL) +
+	                                     (m->outstanding_bytes >> HITHER_BLOCK_SHIFT) >=
+	                             m->cap_blocks)
+		return false; /* the cap is for what is used, not for the front of the file */
+	return m->now() >= m->sweep_again_ns;
+}
+
+static bool claim_from_sweep_locked(struct managed *m, struct managed_job *job)
+{
+	if (!sweeping_locked(m))
+		return false;
+	uint64_t first = m->sweep, end = m->block_count;
+	if (!managed_trim_locked(m, &first, &end)) {
+		/* From the front again, at once if this pass brought something. */
+		if (m->sweep > 0 && m->job_count == 0) {
+			if (m->sweep_progress == m->stats.pulled_bytes)
+				m->sweep_again_ns = m->now() + SWEEP_PAUSE_NS;
+			m->sweep_progress = m->stats.pulled_bytes;
+			m->sweep = 0;
+			return m->sweep_again_ns <= m->now() && claim_from_sweep_locked(m, job);
+		}
+		return false;
+	}
+	m->sweep = end = cut(m, first, end);
+	start_guess_locked(m, job, first, end);
+	return true;
+}
+
+/* Room on the line for one more request that nobody waits for? */
+static bool room_locked(const struct managed *m)
+{
+	/* Some places stay free, so that a demand never queues behind guesses for a worker. */
+	uint32_t most = m->jobs_max > 4   ? m->jobs_max * 3 / 4
+	                : m->jobs_max > 1 ? m->jobs_max - 1
+	                                  : 1;
+	return m->job_count < most && m->outstanding_bytes < hither_link_window(&m->link) &&
+	       m->full_until_ns <= m->now() && !m->stale && m->base.backend;
+}
+
+bool managed_guess_wanted_locked(const struct managed *m)
+{
+	if (!room_locked(m))
+		return false;
+	return m->guess.len > 0 || (m->order && !m->order_idle) || sweeping_locked(m);
+}
+
+bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
+{
+	while (room_locked(m)) {
+		if (claim_from_guess_locked(m, job))
+			return true;
+		if (m->order && !m->order_idle) {
+			consult_order_locked(m);
+			if (managed_claim_demand_locked(
+			            m, job)) /* somebody came while the lock was free */
+				return true;
+			continue;
+		}
+		return claim_from_sweep_locked(m, job);
+	}
+	return false;
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The calls on any mount, and opening one: which kind, which store, is the cached copy still good.
+ */
+#include "base/cleanup.h"
+#include "chunk/block_map.h"
+#include "chunk/store.h"
+#include "mount/mount_internal.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* --- calls --- */
+
+uint64_t hither_mount_size(const struct hither_mount *m)
+{
+	return m->size_bytes;
+}
+
+bool hither_mount_writable(const struct hither_mount *m)
+{
+	return m->writable;
+}
+
+void hither_mount_submit(struct hither_mount *m, struct hither_io *io)
+{
+	struct hither_error err = {0};
+	int r = 0;
+	if (io->op == HITHER_IO_FLUSH)
+		io->offset = io->len = 0;
+	else if (io->offset > m->size_bytes || io->len > m->size_bytes - io->offset)
+		r = hither_fail(&err, -EINVAL, "offset %llu, length %zu: beyond the end at %llu",
+		                (unsigned long long)io->offset, io->len,
+		                (unsigned long long)m->size_bytes);
+	else if (io->op == HITHER_IO_WRITE && !m->writable)
+		r = hither_fail(&err, -EROFS, "this mount is read-only");
+	if (r || (io->len == 0 && io->op != HITHER_IO_FLUSH))
+		io->done(io, r, &err);
+	else
+		m->ops->submit(m, io);
+}
+
+struct waited {
+	struct hither_io io;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool over;
+	int result;
+	struct hither_error *err;
+};
+
+static void waited_done(struct hither_io *io, int result, const struct hither_error *err)
+{
+	struct waited *w = (struct waited *)io;
+	HITHER_LOCK_SCOPE(&w->lock);
+	w->result = result;
+	if (result && w->err)
+		*w->err = *err;
+	w->over = true;
+	pthread_cond_signal(&w->cond);
+}
+
+static int submit_and_wait(struct hither_mount *m, struct hither_io io, struct hither_error *err)
+{
+	struct waited w = {.io = io,
+	                   .lock = PTHREAD_MUTEX_INITIALIZER,
+	                   .cond = PTHREAD_COND_INITIALIZER,
+	                   .err = err};
+	w.io.done = waited_done;
+	hither_mount_submit(m, &w.io);
+	pthread_mutex_lock(&w.lock);
+	while (!w.over)
+		pthread_cond_wait(&w.cond, &w.lock);
+	pthread_mutex_unlock(&w.lock);
+	return w.result;
+}
+
+int hither_mount_read_at(struct hither_mount *m, void *buf, size_t len, uint64_t offset,
+                         struct hither_error *err)
+{
+	struct hither_io io = {.op = HITHER_IO_READ, .buf = buf, .len = len, .offset = offset};
+	return submit_and_wait(m, io, err);
+}
+
+int hither_mount_write_at(struct hither_mount *m, const void *buf, size_t len, uint64_t offset,
+                          struct hither_error *err)
+{
+	/* A write only reads from buf. */
+	struct hither_io io = {.op = HITHER_IO_WRITE, .len = len, .offset = offset};
+	memcpy(&io.buf, &buf, sizeof buf);
+	return submit_and_wait(m, io, err);
+}
+
+int hither_mount_flush(struct hither_mount *m, struct hither_error *err)
+{
+	return submit_and_wait(m, (struct hither_io){.op = HITHER_IO_FLUSH}, err);
+}
+
+int hither_mount_push(struct hither_mount *m, struct hither_error *err)
+{
+	return m->ops->push(m, err);
+}
+
+int hither_mount_pull(struct hither_mount *m, struct hither_error *err)
+{
+	return m->ops->pull(m, err);
+}
+
+void hither_mount_stats(struct hither_mount *m, struct hither_mount_stats *out)
+{
+	m->ops->stats(m, out);
+}
+
+void hither_mount_picture(struct hither_mount *m, uint8_t *parts, size_t count)
+{
+	m->ops->picture(m, parts, count);
+}
+
+int hither_mount_local_fd(struct hither_mount *m)
+{
+	return m->ops->local_fd(m);
+}
+
+void hither_mount_cancel(struct hither_mount *m)
+{
+	m->ops->cancel(m);
+}
+
+int hither_mount_close(struct hither_mount *m, struct hither_error *err)
+{
+	return m ? m->ops->close(m, err) : 0;
+}
+
+/* --- opening --- */
+
+/* What is being put together; opening_finish frees what was not handed over. */
+struct opening {
+	const char *name;
+	const struct hither_mount_options *options;
+	struct hither_backend *backend;
+	struct hither_store *store;
+	struct hither_block_map *map;
+	struct hither_store_identity id; /* what the store has */
+	bool existed;
+};
+
+static void opening_finish(struct opening *o)
+{
+	hither_store_close(o->store);
+	hither_block_map_destroy(o->map);
+}
+
+static int open_store(struct opening *o, struct hither_error *err)
+{
+	if (!o->options->cache_dir)
+		return 0; /* made once the size is known */
+	return hither_store_open(o->options->cache_dir, o->name, &o->store, &o->id, &o->existed,
+	                         err);
+}
+
+static int load_map(struct opening *o, uint64_t size_bytes, struct hither_error *err)
+{
+	uint64_t blocks = (size_bytes + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
+	hither_block_map_destroy(o->map);
+	o->map = hither_block_map_create(blocks);
+	if (!o->map)
+		return hither_fail(err, -ENOMEM, "%s: no memory for a block map", o->name);
+	return o->existed ? hither_store_load(o->store, o->map, err) : 0;
+}
+
+static int start_store(struct opening *o, const struct hither_store_identity *now,
+                       struct hither_error *err)
+{
+	o->existed = false;
+	int r = o->options->cache_dir ? hither_store_reset(o->store, now, err)
+	                              : hither_store_memory(now->size_bytes, &o->store, err);
+	return r ? r : load_map(o, now->size_bytes, err);
+}
+
+/* Clean blocks of a resource that cannot be told from a changed one are not to be trusted. */
+static int drop_clean(struct opening *o, struct hither_error *err)
+{
+	uint64_t at = 0, end = (o->id.size_bytes + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT,
+	         run;
+	while ((run = hither_block_map_run(o->map, at, end, end, HITHER_BLOCKS_LOCAL, &at)) > 0) {
+		int r = hither_block_map_set(o->map, at, run, HITHER_BLOCK_ABSENT);
+		if (!r)
+			r = hither_store_note(o->store, at, run, HITHER_BLOCK_ABSENT);
+		if (r)
+			return hither_fail(err, r, "%s: dropping what the cache has: %s", o->name,
+			                   strerror(-r));
+		at += run;
+	}
+	return 0;
+}
+
+/* The cached copy was made from another version. */
+static int replace_copy(struct opening *o, const struct hither_store_identity *now, uint64_t dirty,
+                        struct hither_error *err)
+{
+	if (dirty > 0)
+		return hither_fail(
+		        err, -ESTALE,
+		        "%s has changed (was %llu bytes, %s; is %llu bytes, %s) while %llu bytes "
+		        "written here were not yet sent: mount with --offline to save them, or "
+		        "drop them with 'hither cache clear --force'",
+		        o->name, (unsigned long long)o->id.size_bytes, o->id.version,
+		        (unsigned long long)now->size_bytes, now->version,
+		        (unsigned long long)dirty);
+	if (o->options->changed == HITHER_CHANGED_FAIL)
+		return hither_fail(
+		        err, -ESTALE,
+		        "%s has changed since it was cached (was %s, is %s): clear it with "
+		        "'hither cache clear', or mount with --on-change refetch",
+		        o->name, o->id.version, now->version);
+	return start_store(o, now, err);
+}
+
+/* Settle what the store is a copy of, and load the map. */
+static int match_store(struct opening *o, const struct hither_store_identity *now,
+                       struct hither_error *err)
+{
+	if (!o->existed)
+		return start_store(o, now, err);
+	int r = load_map(o, o->id.size_bytes, err);
+	if (r)
+		return r;
+	uint64_t dirty = hither_block_map_count(o->map, HITHER_BLOCK_DIRTY) * HITHER_BLOCK_BYTES;
+	bool same_size = now->size_bytes == o->id.size_bytes;
+	if (same_size && !*now->version)
+		return drop_clean(o, err);
+	if (same_size && strcmp(now->version, o->id.version) == 0)
+		return 0;
+	if (same_size && o->id.pushing) { /* it was us, before a crash */
+		struct hither_store_identity ours = *now;
+		ours.pushing = dirty > 0;
+		return hither_store_set_identity(o->store, &ours, err);
+	}
+	return replace_copy(o, now, dirty, err);
+}
+
+static int mount_over(struct opening *o, struct hither_mount **out, struct hither_error *err)
+{
+	struct hither_store_identity now = {0};
+	int r;
+	if (o->backend) {
+		now.size_bytes = o->backend->size_bytes;
+		r = hither_backend_version(o->backend, now.version, err);
+		if (!r)
+			r = match_store(o, &now, err);
+	} else {
+		now.size_bytes = o->id.size_bytes;
+		r = !o->existed ? hither_fail(err, -ENOENT,
+		                              "%s: offline, and it is not in the cache", o->name)
+		                : load_map(o, now.size_bytes, err);
+	}
+	if (!r)
+		r = hither_managed_create(o->backend, o->store, o->map, now.size_bytes, o->name,
+		                          o->options, out, err);
+	if (!r) {
+		o->store = NULL;
+		o->map = NULL;
+	}
+	return r;
+}
+
+int hither_mount_backend(struct hither_backend *backend, const char *name,
+                         const struct hither_mount_options *options, struct hither_mount **out,
+                         struct hither_error *err)
+{
+	if (options->direct)
+		return hither_direct_create(backend, options, out, err);
+	struct opening o = {.name = name, .options = options, .backend = backend};
+	int r = open_store(&o, err);
+	if (!r)
+		r = mount_over(&o, out, err);
+	opening_finish(&o);
+	return r;
+}
+
+static int open_managed(const char *url, const struct hither_mount_options *options,
+                        struct hither_mount **out, struct hither_error *err)
+{
+	struct opening o = {.name = url, .options = options};
+	int r = open_store(&o, err);
+	if (!r && !options->offline) {
+		struct hither_backend_options b = options->backend;
+		if (o.existed && *o.id.version && !o.id.pushing) {
+			b.known_version = o.id.version;
+			b.known_size_bytes = o.id.size_bytes;
+		}
+		r = hither_backend_open(url, &b, &o.backend, err);
+	}
+	if (!r)
+		r = mount_over(&o, out, err);
+	if (r)
+		hither_backend_close(o.backend);
+	opening_finish(&o);
+	return r;
+}
+
+int hither_mount_open(const char *url, const struct hither_mount_options *options,
+                      struct hither_mount **out, struct hither_error *err)
+{
+	if (!options->direct)
+		return open_managed(url, options, out, err);
+	struct hither_backend *backend;
+	int r = hither_backend_open(url, &options->backend, &backend, err);
+	if (r)
+		return r;
+	r = hither_direct_create(backend, options, out, err);
+	if (r)
+		hither_backend_close(backend);
+	return r;
+}

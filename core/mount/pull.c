@@ -1,0 +1,385 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Bytes coming in. A pull streams: whatever has arrived is put into the store block by block and
+ * wakes its readers, while the rest is still on its way (rule 2).
+ */
+#include "base/cleanup.h"
+#include "mount/managed.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define STORE_FULL_NS UINT64_C(10000000000) /* after ENOSPC, pull past the store for so long */
+
+/* --- claiming --- */
+
+static const struct managed_job *pull_of_locked(const struct managed *m, uint64_t first,
+                                                uint64_t end)
+{
+	for (const struct managed_job *j = m->jobs; j; j = j->next)
+		if (j->kind == MANAGED_JOB_PULL && managed_overlap(j->first, j->end, first, end))
+			return j;
+	return NULL;
+}
+
+bool managed_trim_locked(const struct managed *m, uint64_t *first, uint64_t *end)
+{
+	uint64_t at = *first;
+	while (at < *end) {
+		uint64_t run = hither_block_map_run(m->map, at, *end, *end - at,
+		                                    HITHER_BLOCKS_ABSENT, &at);
+		if (!run)
+			return false;
+		const struct managed_job *j = pull_of_locked(m, at, at + 1);
+		if (j) {
+			at = j->end;
+			continue;
+		}
+		uint64_t stop = at + run;
+		while ((j = pull_of_locked(m, at, stop)))
+			stop = j->first;
+		*first = at;
+		*end = stop;
+		return true;
+	}
+	return false;
+}
+
+void managed_start_job_locked(struct managed *m, struct managed_job *job,
+                              enum managed_job_kind kind)
+{
+	job->kind = kind;
+	job->start_ns = m->now();
+	job->first_byte_ns = 0;
+	job->arrived = 0;
+	job->next = m->jobs;
+	m->jobs = job;
+	m->job_count++;
+}
+
+void managed_end_job_locked(struct managed *m, struct managed_job *job)
+{
+	struct managed_job **at = &m->jobs;
+	while (*at != job)
+		at = &(*at)->next;
+	*at = job->next;
+	m->job_count--;
+	if (!m->job_count)
+		hither_link_idle(&m->link);
+	pthread_cond_broadcast(&m->settled);
+}
+
+/* How much of a demanded run one request takes. */
+static uint64_t demand_blocks(const struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t most = hither_link_extent(&m->link) >> HITHER_BLOCK_SHIFT;
+	if (managed_overlap(first, end, m->split_first, m->split_end))
+		most = (m->split_end - m->split_first) / 8;
+	return most > m->unit_blocks ? most : m->unit_blocks;
+}
+
+static void widen(const struct managed *m, uint64_t *first, uint64_t *end)
+{
+	*first -= *first % m->unit_blocks;
+	*end += m->unit_blocks - 1;
+	*end -= *end % m->unit_blocks;
+	if (*end > m->block_count)
+		*end = m->block_count;
+}
+
+static bool claim_direct_locked(struct managed *m, struct managed_job *job)
+{
+	struct hither_io *io = m->waiting.head;
+	while (io && io->op != HITHER_IO_READ)
+		io = io->next;
+	if (!io)
+		return false;
+	struct hither_io **at = &m->waiting.head;
+	while (*at != io)
+		at = &(*at)->next;
+	managed_ios_remove(&m->waiting, at);
+	managed_ios_init(&job->ios);
+	managed_ios_append(&job->ios, io);
+	job->first = managed_first(io);
+	job->end = managed_end(io);
+	managed_start_job_locked(m, job, MANAGED_JOB_DIRECT);
+	return true;
+}
+
+bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
+{
+	if (m->full_until_ns > m->now() && claim_direct_locked(m, job))
+		return true;
+	for (const struct hither_io *io = m->waiting.head; io; io = io->next) {
+		uint64_t first, end;
+		for (uint64_t from = 0; managed_io_missing_locked(m, io, from, &first, &end);) {
+			from = end;
+			if (!managed_trim_locked(m, &first, &end))
+				continue;
+			uint64_t most = demand_blocks(m, first, end);
+			if (end - first > most)
+				end = first + most;
+			widen(m, &first, &end);
+			*job = (struct managed_job){.first = first, .end = end, .demand = true};
+			managed_start_job_locked(m, job, MANAGED_JOB_PULL);
+			m->outstanding_bytes += managed_bytes(m, first, end);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* --- arriving --- */
+
+struct pull_sink {
+	struct hither_sink sink;
+	struct managed *m;
+	struct managed_job *job;
+	uint64_t offset; /* of the next byte to come, less what is in tail */
+	size_t tail_len;
+	int store_error;
+	unsigned char tail[HITHER_BLOCK_BYTES]; /* a block that has come in part */
+};
+
+static void count_arrival_locked(struct managed *m, struct managed_job *job, size_t len)
+{
+	uint64_t now = m->now();
+	bool full = m->outstanding_bytes * 4 >= hither_link_window(&m->link) * 3;
+	hither_link_bytes(&m->link, now, len, full);
+	job->arrived += len;
+	m->outstanding_bytes -= len;
+	m->stats.pulled_bytes += len;
+	if (job->demand)
+		m->stats.demand_bytes += len;
+	managed_success_locked(m);
+}
+
+static int commit_run(struct managed *m, const char *buf, uint64_t base, uint64_t first,
+                      uint64_t end, struct managed_busy *busy)
+{
+	*busy = (struct managed_busy){.first = first, .end = end};
+	managed_busy_add_locked(m, busy);
+	pthread_mutex_unlock(&m->lock);
+	uint64_t offset = first << HITHER_BLOCK_SHIFT, len = managed_bytes(m, first, end);
+	int r = hither_store_write(m->store, buf + (offset - base), len, offset);
+	if (r == -ENOSPC && managed_make_room(m, end - first))
+		r = hither_store_write(m->store, buf + (offset - base), len, offset);
+	pthread_mutex_lock(&m->lock);
+	if (!r) /* rule 1: local only now, with the bytes in place */
+		r = hither_block_map_set(m->map, first, end - first, HITHER_BLOCK_LOCAL);
+	if (!r)
+		hither_store_note(m->store, first, end - first, HITHER_BLOCK_LOCAL);
+	managed_busy_remove_locked(m, busy);
+	return r;
+}
+
+int managed_commit(struct managed *m, struct managed_job *job, const void *buf, size_t len,
+                   uint64_t offset)
+{
+	struct managed_ios ready;
+	managed_ios_init(&ready);
+	uint64_t first = offset >> HITHER_BLOCK_SHIFT;
+	uint64_t end = (offset + len + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT, at = first,
+	         run;
+	int r = 0;
+	pthread_mutex_lock(&m->lock);
+	/* Rule 4: only into blocks that are still absent, and that nobody is writing just now. */
+	while (!r && (run = hither_block_map_run(m->map, at, end, end - at, HITHER_BLOCKS_ABSENT,
+	                                         &at)) > 0) {
+		struct managed_busy here;
+		const struct managed_busy *taken = managed_busy_find_locked(m, at, at + 1);
+		if (taken) {
+			at = taken->end;
+			continue;
+		}
+		uint64_t stop = at + run;
+		while ((taken = managed_busy_find_locked(m, at, stop)))
+			stop = taken->first;
+		r = commit_run(m, buf, offset, at, stop, &here);
+		at = stop;
+	}
+	count_arrival_locked(m, job, len);
+	managed_used_locked(m, first, end);
+	managed_collect_ready_locked(m, first, end, &ready);
+	if (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
+		pthread_cond_broadcast(&m->settled);
+	pthread_mutex_unlock(&m->lock);
+	managed_resume(m, &ready);
+	if (m->order_listens)
+		managed_arrived(m, offset, len);
+	return r;
+}
+
+static void note_first_byte(struct managed *m, struct managed_job *job)
+{
+	HITHER_LOCK_SCOPE(&m->lock);
+	job->first_byte_ns = m->now();
+	hither_link_first_byte(&m->link, job->first_byte_ns, job->first_byte_ns - job->start_ns);
+}
+
+/* Commit the tail if it is a whole block, or the resource's last. */
+static int take_tail(struct pull_sink *s)
+{
+	if (s->tail_len < HITHER_BLOCK_BYTES && s->offset + s->tail_len < s->m->base.size_bytes)
+		return 0;
+	size_t len = s->tail_len;
+	s->tail_len = 0;
+	s->offset += len;
+	return managed_commit(s->m, s->job, s->tail, len, s->offset - len);
+}
+
+static int pull_take(struct hither_sink *sink, const void *buf, size_t len)
+{
+	struct pull_sink *s = (struct pull_sink *)sink;
+	const char *p = buf;
+	int r = 0;
+	if (!s->job->first_byte_ns)
+		note_first_byte(s->m, s->job);
+	while (!r && len > 0) {
+		size_t n = len & ~(size_t)(HITHER_BLOCK_BYTES - 1);
+		if (s->tail_len > 0 || n == 0) {
+			n = HITHER_BLOCK_BYTES - s->tail_len;
+			if (n > len)
+				n = len;
+			memcpy(s->tail + s->tail_len, p, n);
+			s->tail_len += n;
+			r = take_tail(s);
+		} else {
+			s->offset += n;
+			r = managed_commit(s->m, s->job, p, n, s->offset - n);
+		}
+		p += n;
+		len -= n;
+	}
+	if (r)
+		s->store_error = r;
+	return s->m->cancelled ? -ECANCELED : r;
+}
+
+void managed_run_pull(struct managed *m, struct managed_job *job)
+{
+	struct pull_sink s = {.sink.take = pull_take, .m = m, .job = job};
+	struct hither_error err = {0};
+	s.offset = job->first << HITHER_BLOCK_SHIFT;
+	int r = hither_backend_read(m->base.backend, s.offset,
+	                            managed_bytes(m, job->first, job->end), &s.sink, &err);
+	if (s.store_error)
+		r = hither_fail(&err, s.store_error, "%s: writing to the local store %s: %s",
+		                m->name, hither_store_path(m->store), strerror(-s.store_error));
+	managed_settle_pull(m, job, r, &err);
+}
+
+/* --- the end of a pull --- */
+
+static void collect_touching_locked(struct managed *m, uint64_t first, uint64_t end,
+                                    struct managed_ios *out)
+{
+	struct hither_io **at = &m->waiting.head;
+	while (*at) {
+		uint64_t f, e;
+		if (managed_overlap(managed_first(*at), managed_end(*at), first, end) &&
+		    managed_io_missing_locked(m, *at, first, &f, &e) && f < end) {
+			struct hither_io *io = *at;
+			managed_ios_remove(&m->waiting, at);
+			managed_ios_append(out, io);
+		} else {
+			at = &(*at)->next;
+		}
+	}
+}
+
+/* A failure that will not go away: tell those who need these blocks, and nobody else. */
+static void fail_pull_locked(struct managed *m, const struct managed_job *job, int result,
+                             const struct hither_error *err, struct managed_ios *failed)
+{
+	uint64_t first = job->first + (job->arrived >> HITHER_BLOCK_SHIFT), end = job->end;
+	m->trouble = *err;
+	m->trouble.code = result;
+	if (result == -ESTALE) {
+		m->stale = result;
+		collect_touching_locked(m, 0, m->block_count, failed);
+	} else if (job->demand && end - first > m->unit_blocks) {
+		/* One bad block shall not fail its neighbours' readers: ask again in smaller
+		 * pieces. */
+		m->split_first = first;
+		m->split_end = end;
+	} else if (job->demand) {
+		m->split_end = m->split_first = 0;
+		collect_touching_locked(m, first, end, failed);
+	}
+	/* A guess that failed is forgotten; who needs it will ask. */
+}
+
+void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
+                         const struct hither_error *err)
+{
+	struct managed_ios failed;
+	managed_ios_init(&failed);
+	pthread_mutex_lock(&m->lock);
+	m->outstanding_bytes -= managed_bytes(m, job->first, job->end) - job->arrived;
+	m->stats.pull_requests++;
+	managed_end_job_locked(m, job);
+	if (result == -ENOSPC || result == -EDQUOT || result == -EFBIG) {
+		m->full_until_ns = m->now() + STORE_FULL_NS;
+		m->trouble = *err;
+	} else if (result && hither_error_is_transient(result)) {
+		managed_trouble_locked(m, result, err);
+	} else if (result && result != -ECANCELED) {
+		fail_pull_locked(m, job, result, err, &failed);
+	} else if (!result) {
+		managed_success_locked(m);
+	}
+	managed_wake_locked(m);
+	pthread_mutex_unlock(&m->lock);
+	managed_answer_all(&failed, result, err);
+}
+
+/* --- past the store --- */
+
+/* Fill a parked read run by run, from the store where it is here, else from the backend. */
+static int read_past_store(struct managed *m, struct hither_io *io, struct hither_error *err)
+{
+	uint64_t at = io->offset, end = io->offset + io->len;
+	while (at < end) {
+		uint64_t block = at >> HITHER_BLOCK_SHIFT, last = managed_end(io), first;
+		pthread_mutex_lock(&m->lock);
+		uint64_t run = hither_block_map_run(m->map, block, last, last - block,
+		                                    HITHER_BLOCKS_ABSENT, &first);
+		uint64_t stop = !run ? last : first > block ? first : first + run;
+		bool here = !run || first > block;
+		uint64_t evictions = m->evictions;
+		pthread_mutex_unlock(&m->lock);
+		uint64_t to = stop << HITHER_BLOCK_SHIFT;
+		size_t len = (to < end ? to : end) - at;
+		char *buf = (char *)io->buf + (at - io->offset);
+		int r = here ? hither_store_read(m->store, buf, len, at)
+		             : hither_backend_read_at(m->base.backend, buf, len, at, err);
+		if (r)
+			return here ? hither_fail(err, r, "%s: reading the local store: %s",
+			                          m->name, strerror(-r))
+			            : r;
+		if (!here || m->evictions == evictions)
+			at += len;
+	}
+	return 0;
+}
+
+void managed_run_direct(struct managed *m, struct managed_job *job)
+{
+	struct hither_error err = {0};
+	struct hither_io *io = job->ios.head;
+	int r = read_past_store(m, io, &err);
+	pthread_mutex_lock(&m->lock);
+	managed_end_job_locked(m, job);
+	if (r && hither_error_is_transient(r)) {
+		managed_trouble_locked(m, r, &err);
+		managed_park_locked(m, io);
+		io = NULL;
+	} else if (!r) {
+		managed_success_locked(m);
+	}
+	managed_wake_locked(m);
+	pthread_mutex_unlock(&m->lock);
+	if (io)
+		managed_answer(io, r, &err);
+}

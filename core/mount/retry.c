@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Outages: wait and try again, each time a little later, until somebody's deadline. */
+#include "base/clock.h"
+#include "mount/managed.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BACKOFF_FIRST_NS (100 * HITHER_NS_PER_MS)
+#define BACKOFF_DOUBLINGS 5 /* at most 3.2 s */
+
+void managed_trouble_locked(struct managed *m, int result, const struct hither_error *err)
+{
+	uint64_t now = m->now();
+	m->stats.retries++;
+	m->trouble = *err;
+	m->trouble.code = result;
+	if (m->retry_at_ns > now)
+		return; /* one outage fails many requests: it counts once */
+	unsigned doublings = m->failures < BACKOFF_DOUBLINGS ? m->failures : BACKOFF_DOUBLINGS;
+	m->failures++;
+	uint64_t pause = BACKOFF_FIRST_NS << doublings;
+	if (err->retry_after_ms > 0)
+		pause = (uint64_t)err->retry_after_ms * HITHER_NS_PER_MS;
+	m->retry_at_ns = now + pause;
+	pthread_cond_signal(&m->timer);
+}
+
+void managed_success_locked(struct managed *m)
+{
+	m->failures = 0;
+	m->retry_at_ns = 0;
+	m->progress_ns = m->now();
+	if (!m->stale)
+		m->trouble.code = 0;
+}
+
+static uint64_t deadline_of(const struct managed *m, const struct hither_io *io)
+{
+	/* Counted from the last sign of life: a slow link is no outage. */
+	uint64_t since = io->submitted_ns > m->progress_ns ? io->submitted_ns : m->progress_ns;
+	return since + m->deadline_ns;
+}
+
+static void collect_late_locked(struct managed *m, struct managed_ios *from,
+                                struct managed_ios *out)
+{
+	struct hither_io **at = &from->head;
+	while (*at) {
+		if (deadline_of(m, *at) > m->now()) {
+			at = &(*at)->next;
+			continue;
+		}
+		struct hither_io *io = *at;
+		managed_ios_remove(from, at);
+		managed_ios_append(out, io);
+	}
+}
+
+void managed_collect_expired_locked(struct managed *m, struct managed_ios *expired)
+{
+	collect_late_locked(m, &m->waiting, expired);
+	collect_late_locked(m, &m->round_ios, expired);
+	collect_late_locked(m, &m->flush_ios, expired);
+}
+
+static void sooner(uint64_t *best, uint64_t t)
+{
+	if (t && (!*best || t < *best))
+		*best = t;
+}
+
+uint64_t managed_next_event_locked(const struct managed *m)
+{
+	uint64_t best = 0;
+	/* Lists are in order of arrival, so the head has the earliest deadline. */
+	const struct managed_ios *lists[] = {&m->waiting, &m->round_ios, &m->flush_ios};
+	for (unsigned i = 0; i < sizeof lists / sizeof lists[0]; i++)
+		if (lists[i]->head)
+			sooner(&best, deadline_of(m, lists[i]->head));
+	sooner(&best, m->retry_at_ns > m->now() ? m->retry_at_ns : 0);
+	sooner(&best, m->sweep_again_ns > m->now() ? m->sweep_again_ns : 0);
+	sooner(&best, m->full_until_ns > m->now() ? m->full_until_ns : 0);
+	uint64_t due = managed_push_due_locked(m);
+	sooner(&best, due > m->now() ? due : 0);
+	return best;
+}
+
+void managed_fail_waiting(struct managed *m, int result, const struct hither_error *err)
+{
+	struct managed_ios *lists[] = {&m->waiting, &m->round_ios, &m->flush_ios, &m->sync_ios};
+	struct managed_ios out;
+	managed_ios_init(&out);
+	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+		while (lists[i]->head) {
+			struct hither_io *io = lists[i]->head;
+			managed_ios_remove(lists[i], &lists[i]->head);
+			managed_ios_append(&out, io);
+		}
+	}
+	pthread_mutex_unlock(&m->lock);
+	managed_answer_all(&out, result, err);
+}

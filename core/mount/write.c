@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Writes: into the local store, dirty from then on. */
+#include "base/cleanup.h"
+#include "mount/managed.h"
+
+#include <errno.h>
+#include <string.h>
+
+/*
+ * What is here already is dirty before its bytes change, so that running out of memory for the map
+ * can be told while nothing has happened.
+ */
+static int dirty_present_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t run;
+	for (uint64_t at = first; (run = hither_block_map_run(m->map, at, end, end - at,
+	                                                      HITHER_BLOCKS_PRESENT, &at)) > 0;
+	     at += run) {
+		int r = hither_block_map_set(m->map, at, run, HITHER_BLOCK_DIRTY);
+		if (r)
+			return r;
+		managed_note_rewrite_locked(m, at, at + run);
+	}
+	return 0;
+}
+
+static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
+{
+	int r = hither_store_intent(m->store, first, end - first);
+	if (!r)
+		r = hither_store_write(m->store, io->buf, io->len, io->offset);
+	if (r == -ENOSPC && managed_make_room(m, end - first))
+		r = hither_store_write(m->store, io->buf, io->len, io->offset);
+	return r;
+}
+
+static int become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	/* The log first: a block that a reader can see as written must survive SIGKILL. */
+	int noted = hither_store_note(m->store, first, end - first, HITHER_BLOCK_DIRTY);
+	int r = hither_block_map_set(m->map, first, end - first, HITHER_BLOCK_DIRTY);
+	managed_note_rewrite_locked(m, first, end);
+	m->write_seq++;
+	m->stats.writes++;
+	if (!m->dirty_since_ns) {
+		m->dirty_since_ns = m->now();
+		pthread_cond_signal(&m->timer);
+	}
+	if (managed_push_due_locked(m) == 1)
+		managed_wake_locked(m);
+	return r ? r : noted;
+}
+
+/* A write that failed may have changed some bytes: what was made dirty for it stays so. */
+static void own_up_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t run;
+	for (uint64_t at = first;
+	     (run = hither_block_map_run(m->map, at, end, end - at, HITHER_BLOCKS_DIRTY, &at)) > 0;
+	     at += run)
+		hither_store_note(m->store, at, run, HITHER_BLOCK_DIRTY);
+	if (!m->dirty_since_ns && managed_dirty_locked(m))
+		m->dirty_since_ns = m->now();
+}
+
+/* Wait until nobody changes these blocks, then have them. False: io was parked or refused. */
+static bool take_blocks_locked(struct managed *m, struct hither_io *io, struct managed_busy *busy,
+                               int *result, struct hither_error *err)
+{
+	uint64_t first, end;
+	for (;;) {
+		if (m->cancelled || m->stale) {
+			*result = hither_fail(err, m->stale ? m->stale : -ECANCELED, "%s",
+			                      m->stale ? m->trouble.message : "cancelled");
+			return false;
+		}
+		if (managed_io_missing_locked(m, io, 0, &first, &end)) {
+			managed_park_locked(m, io); /* rule 4: pull what is changed only in part */
+			return false;
+		}
+		if (!managed_busy_find_locked(m, busy->first, busy->end))
+			break;
+		pthread_cond_wait(&m->settled, &m->lock);
+	}
+	*result = dirty_present_locked(m, busy->first, busy->end);
+	if (*result) {
+		hither_fail(err, *result, "%s: no memory for the block map", m->name);
+		return false;
+	}
+	managed_busy_add_locked(m, busy);
+	return true;
+}
+
+void managed_write(struct managed *m, struct hither_io *io)
+{
+	struct hither_error err = {0};
+	struct managed_busy busy = {.first = managed_first(io), .end = managed_end(io)};
+	struct managed_ios ready;
+	managed_ios_init(&ready);
+	int r = 0;
+	pthread_mutex_lock(&m->lock);
+	bool ours = take_blocks_locked(m, io, &busy, &r, &err);
+	pthread_mutex_unlock(&m->lock);
+	if (!ours) {
+		if (r)
+			managed_answer(io, r, &err);
+		return;
+	}
+	r = store_bytes(m, io, busy.first, busy.end);
+	pthread_mutex_lock(&m->lock);
+	if (!r)
+		r = become_dirty_locked(m, busy.first, busy.end);
+	else
+		own_up_locked(m, busy.first, busy.end);
+	managed_busy_remove_locked(m, &busy);
+	managed_collect_ready_locked(m, busy.first, busy.end, &ready);
+	pthread_mutex_unlock(&m->lock);
+	if (r)
+		hither_fail(&err, r, "%s: writing to the local store %s: %s", m->name,
+		            hither_store_path(m->store), strerror(-r));
+	managed_answer(io, r, &err);
+	managed_resume(m, &ready);
+}
