@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the FUSE frontend's files share. See session.c for the picture. */
+#ifndef HITHER_FRONTEND_FUSE_INTERNAL_H
+#define HITHER_FRONTEND_FUSE_INTERNAL_H
+
+#include "frontend/fuse/channel.h"
+#include "frontend/fuse/mountpoint.h"
+
+#include <hither/fuse.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+enum {
+	FUSE_BLOCK_BYTES = 4096,      /* as statfs tells it */
+	FUSE_GOOD_BYTES = 64 << 10,   /* st_blksize: what a program should read at a time */
+	FUSE_VALID_SECONDS = 1 << 25, /* a year: names and sizes never change under a mount */
+};
+
+/* One file of the mount. Fixed after attach, but for the marked fields. */
+struct fuse_file {
+	struct hither_mount *mount;
+	char *name;
+	uint64_t size;
+	bool writable;
+	atomic_int_least64_t mtime_ns;
+	atomic_bool overgrown; /* the kernel holds bytes beyond the end; see size_guard.c */
+
+	pthread_mutex_t lock; /* guards the rest; see passthrough.c */
+	unsigned cached_opens;
+	unsigned passthrough_opens;
+	int backing_id; /* 0: not registered; -1: the kernel refused */
+};
+
+struct hither_fuse {
+	struct fuse_channel *channel;
+	struct fuse_mountpoint at;
+	bool is_folder;
+	struct fuse_file *files;
+	size_t file_count;
+	uint32_t *by_name; /* [file_count] indices of files, sorted by name */
+	uint32_t readahead_bytes;
+	uid_t uid;
+	gid_t gid;
+	int64_t mounted_ns; /* since 1970 */
+	bool any_writable;
+	bool want_passthrough;
+
+	atomic_bool passthrough; /* the kernel agreed in INIT */
+	atomic_bool serving;     /* a program's access would be answered */
+	int stop_fd;             /* eventfd: serve() shall return */
+	atomic_int first_error;  /* of a serving thread */
+	struct fuse_size_guard
+	        *guard; /* NULL where nothing is writable, or no thread could be had */
+};
+
+/* --- nodes: 1 is what is mounted; in a folder, file i is 2 + i --- */
+
+static inline uint64_t fuse_node_of(const struct hither_fuse *f, size_t file_index)
+{
+	return f->is_folder ? file_index + 2 : FUSE_ROOT_ID;
+}
+/* NULL: not a file of ours. */
+static inline struct fuse_file *fuse_file_of(const struct hither_fuse *f, uint64_t node)
+{
+	uint64_t index = f->is_folder ? node - 2 : node - FUSE_ROOT_ID;
+	return index < f->file_count ? &f->files[index] : NULL;
+}
+
+/* --- ops.c, io_ops.c, dir_ops.c: one request --- */
+
+struct fuse_call {
+	struct hither_fuse *f;
+	struct fuse_slot *slot; /* where the request is, and where an answer may be built */
+	const struct fuse_in_header
+	        *in;     /* within slot; gone once slot's data has been written to */
+	const void *arg; /* behind it */
+	size_t arg_len;
+	bool slot_gone; /* set by an operation that has given the slot away */
+};
+
+/* Answer the request in slot (len bytes). True: the slot is the caller's again. */
+bool fuse_dispatch(struct hither_fuse *f, struct fuse_slot *slot, size_t len);
+int fuse_answer(struct fuse_call *c, int error, const void *payload, size_t len);
+
+void fuse_op_read(struct fuse_call *c);
+void fuse_op_write(struct fuse_call *c);
+void fuse_op_fsync(struct fuse_call *c);
+void fuse_op_open(struct fuse_call *c);
+void fuse_op_release(struct fuse_call *c);
+void fuse_op_lookup(struct fuse_call *c);
+void fuse_op_opendir(struct fuse_call *c);
+void fuse_op_readdir(struct fuse_call *c);
+void fuse_op_init(struct fuse_call *c);
+
+/* st for node into *out. -ENOENT: no such node. */
+int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *out);
+int fuse_entry_of(const struct hither_fuse *f, uint64_t node, struct fuse_entry_out *out);
+
+/* --- passthrough.c --- */
+
+/* Decide how file is to be opened and count it: FOPEN_ flags, and *backing_id if they say
+ * passthrough. */
+uint32_t fuse_open_begin(struct hither_fuse *f, struct fuse_file *file, int *backing_id);
+/* Take an open of these flags back: closed, or never got through. */
+void fuse_open_end(struct fuse_file *file, uint32_t open_flags);
+/* May the kernel of this process be asked for passthrough? */
+bool fuse_passthrough_allowed(void);
+
+/* --- session.c --- */
+
+/* A thread that takes no signal: those are the program's. 0 or -errno. */
+int fuse_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+
+/* --- size_guard.c --- */
+
+struct fuse_size_guard *
+fuse_size_guard_start(struct hither_fuse *f);         /* NULL: no memory, no thread */
+void fuse_size_guard_wake(struct fuse_size_guard *g); /* some file is overgrown */
+/* Keep it off the mount point while it is being unmounted. */
+void fuse_size_guard_pause(struct fuse_size_guard *g, bool pause);
+void fuse_size_guard_stop(struct fuse_size_guard *g); /* the channel is shut; NULL is fine */
+/*
+ * An O_PATH descriptor of file, through the mount point, as programs see it; the caller's. -1: it
+ * is not there, another file system may have been mounted over it.
+ */
+int fuse_file_open_path(const struct hither_fuse *f, const struct fuse_file *file);
+
+/* --- notify.c --- */
+
+/*
+ * Put bytes of a file into the kernel's page cache before anybody asks; len at most 1 MiB. Only for
+ * files that cannot be written: it would destroy what a program has just written. Waits for READ
+ * requests under way on the same pages, so: from a thread that no read depends on.
+ * 0; -ENOENT: the kernel does not know the file (yet); -EPERM: it is writable; -EINVAL.
+ */
+int hither_fuse_store(struct hither_fuse *f, size_t file_index, const void *buf, size_t len,
+                      uint64_t offset);
+
+#endif

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * READ, WRITE and FSYNC: these go to the mount and may be answered later. The size is fixed, so:
+ * a read past the end is short; a write past the end is short too, or ENOSPC if all of it is out
+ * there, as on a block device. Pages the kernel writes back late cannot be written short: they are
+ * ENOSPC when any byte is beyond, after what is within has been written.
+ */
+#include "frontend/fuse/fuse_internal.h"
+
+#include <errno.h>
+
+static void submit(struct fuse_call *c, const struct fuse_file *file, enum hither_io_op op,
+                   void *buf, size_t len, uint64_t offset)
+{
+	struct fuse_slot *s = c->slot;
+	s->channel = c->f->channel;
+	s->mount = file->mount;
+	s->unique = c->in->unique;
+	s->interruptible = op != HITHER_IO_WRITE; /* a write is done or not, never "perhaps" */
+	s->io = (struct hither_io){.op = op, .offset = offset, .len = len, .buf = buf};
+	c->slot_gone = !fuse_submit(s);
+}
+
+/* How much of [offset, offset + len) the file has. */
+static size_t within(const struct fuse_file *file, uint64_t offset, size_t len)
+{
+	if (offset >= file->size)
+		return 0;
+	uint64_t left = file->size - offset;
+	return left < len ? (size_t)left : len;
+}
+
+void fuse_op_read(struct fuse_call *c)
+{
+	const struct fuse_read_in *in = c->arg;
+	const struct fuse_file *file = fuse_file_of(c->f, c->in->nodeid);
+	if (!file || in->size > FUSE_SLOT_DATA) {
+		fuse_answer(c, -EINVAL, NULL, 0);
+		return;
+	}
+	size_t len = within(file, in->offset, in->size);
+	if (len == 0)
+		fuse_answer(c, 0, NULL, 0);
+	else
+		submit(c, file, HITHER_IO_READ, fuse_slot_data(c->slot), len, in->offset);
+}
+
+static void note_overgrown(struct hither_fuse *f, struct fuse_file *file)
+{
+	atomic_store(&file->overgrown, true);
+	if (f->guard)
+		fuse_size_guard_wake(f->guard);
+}
+
+void fuse_op_write(struct fuse_call *c)
+{
+	const struct fuse_write_in *in = c->arg;
+	struct fuse_file *file = fuse_file_of(c->f, c->in->nodeid);
+	if (!file || in->size != c->arg_len - sizeof *in) {
+		fuse_answer(c, -EINVAL, NULL, 0);
+		return;
+	}
+	size_t len = within(file, in->offset, in->size);
+	bool late = in->write_flags & FUSE_WRITE_CACHE;
+	if (late && len < in->size)
+		note_overgrown(c->f, file);
+	if (!file->writable) {
+		fuse_answer(c, -EROFS, NULL, 0);
+	} else if (len == 0) {
+		struct fuse_write_out out = {0};
+		fuse_answer(c, in->size ? -ENOSPC : 0, &out, sizeof out);
+	} else {
+		c->slot->write_done = (uint32_t)len;
+		c->slot->write_error = late && len < in->size ? -ENOSPC : 0;
+		submit(c, file, HITHER_IO_WRITE, (char *)c->arg + sizeof *in, len, in->offset);
+	}
+}
+
+void fuse_op_fsync(struct fuse_call *c)
+{
+	const struct fuse_file *file = fuse_file_of(c->f, c->in->nodeid);
+	if (!file || !file->writable)
+		fuse_answer(c, file ? 0 : -EINVAL, NULL, 0);
+	else
+		submit(c, file, HITHER_IO_FLUSH, NULL, 0, 0);
+}
