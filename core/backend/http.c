@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The http backend: a resource on a web server, read by range requests.
+ *
+ *   http.c          this: the table, the backend's life, read()
+ *   http_open.c     the first request
+ *   http_url.c      the URL and the secrets in it
+ *   http_slot.c     connections, one for each request under way
+ *   http_request.c  one request
+ *   http_headers.c, http_judge.c   what was answered, and is it what was asked for? (no network)
+ *   http_error.c    what libcurl's failures mean
+ */
+#include "backend/http_private.h"
+#include "backend/registry.h"
+#include "base/cleanup.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+	MOST_PARALLEL = 64,
+	USUAL_PARALLEL = 32,
+	USUAL_CONNECT_MS = 10000,
+	USUAL_IDLE_MS = 30000,
+};
+
+static void start_curl(void)
+{
+	curl_global_init(CURL_GLOBAL_DEFAULT);
+}
+
+static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *user)
+{
+	struct http_backend *b = user;
+	pthread_mutex_lock(&b->share_locks[data]);
+}
+
+static void share_unlock(CURL *easy, curl_lock_data data, void *user)
+{
+	struct http_backend *b = user;
+	pthread_mutex_unlock(&b->share_locks[data]);
+}
+
+static void http_close(struct hither_backend *base)
+{
+	struct http_backend *b = (struct http_backend *)base;
+	while (b->slots) {
+		struct http_slot *slot = b->slots;
+		b->slots = slot->next;
+		http_slot_destroy(slot);
+	}
+	if (b->share)
+		curl_share_cleanup(b->share);
+	curl_slist_free_all(b->headers);
+	curl_slist_free_all(b->other_headers);
+	for (int i = 0; i < CURL_LOCK_DATA_LAST; i++)
+		pthread_mutex_destroy(&b->share_locks[i]);
+	pthread_mutex_destroy(&b->lock);
+	if (b->password)
+		explicit_bzero(b->password, strlen(b->password));
+	free(b->url);
+	free(b->user);
+	free(b->password);
+	free(b->ca_file);
+	free(b->cert_file);
+	free(b->key_file);
+	free(b->proxy);
+	free(b->first);
+	free(b->location);
+	free(b);
+}
+
+static struct http_backend *create(void)
+{
+	struct http_backend *b = calloc(1, sizeof *b);
+	if (!b)
+		return NULL;
+	b->base = (struct hither_backend){.ops = &hither_backend_http, .align_bytes = 1};
+	b->http_version = CURL_HTTP_VERSION_1_1; /* its connections are faster than one of HTTP/2 */
+	pthread_mutex_init(&b->lock, NULL);
+	for (int i = 0; i < CURL_LOCK_DATA_LAST; i++)
+		pthread_mutex_init(&b->share_locks[i], NULL);
+	b->share = curl_share_init();
+	if (!b->share) {
+		http_close(&b->base);
+		return NULL;
+	}
+	curl_share_setopt(b->share, CURLSHOPT_USERDATA, b);
+	curl_share_setopt(b->share, CURLSHOPT_LOCKFUNC, share_lock);
+	curl_share_setopt(b->share, CURLSHOPT_UNLOCKFUNC, share_unlock);
+	curl_share_setopt(b->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_DNS);
+	curl_share_setopt(b->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION);
+	return b;
+}
+
+/* false: no memory. */
+static bool copy(char **out, const char *text)
+{
+	*out = text ? strdup(text) : NULL;
+	return *out || !text;
+}
+
+static int configure(struct http_backend *b, const struct hither_backend_options *options,
+                     struct hither_error *err)
+{
+	if (!copy(&b->ca_file, options->ca_file) || !copy(&b->cert_file, options->cert_file) ||
+	    !copy(&b->key_file, options->key_file) || !copy(&b->proxy, options->proxy))
+		return hither_fail(err, -ENOMEM, "http: no memory to open %s", b->shown);
+	b->insecure = options->insecure;
+	b->connect_timeout_ms =
+	        options->connect_timeout_ms ? options->connect_timeout_ms : USUAL_CONNECT_MS;
+	b->idle_timeout_ms = options->idle_timeout_ms ? options->idle_timeout_ms : USUAL_IDLE_MS;
+	b->base.parallel = options->parallel ? options->parallel : USUAL_PARALLEL;
+	if (b->base.parallel > MOST_PARALLEL)
+		b->base.parallel = MOST_PARALLEL;
+	for (size_t i = 0; options->headers && options->headers[i]; i++)
+		if (!strpbrk(options->headers[i], ":;") || strpbrk(options->headers[i], "\r\n"))
+			return hither_fail(err, -EINVAL,
+			                   "http: header %zu is not of the form \"Name: value\"",
+			                   i + 1);
+	return 0;
+}
+
+static int http_backend_open(const char *url, const struct hither_backend_options *options,
+                             struct hither_backend **out, struct hither_error *err)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	char shown[HTTP_SHOWN_BYTES];
+	http_show_url(url, shown);
+	if (options->writable)
+		return hither_fail(err, -EROFS,
+		                   "http: %s: the http backend cannot write; open it read-only",
+		                   shown);
+	pthread_once(&once, start_curl);
+	struct http_backend *b = create();
+	if (!b)
+		return hither_fail(err, -ENOMEM, "http: no memory to open %s", shown);
+	memcpy(b->shown, shown, sizeof shown);
+	int r = configure(b, options, err);
+	if (r == 0)
+		r = http_url_split(b, url, options->user, err);
+	if (r == 0)
+		r = http_open(b, options, err);
+	if (r) {
+		http_close(&b->base);
+		return r;
+	}
+	*out = &b->base;
+	return 0;
+}
+
+/* --- read --- */
+
+/* Where to send the next request; NULL: no memory. *serial tells this location from later ones; 0:
+ * b->url. */
+static char *location(struct http_backend *b, uint64_t *serial)
+{
+	HITHER_LOCK_SCOPE(&b->lock);
+	*serial = b->location ? b->location_serial : 0;
+	return strdup(b->location ? b->location : b->url);
+}
+
+/* The place that redirects led to is no good any more: start from the front door next time. */
+static void forget_location(struct http_backend *b, uint64_t serial)
+{
+	HITHER_LOCK_SCOPE(&b->lock);
+	if (b->location && b->location_serial == serial)
+		free(HITHER_TAKE(b->location, NULL));
+}
+
+/* As a signed URL answers once it has expired. */
+static bool is_refusal(int status)
+{
+	return status == 401 || status == 403 || status == 404 || status == 410;
+}
+
+/* One request from one place. *again: it was refused there, but may be had elsewhere. */
+static int read_once(struct http_backend *b, struct http_request *x, bool *again)
+{
+	uint64_t serial;
+	HITHER_FREE char *url = location(b, &serial);
+	x->slot = url ? http_slot_take(b) : NULL;
+	if (!x->slot)
+		return hither_fail(x->err, -ENOMEM, "http: %s: no memory", b->shown);
+	x->url = url;
+	x->foreign = serial && !http_same_origin(url, b->url);
+	x->headers = x->foreign ? b->other_headers : b->headers;
+	int r = http_request_run(x);
+	*again = r && serial && is_refusal(x->answer.status);
+	if (*again || (serial && x->unreachable))
+		forget_location(b, serial);
+	if (r == 0 && x->moved)
+		r = http_location_adopt(x);
+	http_slot_give(b, x->slot);
+	return r;
+}
+
+static int read_range(struct http_backend *b, uint64_t offset, uint64_t len,
+                      struct hither_sink *sink, struct hither_error *err)
+{
+	bool again = true;
+	int r = 0;
+	for (int tries = 0; again && tries < 2; tries++) {
+		struct http_request x = {
+		        .b = b,
+		        .question = {.url = b->shown,
+		                     .offset = offset,
+		                     .len = len,
+		                     .size_bytes = b->base.size_bytes,
+		                     .version = b->version},
+		        .sink = sink,
+		        .err = err,
+		};
+		r = read_once(b, &x, &again);
+	}
+	if (r == 0 && err)
+		*err = (struct hither_error){0}; /* of a place that is forgotten */
+	return r;
+}
+
+static int http_read(struct hither_backend *base, uint64_t offset, uint64_t len,
+                     struct hither_sink *sink, struct hither_error *err)
+{
+	struct http_backend *b = (struct http_backend *)base;
+	if (atomic_load(&b->cancelled))
+		return hither_fail(err, -ECANCELED, "http: %s: cancelled", b->shown);
+	if (offset < b->first_bytes && len) {
+		uint64_t n = b->first_bytes - offset < len ? b->first_bytes - offset : len;
+		int r = sink->take(sink, b->first + offset, (size_t)n);
+		if (r < 0)
+			return hither_fail(err, r, "http: %s: the receiver gave up: %s", b->shown,
+			                   strerror(-r));
+		offset += n;
+		len -= n;
+	}
+	return len ? read_range(b, offset, len, sink, err) : 0;
+}
+
+static int http_version(struct hither_backend *base, char *version, size_t size,
+                        struct hither_error *err)
+{
+	const struct http_backend *b = (const struct http_backend *)base;
+	hither_http_version_print(&b->version, version, size);
+	return 0;
+}
+
+static void http_cancel(struct hither_backend *base)
+{
+	struct http_backend *b = (struct http_backend *)base;
+	atomic_store(&b->cancelled, true);
+	HITHER_LOCK_SCOPE(&b->lock);
+	for (struct http_slot *slot = b->slots; slot; slot = slot->next)
+		curl_multi_wakeup(slot->multi);
+}
+
+static const char *const schemes[] = {"http", "https", NULL};
+
+const struct hither_backend_ops hither_backend_http = {
+        .name = "http",
+        .schemes = schemes,
+        .open = http_backend_open,
+        .read = http_read,
+        .version = http_version,
+        .cancel = http_cancel,
+        .close = http_close,
+};

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the files of the http backend share. */
+#ifndef HITHER_BACKEND_HTTP_PRIVATE_H
+#define HITHER_BACKEND_HTTP_PRIVATE_H
+
+#include "backend/http_answer.h"
+
+#include <curl/curl.h>
+#include <hither/backend.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum { HTTP_SHOWN_BYTES = 160 }; /* of a URL in a message, which has more to say */
+
+struct http_backend;
+
+/*
+ * A connection's worth of libcurl: one easy handle for its options, one multi handle that keeps the
+ * connection and that another thread can wake. Used by one thread at a time.
+ */
+struct http_slot {
+	CURL *easy;
+	CURLM *multi;
+	char curl_message[CURL_ERROR_SIZE];
+	struct http_slot *next;      /* of all; fixed once it is in the list */
+	struct http_slot *next_idle; /* guarded by http_backend.lock */
+};
+
+struct http_backend {
+	struct hither_backend base;
+
+	/* Fixed after open. */
+	char *url;                        /* without user, password and fragment */
+	char shown[HTTP_SHOWN_BYTES];     /* url for messages */
+	char *user, *password;            /* NULL: none */
+	struct curl_slist *headers;       /* of a range request to the origin of `url` */
+	struct curl_slist *other_headers; /* the same elsewhere: without Authorization and Cookie */
+	char *ca_file, *cert_file, *key_file, *proxy;
+	bool insecure;
+	long http_version; /* CURL_HTTP_VERSION_* */
+	uint32_t connect_timeout_ms, idle_timeout_ms;
+	struct hither_http_version version;
+	unsigned char *first; /* the first bytes, which opening brought along */
+	size_t first_bytes;
+	CURLSH *share; /* DNS answers and TLS sessions of all slots */
+	pthread_mutex_t share_locks[CURL_LOCK_DATA_LAST]; /* each taken last, by libcurl */
+
+	atomic_bool cancelled;
+
+	pthread_mutex_t lock;     /* guards what follows; nothing is taken under it */
+	struct http_slot *slots;  /* all */
+	struct http_slot *idle;   /* last used first: its connection is the warmest */
+	char *location;           /* where redirects led; NULL: nowhere else than `url` */
+	uint64_t location_serial; /* counts its changes */
+};
+
+/* One request. Zero-initialise, fill the first group, run, look at the second. */
+struct http_request {
+	struct http_backend *b;
+	struct http_slot *slot;
+	const char *url;
+	bool foreign; /* url is not of b->url's origin: no secrets */
+	struct curl_slist *headers;
+	struct hither_http_question question;
+	struct hither_sink *sink; /* gets the body of HITHER_HTTP_RANGE and _WHOLE */
+	struct hither_error *err;
+
+	struct hither_http_answer answer;
+	bool judged;
+	int verdict;        /* HITHER_HTTP_*, or -errno */
+	uint64_t wanted;    /* bytes for the sink, if the verdict is that there are some */
+	uint64_t delivered; /* bytes that the sink took */
+	bool moved;         /* redirects were followed */
+	bool unreachable;   /* failed before the request was sent */
+	CURLcode curl_code;
+
+	uint64_t skip;    /* bytes of body before the range */
+	uint64_t ignored; /* bytes of body that nobody wants */
+	bool connected;
+	uint64_t touched_ns; /* last sign of life */
+	int broken;          /* -errno of our own making: sink, cancel, idle time-out */
+};
+
+/* Idle slot or a new one. NULL: no memory. */
+struct http_slot *http_slot_take(struct http_backend *b);
+void http_slot_give(struct http_backend *b, struct http_slot *slot);
+void http_slot_destroy(struct http_slot *slot);
+
+/* The callbacks that a slot's easy handle gets, with the request as their last argument. */
+size_t http_on_header(char *line, size_t size, size_t count, void *request);
+size_t http_on_body(char *data, size_t size, size_t count, void *request);
+int http_on_connected(void *request, char *ip, char *local_ip, int port, int local_port);
+
+/*
+ * Run x to its end. 0: judged well, and all its body delivered; x->verdict says what it was. Else
+ * -errno, also in x->err.
+ */
+int http_request_run(struct http_request *x);
+
+/* Ask the server for the first bytes, and learn size and version from its answer. 0 or -errno. */
+int http_open(struct http_backend *b, const struct hither_backend_options *options,
+              struct hither_error *err);
+/* url as it may be shown: without secrets, and cut. */
+void http_show_url(const char *url, char shown[HTTP_SHOWN_BYTES]);
+/*
+ * Set b->url, user and password from a URL and `user` ("name:password", which wins; NULL: none). 0,
+ * -EINVAL, -ENOMEM.
+ */
+int http_url_split(struct http_backend *b, const char *url, const char *user,
+                   struct hither_error *err);
+/* Do two URLs have scheme, host and port in common, so that one may see the other's secrets? */
+bool http_same_origin(const char *a, const char *b);
+/* Note where redirects led x, for the requests that follow. 0 or -ENOMEM. */
+int http_location_adopt(struct http_request *x);
+
+/* The -errno that a failure of libcurl amounts to, with a message. */
+int http_request_fail(struct http_request *x);
+
+#endif

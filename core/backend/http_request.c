@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One HTTP request, on the thread that wants its bytes. The body goes straight from libcurl's
+ * receive buffer to the sink. Each request has a multi handle of its own instead of
+ * curl_easy_perform(), which is the same underneath: that way cancel() can wake it, and the idle
+ * time-out is exact.
+ */
+#include "backend/http_private.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	IGNORED_BYTES = 64 << 10, /* of an error page are read, to keep the connection */
+	GRACE_MS = 100,           /* for the end of a body whose wanted bytes are all here */
+};
+
+static void judge(struct http_request *x)
+{
+	if (x->judged)
+		return;
+	x->judged = true;
+	x->verdict = hither_http_judge(&x->answer, &x->question, x->err);
+	if (x->verdict == HITHER_HTTP_RANGE)
+		x->wanted = x->answer.last - x->answer.first + 1;
+	if (x->verdict == HITHER_HTTP_WHOLE && x->question.opening)
+		x->wanted = x->answer.has_length ? x->answer.length : UINT64_MAX;
+	else if (x->verdict == HITHER_HTTP_WHOLE)
+		x->wanted = x->question.len, x->skip = x->question.offset;
+}
+
+static bool complete(const struct http_request *x)
+{
+	return x->judged && x->verdict >= 0 && x->delivered == x->wanted;
+}
+
+/*
+ * Answers with bytes are judged before any body is waited for. Others may not be the last one (a
+ * redirect, a 401 before credentials), so they are judged at the end.
+ */
+size_t http_on_header(char *line, size_t size, size_t count, void *request)
+{
+	struct http_request *x = request;
+	size_t len = size * count;
+	x->touched_ns = hither_now_ns();
+	if (x->judged)
+		return len;
+	hither_http_answer_line(&x->answer, line, len);
+	if (x->answer.ended && x->answer.status >= 200 && x->answer.status < 300)
+		judge(x);
+	return x->judged && x->verdict < 0 ? 0 : len;
+}
+
+/* Hand data to the sink: what is left of it after skipping, and no more than is wanted. */
+static int deliver(struct http_request *x, const char *data, size_t len)
+{
+	uint64_t left = x->wanted - x->delivered;
+	size_t use = len < left ? len : (size_t)left;
+	x->ignored += len - use;
+	if (!use)
+		return 0;
+	int r = x->sink->take(x->sink, data, use);
+	if (r < 0)
+		return hither_fail(x->err, r, "http: %s: the receiver gave up: %s", x->question.url,
+		                   strerror(-r));
+	x->delivered += use;
+	x->touched_ns = hither_now_ns(); /* the sink's time is not the server's */
+	return 0;
+}
+
+size_t http_on_body(char *data, size_t size, size_t count, void *request)
+{
+	struct http_request *x = request;
+	size_t len = size * count;
+	size_t skip = len < x->skip ? len : (size_t)x->skip;
+	x->touched_ns = hither_now_ns();
+	x->skip -= skip;
+	if (x->judged)
+		x->broken = deliver(x, data + skip, len - skip);
+	else
+		x->ignored += len;
+	/* The rest of a small whole resource, or a server that babbles: cheaper to read, up to a
+	 * point. */
+	return x->broken || x->ignored > IGNORED_BYTES ? 0 : len;
+}
+
+/* The connection is up, the request goes out: from here on silence counts as idle. */
+int http_on_connected(void *request, char *ip, char *local_ip, int port, int local_port)
+{
+	struct http_request *x = request;
+	x->connected = true;
+	x->touched_ns = hither_now_ns();
+	return CURL_PREREQFUNC_OK;
+}
+
+static int cancelled(struct http_request *x)
+{
+	return hither_fail(x->err, -ECANCELED, "http: %s: cancelled", x->question.url);
+}
+
+static int idle(struct http_request *x)
+{
+	return hither_fail(x->err, -ETIMEDOUT,
+	                   "http: %s: the server sent nothing for %" PRIu32 " ms (%" PRIu64
+	                   " of %" PRIu64 " bytes are here)",
+	                   x->question.url, x->b->idle_timeout_ms, x->delivered, x->question.len);
+}
+
+/* Milliseconds until the server has been silent for too long; 0: it has. */
+static int idle_left_ms(const struct http_request *x)
+{
+	if (!x->connected)
+		return 1000; /* libcurl has a time-out for this part */
+	uint64_t patience_ms = complete(x) ? GRACE_MS : x->b->idle_timeout_ms;
+	uint64_t end = x->touched_ns + patience_ms * HITHER_NS_PER_MS;
+	uint64_t now = hither_now_ns();
+	if (now >= end)
+		return 0;
+	uint64_t ms = (end - now + HITHER_NS_PER_MS - 1) / HITHER_NS_PER_MS;
+	return ms < 60000 ? (int)ms : 60000;
+}
+
+static int multi_failed(struct http_request *x, CURLMcode code)
+{
+	return hither_fail(x->err, -ENOMEM, "http: %s: libcurl: %s", x->question.url,
+	                   curl_multi_strerror(code));
+}
+
+/* Transfer until it ends (x->curl_code) or we end it (x->broken). */
+static void transfer(struct http_request *x)
+{
+	int running = 1, left_ms;
+	while (!x->broken) {
+		CURLMcode code = curl_multi_perform(x->slot->multi, &running);
+		if (code == CURLM_OK && !running)
+			return;
+		left_ms = idle_left_ms(x);
+		if (atomic_load(&x->b->cancelled))
+			x->broken = cancelled(x);
+		else if (left_ms == 0 && complete(x))
+			return;
+		else if (left_ms == 0)
+			x->broken = idle(x);
+		else if (code == CURLM_OK)
+			code = curl_multi_poll(x->slot->multi, NULL, 0, left_ms, NULL);
+		if (code != CURLM_OK)
+			x->broken = multi_failed(x, code);
+	}
+}
+
+static void collect(struct http_request *x)
+{
+	CURLMsg *message;
+	int left;
+	long redirects = 0;
+	x->curl_code = CURLE_ABORTED_BY_CALLBACK;
+	while ((message = curl_multi_info_read(x->slot->multi, &left)))
+		if (message->msg == CURLMSG_DONE)
+			x->curl_code = message->data.result;
+	curl_easy_getinfo(x->slot->easy, CURLINFO_REDIRECT_COUNT, &redirects);
+	x->moved = redirects > 0;
+}
+
+static void prepare(struct http_request *x)
+{
+	CURL *easy = x->slot->easy;
+	const struct http_backend *b = x->b;
+	bool sign_in = !x->foreign && b->user;
+	char range[64];
+	snprintf(range, sizeof range, "%" PRIu64 "-%" PRIu64, x->question.offset,
+	         x->question.offset + x->question.len - 1);
+	curl_easy_setopt(easy, CURLOPT_URL, x->url);
+	curl_easy_setopt(easy, CURLOPT_RANGE, range);
+	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->headers);
+	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, b->http_version);
+	curl_easy_setopt(easy, CURLOPT_USERNAME, sign_in ? b->user : NULL);
+	curl_easy_setopt(easy, CURLOPT_PASSWORD, sign_in ? b->password : NULL);
+	curl_easy_setopt(easy, CURLOPT_NETRC, sign_in ? CURL_NETRC_IGNORED : CURL_NETRC_OPTIONAL);
+	curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
+	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
+	curl_easy_setopt(easy, CURLOPT_PREREQDATA, x);
+	x->question.signed_in = sign_in;
+	x->question.now = time(NULL);
+	x->touched_ns = hither_now_ns();
+	x->slot->curl_message[0] = 0;
+}
+
+/* What came of it, most telling first: our own decision, the server's answer, libcurl's complaint.
+ */
+static int conclude(struct http_request *x)
+{
+	bool whole_answer = x->curl_code == CURLE_OK || x->answer.status >= 400;
+	x->unreachable = !x->connected && !x->answer.status;
+	if (x->broken)
+		return x->broken;
+	if (x->answer.ended && whole_answer)
+		judge(x);
+	if (x->judged && x->verdict < 0)
+		return x->verdict;
+	bool has_body = x->verdict == HITHER_HTTP_RANGE || x->verdict == HITHER_HTTP_WHOLE;
+	if (x->judged && (!has_body || complete(x)))
+		return 0;
+	if (x->judged && x->wanted == UINT64_MAX && x->curl_code == CURLE_OK)
+		return 0; /* of unknown length, and ended as it should */
+	return http_request_fail(x);
+}
+
+int http_request_run(struct http_request *x)
+{
+	CURLMcode code;
+	if (atomic_load(&x->b->cancelled))
+		return cancelled(x);
+	prepare(x);
+	if ((code = curl_multi_add_handle(x->slot->multi, x->slot->easy)) != CURLM_OK)
+		return multi_failed(x, code);
+	transfer(x);
+	collect(x);
+	int r = conclude(x);
+	curl_multi_remove_handle(x->slot->multi, x->slot->easy);
+	return r;
+}
