@@ -86,7 +86,11 @@ struct hither_backend_ops {
 	/* Required if WRITABLE. All or error; durable only once flush() has returned 0. */
 	int (*write_at)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
 			struct hither_error *err);
-	/* NULL: a write is durable when it has returned. Covers every write that has returned before. */
+	/*
+	 * NULL: a write is durable when it has returned. Covers every write that has returned before.
+	 * -EREMOTEIO: writes since the last good flush may be lost (their server was restarted, or
+	 * failed to store them): write all of them again, then flush again. Told once for each loss.
+	 */
 	int (*flush)(struct hither_backend *b, struct hither_error *err);
 	/*
 	 * What tells this version of the resource from another (ETag, modification time), or "" where
