@@ -82,42 +82,43 @@ static void append_query(struct text *t, const char *query)
 	}
 }
 
+/* The '@' that ends "user:password", NULL if there is none. A host may have '@' nowhere, so the
+ * last counts. */
+static const char *find_at(const char *authority)
+{
+	size_t len = strcspn(authority, "/?#");
+	const char *at = memrchr(authority, '@', len);
+	if (at)
+		return at;
+	/* A password with an unescaped '/' or '?' reaches beyond. Better to hide too much than a
+	 * part too little. */
+	size_t bracket = *authority == '[' ? strcspn(authority, "]/?#") : 0;
+	const char *colon = memchr(authority + bracket, ':', len - bracket);
+	if (!colon || colon + 1 + strspn(colon + 1, "0123456789") == authority + len)
+		return NULL; /* just a host, or one with a port */
+	return strchr(authority + len, '@');
+}
+
 void hither_url_redact(const char *url, char *out, size_t size)
 {
 	struct text t = {out, size, 0};
 	append(&t, "", 0);
-	size_t scheme = hither_url_scheme(url);
-	/* Upper case is no scheme of ours, but what follows its "://" may still be a password. */
-	const char *slashes = strstr(url, "://");
-	if (!scheme && slashes && slashes != url && !memchr(url, '/', (size_t)(slashes - url)))
-		scheme = (size_t)(slashes - url);
-	if (!scheme) {
-		append(&t, url, strlen(url));
+	/* A scheme in capitals is none of ours, but what follows it may be a password all the same.
+	 */
+	size_t scheme = strcspn(url, ":/");
+	bool has_authority = scheme > 0 && strncmp(url + scheme, "://", 3) == 0;
+	if (!has_authority && !hither_url_scheme(url)) {
+		append(&t, url, strlen(url)); /* a bare path */
 		return;
 	}
-	const char *rest = url + scheme + 1;
-	if (strncmp(rest, "//", 2) == 0)
-		rest += 2;
+	const char *rest = url + scheme + (has_authority ? 3 : 1);
 	append(&t, url, (size_t)(rest - url));
-	if (rest >
-	    url + scheme + 1) { /* an authority: its last '@' ends the user, whatever is in there */
-		size_t len = strcspn(rest, "/?#");
-		const char *at = memrchr(rest, '@', len);
-		/* A password with an unescaped '/' or '?' reaches beyond; better to hide too much.
-		 */
-		if (!at && memchr(rest, ':', len)) {
-			const char *later = strchr(rest, '@');
-			const char *colon = memchr(rest, ':', len);
-			size_t digits = strspn(colon + 1, "0123456789");
-			if (later && colon + 1 + digits != rest + len)
-				at = later;
-		}
-		const char *colon = at ? memchr(rest, ':', (size_t)(at - rest)) : NULL;
-		if (colon) {
-			append(&t, rest, (size_t)(colon + 1 - rest));
-			append(&t, "***", 3);
-			rest = at;
-		}
+	const char *at = has_authority ? find_at(rest) : NULL;
+	const char *colon = at ? memchr(rest, ':', (size_t)(at - rest)) : NULL;
+	if (colon) {
+		append(&t, rest, (size_t)(colon + 1 - rest));
+		append(&t, "***", 3);
+		rest = at;
 	}
 	size_t path = strcspn(rest, "?#");
 	append(&t, rest, path);
