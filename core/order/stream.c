@@ -5,9 +5,10 @@
 
 #define MOST_REORDERED (UINT64_C(2) << 20) /* two requests of the largest size */
 #define MOST_WINDOW (UINT64_C(32) << 20)
-#define RUN_TRUST 8    /* a run is guessed for at most so many times what was read of it */
-#define STRIDE_TRUST 4 /* and a stride for so many times the elements read, if its step is exact   \
-	                */
+#define RUN_TRUST 8 /* a run is guessed for at most so many times what was read of it */
+#define STRIDE_TRUST                                                                               \
+	4 /* and a stride for so many times the elements read, if its step is exact                \
+	   */
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
