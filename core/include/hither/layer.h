@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Layers: backends that wrap a backend. Each takes over `inner` on success: closing the layer closes it. */
+/*
+ * Layers: backends that wrap a backend. Each takes over `inner` on success: closing the layer closes it.
+ * Size, flags and limits are the inner one's, but that what is delayed or rated is not LOCAL any more.
+ */
 #ifndef HITHER_LAYER_H
 #define HITHER_LAYER_H
 
