@@ -153,7 +153,8 @@ struct managed {
 	uint64_t progress_ns; /* last time the backend did something for us */
 	struct hither_error trouble; /* the latest failure, code 0 after a success */
 	int stale;                   /* -ESTALE: the resource has changed; for ever */
-	bool cancelled, closing;
+	_Atomic bool cancelled;     /* read without the lock by whoever is delivering */
+	bool closing;
 	uint64_t full_until_ns; /* the store has no room: pull past it until then */
 	bool evicting;
 	uint64_t evict_hand; /* chunk */

@@ -189,7 +189,7 @@ int managed_commit(struct managed *m, struct managed_job *job, const void *buf, 
 		struct managed_busy here;
 		const struct managed_busy *taken = managed_busy_find_locked(m, at, at + 1);
 		if (taken) {
-			at = taken->end;
+			at = taken->end < end ? taken->end : end;
 			continue;
 		}
 		uint64_t stop = at + run;

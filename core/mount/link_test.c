@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mount/link.h"
+
+#include "base/clock.h"
+#include "check.h"
+
+/* A line of `rate` bytes per second and `rtt`, fully used for `ns`, in pieces of one millisecond.
+ */
+static uint64_t use_line(struct hither_link *l, uint64_t now, uint64_t rate, uint64_t rtt,
+                         uint64_t ns)
+{
+	uint64_t end = now + ns;
+	for (; now < end; now += HITHER_NS_PER_MS) {
+		hither_link_first_byte(l, now, rtt);
+		hither_link_bytes(l, now, rate / 1000, true);
+	}
+	return now;
+}
+
+static uint64_t settled_window(uint64_t rate, uint64_t rtt)
+{
+	struct hither_link l = {0};
+	use_line(&l, HITHER_NS_PER_S, rate, rtt, 5 * HITHER_NS_PER_S);
+	CHECK(hither_link_rate(&l) >= rate * 9 / 10 && hither_link_rate(&l) <= rate * 11 / 10);
+	CHECK_EQ(hither_link_rtt_ns(&l), rtt);
+	return hither_link_window(&l);
+}
+
+static void the_window_follows_the_product(void)
+{
+	uint64_t product = 25000000 / 20; /* 200 Mbit/s x 50 ms */
+	uint64_t window = settled_window(25000000, 50 * HITHER_NS_PER_MS);
+	CHECK(window >= product && window <= product * 9 / 4);
+	product = 6250000 * 3 / 20; /* 50 Mbit/s x 150 ms */
+	window = settled_window(6250000, 150 * HITHER_NS_PER_MS);
+	CHECK(window >= product && window <= product * 9 / 4);
+	CHECK(settled_window(UINT64_C(2000000000), HITHER_NS_PER_MS / 5) >= 2 << 20);
+}
+
+static void it_starts_wide_enough_to_learn(void)
+{
+	struct hither_link l = {0};
+	CHECK(hither_link_window(&l) >= 512 << 10);
+	CHECK_EQ(hither_link_rtt_ns(&l), 0);
+	CHECK_EQ(hither_link_rate(&l), 0);
+}
+
+static void several_requests_share_the_window(void)
+{
+	struct hither_link l = {0};
+	use_line(&l, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	uint64_t extent = hither_link_extent(&l);
+	CHECK_EQ(extent & (extent - 1), 0);
+	CHECK(extent * 4 <= hither_link_window(&l));
+	CHECK(extent >= 64 << 10);
+}
+
+static void a_reader_that_asks_for_little_does_not_shrink_it(void)
+{
+	struct hither_link l = {0};
+	uint64_t now =
+	        use_line(&l, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 3 * HITHER_NS_PER_S);
+	uint64_t rate = hither_link_rate(&l);
+	for (unsigned i = 0; i < 5000; i++, now += HITHER_NS_PER_MS)
+		hither_link_bytes(&l, now, 10, false);
+	CHECK_EQ(hither_link_rate(&l), rate);
+}
+
+static void a_line_that_got_slower_is_noticed(void)
+{
+	struct hither_link l = {0};
+	uint64_t now =
+	        use_line(&l, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 3 * HITHER_NS_PER_S);
+	use_line(&l, now, 2500000, 80 * HITHER_NS_PER_MS, 40 * HITHER_NS_PER_S);
+	CHECK(hither_link_rate(&l) <= 2750000);
+	CHECK_EQ(hither_link_rtt_ns(&l), 80 * HITHER_NS_PER_MS);
+}
+
+int main(void)
+{
+	RUN(the_window_follows_the_product);
+	RUN(it_starts_wide_enough_to_learn);
+	RUN(several_requests_share_the_window);
+	RUN(a_reader_that_asks_for_little_does_not_shrink_it);
+	RUN(a_line_that_got_slower_is_noticed);
+	return 0;
+}
