@@ -29,6 +29,7 @@ struct record_order {
 	int fd;           /* -1: the recording has ended */
 	bool stale;       /* the file still has what was there before */
 	bool regular;     /* a file proper, which can be cut */
+	int failed;       /* -errno of the last write */
 	off_t good_bytes; /* of the file: whole lines */
 	size_t used;
 	char buffer[BUFFER_BYTES];
@@ -52,7 +53,8 @@ static void flush(struct record_order *r)
 		stop(r);
 		return;
 	}
-	if (!hither_write_all(r->fd, r->buffer, r->used)) {
+	r->failed = hither_write_all(r->fd, r->buffer, r->used);
+	if (!r->failed) {
 		r->good_bytes += (off_t)r->used;
 		r->used = 0;
 		return;
@@ -123,7 +125,8 @@ static void record_destroy(struct hither_order *o)
 {
 	struct record_order *r = (struct record_order *)o;
 	write_pending(r);
-	flush(r);
+	if (r->entries || !r->stale)
+		flush(r);
 	stop(r);
 	seen_finish(&r->seen);
 	free(r);
@@ -179,8 +182,8 @@ int hither_order_record(const struct hither_order_view *view, const char *path,
 		if (!r->stale) {
 			flush(r); /* so that a full disk is known at once */
 			if (r->fd < 0)
-				code = hither_fail(err, -EIO, "record %s: cannot write to it",
-				                   path);
+				code = hither_fail(err, r->failed, "record %s: write: %s", path,
+				                   strerror(-r->failed));
 		}
 	}
 	if (code) {

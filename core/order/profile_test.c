@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The format, what is recorded, and how it is replayed. */
+#include "base/clock.h"
+#include "check.h"
+#include "order/seen.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <hither/order.h>
+#include <hither/profile.h>
+#include <signal.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define KIB (UINT64_C(1) << 10)
+#define MIB (UINT64_C(1) << 20)
+#define HEAD "hither-profile 1\nsize 1000000\n"
+
+static struct hither_error err;
+static char folder[] = "/tmp/hither-profile-XXXXXX";
+static char path[64];
+
+static void put(const char *text)
+{
+	FILE *f = fopen(path, "w");
+	CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+static char *get(void)
+{
+	static char text[64 << 10];
+	FILE *f = fopen(path, "r");
+	CHECK(f);
+	text[fread(text, 1, sizeof text - 1, f)] = 0;
+	fclose(f);
+	return text;
+}
+
+static int parse(const char *text, struct hither_profile *p)
+{
+	err = (struct hither_error){0};
+	return hither_profile_parse(text, strlen(text), p, &err);
+}
+
+static void a_profile_is_read(void)
+{
+	struct hither_profile p;
+	CHECK_OK(parse("hither-profile 1\r\nsize 1000000\nversion W/\"5 e\" \n# by hand\n\n"
+	               "4096 100 5 w\r\n9000 1\t6\n9001 9 7 w\n0 1 99999999999\n",
+	               &p));
+	CHECK_EQ(p.size_bytes, 1000000);
+	CHECK(strcmp(p.version, "W/\"5 e\"") == 0);
+	CHECK_EQ(p.count, 3);
+	struct hither_profile_entry *e = p.entries;
+	CHECK(e[0].offset == 4096 && e[0].len == 100 && e[0].at_ms == 5 && e[0].waited);
+	CHECK(e[1].offset == 9000 && e[1].len == 10 && e[1].at_ms == 6 && e[1].waited); /* joined */
+	CHECK(e[2].offset == 0 && e[2].len == 1 && e[2].at_ms == UINT32_MAX && !e[2].waited);
+	hither_profile_finish(&p);
+	CHECK(p.entries == NULL);
+	hither_profile_finish(&p);
+	hither_profile_finish(NULL);
+}
+
+static void what_is_printed_is_read_back(void)
+{
+	char text[3 * HITHER_PROFILE_LINE_BYTES], version[300];
+	memset(version, 'v', sizeof version - 1);
+	version[sizeof version - 1] = 0;
+	version[1] = '\n';
+	size_t n = hither_profile_print_head(text, UINT64_MAX, version);
+	CHECK_EQ(n, strlen(text));
+	struct hither_profile_entry most = {UINT64_MAX - 7, 7, UINT32_MAX, true},
+	                            least = {0, 1, 0, false};
+	n += hither_profile_print_entry(text + n, &most);
+	n += hither_profile_print_entry(text + n, &least);
+	struct hither_profile p;
+	CHECK_OK(hither_profile_parse(text, n, &p, &err));
+	CHECK(p.size_bytes == UINT64_MAX && p.count == 2);
+	CHECK(strlen(p.version) == 255 && memcmp(p.version, "v?vv", 4) == 0);
+	CHECK(p.entries[0].offset == most.offset && p.entries[0].len == 7 && p.entries[0].waited);
+	CHECK(p.entries[1].offset == 0 && p.entries[1].len == 1 && !p.entries[1].waited);
+	hither_profile_finish(&p);
+}
+
+static void garbage_is_rejected_with_its_place(void)
+{
+	static const char *const cases[][2] = {
+	        {"", "line 1 (byte 0)"},
+	        {"\n", "no hither profile"},
+	        {"hither-profil", "no hither profile"},
+	        {"hither-profile 2\n", "another version"},
+	        {"hither-profile 1\n", "before its size"},
+	        {"hither-profile 1\n0 4096 1\n", "line 2 (byte 17): the size must come"},
+	        {"hither-profile 1\nsize -5\n", "line 2 (byte 17): the size"},
+	        {"hither-profile 1\nsize 18446744073709551616\n", "the size is no"},
+	        {HEAD "size 5\n", "line 3 (byte 30): a second size"},
+	        {HEAD "version a\nversion b\n", "line 4 (byte 40): a second version"},
+	        {HEAD "version a\x01\n", "control byte"},
+	        {HEAD "speed 9\n", "line 3 (byte 30): neither"},
+	        {HEAD "12 34\n", "line 3 (byte 30): an entry is"},
+	        {HEAD "0 1 2\n12 34x 5\n", "line 4 (byte 36): an entry is"},
+	        {HEAD "12 34 5 x\n", "an entry ends"},
+	        {HEAD "12 34 5 w w\n", "an entry ends"},
+	        {HEAD "12 0 5\n", "must not be 0"},
+	        {HEAD "18446744073709551615 2 5\n", "beyond 2^64"},
+	        {HEAD "18446744073709551616 2 5\n", "an entry is"},
+	};
+	struct hither_profile p;
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		CHECK_EQ(parse(cases[i][0], &p), -EINVAL);
+		if (!strstr(err.message, cases[i][1])) {
+			fprintf(stderr, "case %zu: %s\n", i, err.message);
+			CHECK(!"the message says where and what");
+		}
+	}
+	CHECK_EQ(hither_profile_parse(HEAD "1 2\0 3\n", sizeof HEAD "1 2\0 3\n" - 1, &p, &err),
+	         -EINVAL);
+	CHECK(strstr(err.message, "zero byte"));
+	char line[700];
+	memset(line, '#', sizeof line);
+	memcpy(line, HEAD, strlen(HEAD));
+	CHECK_EQ(hither_profile_parse(line, sizeof line, &p, &err), -EINVAL);
+	CHECK(strstr(err.message, "line 3 (byte 30): a line of more than"));
+	CHECK_EQ(hither_profile_parse("", 0, &p, NULL), -EINVAL);
+}
+
+static void a_last_line_cut_short_is_left_out(void)
+{
+	struct hither_profile p;
+	CHECK_OK(parse(HEAD "0 1 0\n50 6", &p));
+	CHECK_EQ(p.count, 1);
+	hither_profile_finish(&p);
+	CHECK_OK(parse(HEAD "0 1 0\n50 6 7", &p)); /* whole as far as one can tell */
+	CHECK_EQ(p.count, 2);
+	hither_profile_finish(&p);
+}
+
+/* Lines of count entries apart from each other, in memory that the caller frees. */
+static char *many_entries(size_t count, size_t *len)
+{
+	char *text = malloc(count * 24 + 64);
+	CHECK(text);
+	*len = hither_profile_print_head(text, 1u << 30, NULL);
+	for (size_t i = 0; i < count; i++)
+		*len += (size_t)sprintf(text + *len, "%zu 1 0\n", i * 2);
+	return text;
+}
+
+static void entries_are_limited(void)
+{
+	struct hither_profile p;
+	size_t len;
+	char *text = many_entries(HITHER_PROFILE_MOST_ENTRIES + 1, &len);
+	CHECK_EQ(hither_profile_parse(text, len, &p, &err), -E2BIG);
+	CHECK(strstr(err.message, "line 1048579: more than 1048576 entries"));
+	CHECK_EQ(hither_profile_parse(text, len - 1, &p, &err), -E2BIG);
+	len -= strlen("2097152 1 0\n");
+	CHECK_OK(hither_profile_parse(text, len, &p, &err));
+	CHECK_EQ(p.count, HITHER_PROFILE_MOST_ENTRIES);
+	hither_profile_finish(&p);
+	free(text);
+}
+
+static void pages_are_seen_once(void)
+{
+	struct seen s;
+	uint64_t pages = 100000;
+	CHECK_EQ(seen_init(&s, pages * SEEN_PAGE - 1), 0);
+	for (int round = 0; round < 2; round++) {
+		for (uint64_t i = 0; i < pages; i++)
+			CHECK(seen_mark(&s, i * 7919 % pages) == (round == 0));
+	}
+	seen_finish(&s);
+	CHECK_EQ(seen_init(&s, 0), 0);
+	seen_finish(&s);
+}
+
+static void first_accesses_are_recorded(void)
+{
+	struct hither_order_view view = {.size_bytes = 10 * MIB + 100};
+	struct hither_order *o;
+	struct hither_range r;
+	unlink(path);
+	CHECK_OK(hither_order_record(&view, path, &o, &err));
+	CHECK(strcmp(get(), "hither-profile 1\nsize 10485860\n") == 0); /* made at once */
+	o->ops->saw(o, 5000, 10, true);                                 /* its page */
+	o->ops->saw(o, 8192, 8192, true);                               /* goes on there: joined */
+	o->ops->saw(o, 16384, 4096, false);   /* did not wait: not joined */
+	o->ops->saw(o, 0, 64 * KIB, false);   /* only what is new of it */
+	o->ops->saw(o, 0, 64 * KIB, true);    /* nothing is */
+	o->ops->saw(o, 10 * MIB, 4096, true); /* over the end */
+	o->ops->saw(o, 20 * MIB, 4096, true); /* outside */
+	o->ops->saw(o, UINT64_MAX, UINT64_MAX, true);
+	CHECK(!o->ops->next(o, MIB, &r));
+	hither_order_destroy(o);
+	struct hither_profile p;
+	CHECK_OK(hither_profile_load(path, &p, &err));
+	const struct hither_profile_entry want[] = {
+	        {4096, 12288, 0, true},   {16384, 4096, 0, false},  {0, 4096, 0, false},
+	        {20480, 45056, 0, false}, {10 * MIB, 100, 0, true},
+	};
+	/* The first two are joined when read. */
+	CHECK_EQ(p.count, 4);
+	CHECK(p.entries[0].offset == 4096 && p.entries[0].len == 16384 && p.entries[0].waited);
+	for (size_t i = 1; i < 4; i++) {
+		CHECK_EQ(p.entries[i].offset, want[i + 1].offset);
+		CHECK_EQ(p.entries[i].len, want[i + 1].len);
+		CHECK_EQ(p.entries[i].waited, want[i + 1].waited);
+	}
+	CHECK(strstr(get(), "\n16384 4096 "));
+	hither_profile_finish(&p);
+}
+
+static void a_recording_is_on_disk_as_it_goes_and_ends_at_the_limit(void)
+{
+	struct hither_order_view view = {.size_bytes = UINT64_C(16) << 30};
+	struct hither_order *o;
+	struct stat st;
+	unlink(path);
+	CHECK_OK(hither_order_record(&view, path, &o, &err));
+	CHECK(stat(path, &st) == 0);
+	off_t before = st.st_size;
+	for (uint64_t i = 0; i < 300; i++)
+		o->ops->saw(o, i * 2 * SEEN_PAGE, 1, false);
+	CHECK(stat(path, &st) == 0 && st.st_size > before);
+	for (uint64_t i = 300; i < HITHER_PROFILE_MOST_ENTRIES + 5000; i++)
+		o->ops->saw(o, i * 2 * SEEN_PAGE, 1, false);
+	hither_order_destroy(o);
+	struct hither_profile p;
+	CHECK_OK(hither_profile_load(path, &p, &err));
+	CHECK_EQ(p.count, HITHER_PROFILE_MOST_ENTRIES);
+	hither_profile_finish(&p);
+}
+
+static void places_that_cannot_be_written_are_told_at_once(void)
+{
+	struct hither_order_view view = {.size_bytes = MIB};
+	struct hither_order *o;
+	CHECK_EQ(hither_order_record(&view, "/nowhere/at/all", &o, &err), -ENOENT);
+	CHECK(strstr(err.message, "/nowhere/at/all"));
+	CHECK_EQ(hither_order_record(&view, folder, &o, &err), -EISDIR);
+	CHECK_EQ(hither_order_record(&view, "/dev/full", &o, &err), -ENOSPC);
+	put("my only copy of something else\n");
+	CHECK_EQ(hither_order_record(&view, path, &o, &err), -EEXIST);
+	CHECK(strstr(get(), "my only copy"));
+}
+
+static void a_full_disk_ends_the_recording_at_a_whole_line(void)
+{
+	struct hither_order_view view = {.size_bytes = UINT64_C(1) << 30};
+	struct hither_order *o;
+	struct rlimit old, low;
+	unlink(path);
+	CHECK_OK(hither_order_record(&view, path, &o, &err));
+	signal(SIGXFSZ, SIG_IGN);
+	CHECK(getrlimit(RLIMIT_FSIZE, &old) == 0);
+	low = old;
+	low.rlim_cur = 10000; /* bytes: somewhere in the third buffer */
+	CHECK(setrlimit(RLIMIT_FSIZE, &low) == 0);
+	for (uint64_t i = 0; i < 20000; i++)
+		o->ops->saw(o, i * 2 * SEEN_PAGE, 1, true);
+	hither_order_destroy(o);
+	CHECK(setrlimit(RLIMIT_FSIZE, &old) == 0);
+	char *text = get();
+	CHECK(strlen(text) > 1000 && strlen(text) <= 10000 && text[strlen(text) - 1] == '\n');
+	struct hither_profile p;
+	CHECK_OK(hither_profile_load(path, &p, &err));
+	CHECK_EQ(p.count % 256, 0);
+	hither_profile_finish(&p);
+}
+
+static struct hither_order *replay(uint64_t size)
+{
+	static struct hither_order_view view;
+	view.size_bytes = size;
+	struct hither_order *o;
+	CHECK_OK(hither_order_replay(&view, path, &o, &err));
+	return o;
+}
+
+static void check_next(struct hither_order *o, uint64_t offset, uint64_t len)
+{
+	struct hither_range r;
+	CHECK(o->ops->next(o, MIB, &r));
+	CHECK_EQ(r.offset, offset);
+	CHECK_EQ(r.len, len);
+}
+
+static void check_dry(struct hither_order *o)
+{
+	struct hither_range r;
+	CHECK(!o->ops->next(o, MIB, &r));
+	hither_order_destroy(o);
+}
+
+static void a_replay_gives_the_profile_in_order_clipped_in_pieces(void)
+{
+	put(HEAD "500000 4096 0\n3000000 4096 1\n0 2500000 2\n2999999 3 2\n");
+	struct hither_order *o = replay(3000000);
+	check_next(o, 500000, 4096);
+	check_next(o, 0, MIB);
+	check_next(o, MIB, MIB);
+	check_next(o, 2 * MIB, 2500000 - 2 * MIB);
+	check_next(o, 2999999, 1);
+	check_dry(o);
+	check_dry(replay(0));
+}
+
+/* Ten entries of 4 KiB, numbered as they come; number k is at place_of(k). */
+static uint64_t place_of(uint64_t k)
+{
+	return k * 7 % 10 * 64 * KIB;
+}
+
+static void put_ten(void)
+{
+	char text[1000] = HEAD;
+	for (uint64_t k = 0; k < 10; k++)
+		sprintf(text + strlen(text), "%llu 4096 %llu\n", (unsigned long long)place_of(k),
+		        (unsigned long long)k);
+	put(text);
+}
+
+static void a_run_that_is_faster_is_followed(void)
+{
+	put_ten();
+	struct hither_order *o = replay(MIB);
+	check_next(o, place_of(0), 4096);
+	check_next(o, place_of(1), 4096);
+	o->ops->saw(o, place_of(6) + 100, 10, true);
+	o->ops->saw(o, place_of(7), 4096, true);
+	for (uint64_t k = 6; k < 10; k++)
+		check_next(o, place_of(k), 4096);
+	for (uint64_t k = 2; k < 6; k++) /* passed, but not forgotten */
+		check_next(o, place_of(k), 4096);
+	check_dry(o);
+}
+
+static void stray_and_earlier_reads_change_nothing(void)
+{
+	put_ten();
+	struct hither_order *o = replay(MIB);
+	check_next(o, place_of(0), 4096);
+	o->ops->saw(o, place_of(8), 4096, true); /* once */
+	o->ops->saw(o, place_of(0), 4096, false);
+	o->ops->saw(o, place_of(3), 4096, true);        /* before the suspected one */
+	o->ops->saw(o, place_of(2) + 8192, 4096, true); /* in none */
+	o->ops->saw(o, 50 * MIB, 4096, true);
+	o->ops->saw(o, UINT64_MAX, UINT64_MAX, true);
+	for (uint64_t k = 1; k < 10; k++)
+		check_next(o, place_of(k), 4096);
+	o->ops->saw(o, place_of(2), 4096, true);
+	o->ops->saw(o, place_of(4), 4096, true);
+	check_dry(o);
+}
+
+static void a_run_may_replay_the_file_it_records_to(void)
+{
+	put_ten();
+	struct hither_order_view view = {.size_bytes = MIB};
+	struct hither_order *recorder;
+	CHECK_OK(hither_order_record(&view, path, &recorder, &err));
+	hither_order_destroy(recorder); /* read nothing: the old one stays */
+	CHECK_OK(hither_order_record(&view, path, &recorder, &err));
+	struct hither_order *o = replay(MIB);
+	check_next(o, place_of(0), 4096);
+	hither_order_destroy(o);
+	recorder->ops->saw(recorder, 12288, 1, true);
+	hither_order_destroy(recorder);
+	struct hither_profile p;
+	CHECK_OK(hither_profile_load(path, &p, &err));
+	CHECK(p.count == 1 && p.entries[0].offset == 12288 && p.size_bytes == MIB);
+	hither_profile_finish(&p);
+}
+
+static void a_missing_or_bad_profile_is_named(void)
+{
+	struct hither_order_view view = {.size_bytes = MIB};
+	struct hither_order *o;
+	put(HEAD "nonsense\n");
+	CHECK_EQ(hither_order_replay(&view, path, &o, &err), -EINVAL);
+	CHECK(strstr(err.message, path) && strstr(err.message, "line 3"));
+	CHECK_EQ(hither_order_replay(&view, folder, &o, &err), -EISDIR);
+	unlink(path);
+	CHECK_EQ(hither_order_replay(&view, path, &o, &err), -ENOENT);
+	CHECK(strstr(err.message, path));
+}
+
+int main(void)
+{
+	CHECK(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/profile", folder);
+	RUN(a_profile_is_read);
+	RUN(what_is_printed_is_read_back);
+	RUN(garbage_is_rejected_with_its_place);
+	RUN(a_last_line_cut_short_is_left_out);
+	RUN(entries_are_limited);
+	RUN(pages_are_seen_once);
+	RUN(first_accesses_are_recorded);
+	RUN(a_recording_is_on_disk_as_it_goes_and_ends_at_the_limit);
+	RUN(places_that_cannot_be_written_are_told_at_once);
+	RUN(a_full_disk_ends_the_recording_at_a_whole_line);
+	RUN(a_replay_gives_the_profile_in_order_clipped_in_pieces);
+	RUN(a_run_that_is_faster_is_followed);
+	RUN(stray_and_earlier_reads_change_nothing);
+	RUN(a_run_may_replay_the_file_it_records_to);
+	RUN(a_missing_or_bad_profile_is_named);
+	unlink(path);
+	CHECK(rmdir(folder) == 0);
+	return 0;
+}
