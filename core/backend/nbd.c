@@ -78,9 +78,14 @@ static void wake_spare(const struct nbd_backend *nb)
 	(void)n;
 }
 
+static bool over(const struct nbd_backend *nb)
+{
+	return atomic_load(&nb->target.closing) || atomic_load(&nb->target.cancelled);
+}
+
 static void connect_spares(struct nbd_backend *nb, uint64_t *rest_until_ns)
 {
-	for (unsigned i = 0; i < nb->conn_count && !atomic_load(&nb->target.cancelled); i++) {
+	for (unsigned i = 0; i < nb->conn_count && !over(nb); i++) {
 		if (atomic_load(&nb->conns[i].up) || hither_now_ns() < rest_until_ns[i])
 			continue;
 		if (hither_nbd_conn_ready(&nb->conns[i], true, NULL))
@@ -92,7 +97,7 @@ static void *spare_main(void *arg)
 {
 	struct nbd_backend *nb = arg;
 	uint64_t rest_until_ns[CONN_MAX] = {0}, count;
-	while (!atomic_load(&nb->target.cancelled)) {
+	while (!over(nb)) {
 		struct pollfd fd = {.fd = nb->spare_fd, .events = POLLIN};
 		if (poll(&fd, 1, -1) > 0 && read(nb->spare_fd, &count, sizeof count) > 0)
 			connect_spares(nb, rest_until_ns);
@@ -400,7 +405,10 @@ static void backend_close(struct hither_backend *b)
 {
 	struct nbd_backend *nb = self(b);
 	if (nb->has_thread) {
-		backend_cancel(b);
+		atomic_store(&nb->target.closing, true);
+		for (unsigned i = 0; i < nb->conn_count; i++)
+			hither_nbd_wake(&nb->conns[i]);
+		wake_spare(nb);
 		pthread_join(nb->thread, NULL);
 	}
 	for (unsigned i = 0; i < nb->conn_count; i++)

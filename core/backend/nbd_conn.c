@@ -15,6 +15,8 @@ enum {
 	FLUSH_PATIENCE = 4,
 	/* After so long without traffic a connection is looked at before it is used again. */
 	STALE_MS = 100,
+	/* A server whose client vanishes amid its answers may die of it (nbdkit 1.32 does). */
+	GOODBYE_MS = 1000,
 };
 
 void hither_nbd_wake(const struct nbd_conn *conn)
@@ -349,14 +351,23 @@ int hither_nbd_conn_init(struct nbd_conn *conn, struct nbd_target *target, struc
 	return 0;
 }
 
+/* Take the answers that nobody waits for any more, then say goodbye. */
+static void disconnect_locked(struct nbd_conn *conn)
+{
+	uint64_t deadline = hither_now_ns() + GOODBYE_MS * HITHER_NS_PER_MS, now;
+	while (conn->in_flight && !conn->broken && !atomic_load(&conn->target->cancelled) &&
+	       (now = hither_now_ns()) < deadline)
+		poll_locked(conn, (int)((deadline - now) / HITHER_NS_PER_MS) + 1);
+	if (!conn->in_flight && !conn->broken)
+		nbd_aio_disconnect(conn->handle, 0);
+	drop_locked(conn, -ECANCELED);
+}
+
 void hither_nbd_conn_finish(struct nbd_conn *conn)
 {
 	pthread_mutex_lock(&conn->lock);
-	if (conn->handle) {
-		if (!conn->in_flight) /* else the farewell would queue behind them */
-			nbd_aio_disconnect(conn->handle, 0);
-		drop_locked(conn, -ECANCELED);
-	}
+	if (conn->handle)
+		disconnect_locked(conn);
 	pthread_mutex_unlock(&conn->lock);
 	if (conn->wake_fd >= 0)
 		close(conn->wake_fd);

@@ -45,6 +45,7 @@ struct nbd_target {
 	bool agreed; /* `limits` are what was opened: connecting again must find the same */
 	struct nbd_limits limits;
 	atomic_bool cancelled;
+	atomic_bool closing; /* no call is under way, and none will come: connect no more */
 	/*
 	 * Connections lost while they had writes that were answered but not flushed. If it was the
 	 * server that died, those writes may be gone, though their callers were told that all is
@@ -55,7 +56,7 @@ struct nbd_target {
 
 /*
  * Connect and shake hands. Blocks up to the connect time-out; a byte in wake_fd together with
- * target->cancelled ends it. 0 and *out, *limits, or -errno.
+ * target->cancelled or ->closing ends it. 0 and *out, *limits, or -errno.
  */
 int hither_nbd_connect(const struct nbd_target *target, int wake_fd, struct nbd_handle **out,
                        struct nbd_limits *limits, struct hither_error *err);
@@ -126,7 +127,7 @@ struct nbd_conn {
 
 int hither_nbd_conn_init(struct nbd_conn *conn, struct nbd_target *target,
                          struct hither_error *err);
-/* No call is under way. Says goodbye to the server. */
+/* No call is under way. Says goodbye to the server, which may take up to a second. */
 void hither_nbd_conn_finish(struct nbd_conn *conn);
 
 /*

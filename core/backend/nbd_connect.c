@@ -118,7 +118,7 @@ static int handshake_step(struct nbd_handle *handle, const struct nbd_target *t,
 	int n = poll(fds, 2, (int)((deadline_ns - now) / HITHER_NS_PER_MS) + 1);
 	if (n < 0 && errno != EINTR)
 		return hither_fail(err, -errno, "nbd: poll: %s", strerror(errno));
-	if (atomic_load(&t->cancelled))
+	if (atomic_load(&t->cancelled) || atomic_load(&t->closing))
 		return hither_fail(err, -ECANCELED, "nbd: connecting to %s: cancelled", t->name);
 	if (n > 0 && fds[0].revents) {
 		uint64_t drained;
