@@ -146,6 +146,7 @@ static int http_backend_open(const char *url, const struct hither_backend_option
 		http_close(&b->base);
 		return r;
 	}
+	b->base.head_bytes = b->first_bytes;
 	*out = &b->base;
 	return 0;
 }

@@ -224,6 +224,8 @@ void managed_write(struct managed *m, struct hither_io *io);
 /* pull.c */
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job);
 void managed_run_pull(struct managed *m, struct managed_job *job);
+/* Put into the store what opening the backend brought along. */
+void managed_take_head(struct managed *m);
 void managed_run_direct(struct managed *m, struct managed_job *job);
 /* In pieces, for tests that play the backend: bytes of the job, whole blocks but at the resource's
  * end. */

@@ -269,6 +269,21 @@ void managed_run_pull(struct managed *m, struct managed_job *job)
 	managed_settle_pull(m, job, r, &err);
 }
 
+void managed_take_head(struct managed *m)
+{
+	uint64_t head = m->base.backend ? m->base.backend->head_bytes : 0;
+	uint64_t end = head >= m->base.size_bytes ? m->block_count : head >> HITHER_BLOCK_SHIFT;
+	if (!end || hither_block_map_all(m->map, 0, end, HITHER_BLOCKS_PRESENT))
+		return;
+	struct managed_job job = {.end = end};
+	pthread_mutex_lock(&m->lock);
+	managed_start_job_locked(m, &job, MANAGED_JOB_PULL);
+	job.first_byte_ns = job.start_ns; /* says nothing about the link */
+	m->outstanding_bytes += managed_bytes(m, 0, end);
+	pthread_mutex_unlock(&m->lock);
+	managed_run_pull(m, &job);
+}
+
 /* --- the end of a pull --- */
 
 static void collect_touching_locked(struct managed *m, uint64_t first, uint64_t end,

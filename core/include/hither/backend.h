@@ -34,6 +34,7 @@ struct hither_backend {
 	uint32_t align_bytes; /* offsets and lengths must be multiples (but at the end); power of two, 1: any */
 	uint32_t parallel;    /* most calls of read and write_at at a time; callers keep to it */
 	uint64_t max_request_bytes; /* longest read or write_at; 0: any */
+	uint64_t head_bytes;  /* so many bytes from offset 0 came with open: reading them costs nothing */
 };
 
 /**
