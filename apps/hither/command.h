@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The sub-commands, one file each. */
+#ifndef HITHER_APP_COMMAND_H
+#define HITHER_APP_COMMAND_H
+
+#include "options.h"
+
+extern const struct command command_mount;
+extern const struct command command_umount;
+extern const struct command command_status;
+extern const struct command command_pull;
+extern const struct command command_cat;
+extern const struct command command_cache;
+
+/* "hither: message" to stderr, one line. Returns code. */
+int fail_with(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,442 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control.h"
+
+#include "daemon.h"
+#include "json.h"
+#include "progress.h"
+#include "util.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+
+enum {
+	MAX_CLIENTS = 16,
+	LINE_BYTES = 64,
+	OUT_BYTES = 16384,
+	CLIENT_TIMEOUT_S = 10, /* to send its line, and to take its answer */
+	TICK_MS = 250,
+};
+
+struct client {
+	int fd; /* -1: free */
+	char line[LINE_BYTES];
+	size_t line_len;
+	char *out; /* not sent yet */
+	size_t out_len;
+	bool waits;        /* for the end: gets progress */
+	bool closes;       /* once out is empty */
+	uint64_t since_ns; /* when its side last did something */
+};
+
+struct control {
+	struct daemon *daemon;
+	pthread_t thread;
+	int signal_fd, wake_fd, timer_fd;
+	struct progress progress;
+	/* The control thread's own. */
+	int listen_fd;
+	struct client clients[MAX_CLIENTS];
+	bool serving, timer_on;
+	bool signal_early; /* one came while the mount was being attached */
+	unsigned signal_count;
+	bool heard;
+
+	pthread_mutex_t lock; /* guards what other threads hand over, below */
+	int new_listen_fd;    /* -1: none */
+	char *failure;
+	bool ends;
+	char *end; /* the last message, or NULL */
+};
+
+/* --- clients --- */
+
+static void drop(struct client *cl)
+{
+	if (cl->fd >= 0)
+		close(cl->fd);
+	free(cl->out);
+	*cl = (struct client){.fd = -1};
+}
+
+static void flush_client(struct client *cl)
+{
+	while (cl->out_len) {
+		ssize_t n = send(cl->fd, cl->out, cl->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n < 0) {
+			drop(cl);
+			return;
+		}
+		memmove(cl->out, cl->out + n, cl->out_len - (size_t)n);
+		cl->out_len -= (size_t)n;
+		cl->since_ns = now_ns();
+	}
+	if (cl->closes)
+		drop(cl);
+}
+
+/* Queue a line of JSON. Who does not read, and lets it grow, is dropped. */
+static void say(struct client *cl, struct json *j)
+{
+	json_text(j, "\n");
+	char *out = j->failed || cl->out_len + j->len > OUT_BYTES
+	                    ? NULL
+	                    : realloc(cl->out, cl->out_len + j->len);
+	if (!out) {
+		drop(cl);
+		return;
+	}
+	memcpy(out + cl->out_len, j->text, j->len);
+	cl->out = out;
+	cl->out_len += j->len;
+	flush_client(cl);
+}
+
+static void say_event(struct client *cl, const char *event, const char *message)
+{
+	AUTO_JSON struct json j = {0};
+	json_object(&j, NULL);
+	json_string(&j, "event", event);
+	if (*message)
+		json_string(&j, "message", message);
+	json_end_object(&j);
+	say(cl, &j);
+}
+
+static void say_progress(struct client *cl, const struct hither_mount_stats *stats)
+{
+	AUTO_JSON struct json j = {0};
+	if (cl->out_len)
+		return; /* it has not read the last one yet */
+	json_object(&j, NULL);
+	json_string(&j, "event", "progress");
+	progress_stats(&j, stats);
+	json_end_object(&j);
+	say(cl, &j);
+}
+
+static void answer(struct control *c, struct client *cl)
+{
+	char *rest = cl->line, *word = strsep(&rest, " ");
+	bool lazy = false, force = false;
+	if (!strcmp(word, "status")) {
+		AUTO_JSON struct json j = {0};
+		daemon_describe(c->daemon, &j);
+		cl->closes = true;
+		say(cl, &j);
+		return;
+	}
+	bool known = !strcmp(word, "umount");
+	while (known && (word = strsep(&rest, " "))) {
+		lazy |= !strcmp(word, "lazy");
+		force |= !strcmp(word, "force");
+		known = !strcmp(word, "lazy") || !strcmp(word, "force");
+	}
+	if (!known) {
+		cl->closes = true;
+		say_event(cl, "failed", "the daemon does not know this request");
+		return;
+	}
+	cl->waits = true;
+	daemon_end(c->daemon, lazy, force, false);
+}
+
+static void hear(struct control *c, struct client *cl)
+{
+	char sink[64];
+	bool asked = cl->waits || cl->closes;
+	char *to = asked ? sink : cl->line + cl->line_len;
+	size_t room = asked ? sizeof sink : sizeof cl->line - cl->line_len;
+	ssize_t n = recv(cl->fd, to, room, MSG_DONTWAIT);
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	/* Nothing is said after the line, and so an end of the stream means that it has gone. */
+	if (n <= 0) {
+		drop(cl);
+		return;
+	}
+	if (asked)
+		return;
+	cl->line_len += (size_t)n;
+	char *end = memchr(cl->line, '\n', cl->line_len);
+	if (end) {
+		*end = 0;
+		answer(c, cl);
+	} else if (cl->line_len == sizeof cl->line) {
+		drop(cl);
+	}
+}
+
+static void welcome(struct control *c)
+{
+	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0)
+		return;
+	for (int i = 0; i < MAX_CLIENTS; i++)
+		if (c->clients[i].fd < 0) {
+			c->clients[i] = (struct client){.fd = fd, .since_ns = now_ns()};
+			return;
+		}
+	close(fd); /* it tries again */
+}
+
+/* --- signals, ticks --- */
+
+static void announce(struct control *c)
+{
+	struct hither_mount_stats stats = {0};
+	char size[UNITS_TEXT_BYTES];
+	daemon_stats(c->daemon, &stats);
+	progress_clear(&c->progress);
+	if (stats.dirty_bytes)
+		fprintf(stderr,
+		        "hither: unmounting, waiting for %s to be pushed; once more to quit at "
+		        "once\n",
+		        units_format_size(size, stats.dirty_bytes));
+	else
+		fprintf(stderr, "hither: unmounting\n");
+}
+
+/* The first asks to end, the second to end without pushing, the third is obeyed here and now. */
+static void obey_signal(struct control *c)
+{
+	switch (c->signal_count++) {
+	case 0:
+		if (c->daemon->settings->foreground)
+			announce(c);
+		daemon_end(c->daemon, true, false, true);
+		break;
+	case 1:
+		daemon_end(c->daemon, true, true, true);
+		break;
+	default:
+		_exit(EXIT_FAILED); /* something hangs; what is dirty is in the cache, if it is on
+		                       disk */
+	}
+}
+
+static void on_signal(struct control *c)
+{
+	struct signalfd_siginfo info;
+	if (read(c->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
+		return;
+	if (c->serving)
+		obey_signal(c);
+	else if (daemon_state(c->daemon) == DAEMON_OPENING)
+		_exit(128 + (int)info.ssi_signo);
+	else
+		c->signal_early = true;
+}
+
+static void tick(struct control *c)
+{
+	struct hither_mount_stats stats;
+	if (!daemon_stats(c->daemon, &stats))
+		return;
+	for (int i = 0; i < MAX_CLIENTS; i++)
+		if (c->clients[i].fd >= 0 && c->clients[i].waits)
+			say_progress(&c->clients[i], &stats);
+	if (c->serving && c->daemon->settings->foreground && progress_wanted(&c->progress))
+		progress_update(&c->progress, &stats);
+}
+
+/* The timer runs only while somebody looks: an idle daemon sleeps. */
+static void set_timer(struct control *c)
+{
+	bool on = c->serving && c->daemon->settings->foreground && progress_wanted(&c->progress);
+	for (int i = 0; i < MAX_CLIENTS; i++)
+		on |= c->clients[i].fd >= 0;
+	if (on == c->timer_on)
+		return;
+	struct itimerspec spec = {0};
+	if (on)
+		spec.it_interval.tv_nsec = spec.it_value.tv_nsec = TICK_MS * 1000000L;
+	timerfd_settime(c->timer_fd, 0, &spec, NULL);
+	c->timer_on = on;
+}
+
+static void drop_stalled(struct control *c)
+{
+	uint64_t now = now_ns();
+	for (int i = 0; i < MAX_CLIENTS; i++) {
+		struct client *cl = &c->clients[i];
+		bool owes = cl->out_len || !cl->waits;
+		if (cl->fd >= 0 && owes && now - cl->since_ns > CLIENT_TIMEOUT_S * NS_PER_S)
+			drop(cl);
+	}
+}
+
+/* --- the thread --- */
+
+/* Take what other threads handed over. False: that was all. */
+static bool take_over(struct control *c)
+{
+	uint64_t count;
+	if (read(c->wake_fd, &count, sizeof count) < 0)
+		return true;
+	pthread_mutex_lock(&c->lock);
+	AUTO_FREE char *failure = TAKE(c->failure, NULL);
+	bool starts = c->new_listen_fd >= 0, ends = c->ends;
+	if (starts)
+		c->listen_fd = TAKE(c->new_listen_fd, -1);
+	pthread_mutex_unlock(&c->lock);
+	c->serving |= starts;
+	if (failure)
+		c->signal_count = 0;
+	if (c->serving && TAKE(c->signal_early, false))
+		obey_signal(c);
+	for (int i = 0; failure && i < MAX_CLIENTS; i++)
+		if (c->clients[i].fd >= 0 && c->clients[i].waits) {
+			c->clients[i].closes = true;
+			say_event(&c->clients[i], "failed", failure);
+		}
+	return !ends;
+}
+
+static void run_once(struct control *c, bool *goes_on)
+{
+	struct pollfd fds[4 + MAX_CLIENTS] = {
+	        {.fd = c->signal_fd, .events = POLLIN},
+	        {.fd = c->wake_fd, .events = POLLIN},
+	        {.fd = c->timer_fd, .events = POLLIN},
+	        {.fd = c->listen_fd, .events = POLLIN},
+	};
+	for (int i = 0; i < MAX_CLIENTS; i++)
+		fds[4 + i] = (struct pollfd){
+		        .fd = c->clients[i].fd,
+		        .events = (short)(POLLIN | (c->clients[i].out_len ? POLLOUT : 0))};
+	set_timer(c);
+	if (poll(fds, COUNT_OF(fds), -1) < 0)
+		return;
+	for (int i = 0; i < MAX_CLIENTS; i++) {
+		if (fds[4 + i].revents & POLLOUT)
+			flush_client(&c->clients[i]);
+		if (c->clients[i].fd >= 0 && fds[4 + i].revents & ~POLLOUT)
+			hear(c, &c->clients[i]);
+	}
+	uint64_t count;
+	if (fds[2].revents && read(c->timer_fd, &count, sizeof count) > 0) {
+		tick(c);
+		drop_stalled(c);
+	}
+	if (fds[3].revents)
+		welcome(c);
+	if (fds[0].revents)
+		on_signal(c);
+	if (fds[1].revents)
+		*goes_on = take_over(c);
+}
+
+static void *run(void *arg)
+{
+	struct control *c = arg;
+	bool goes_on = true;
+	while (goes_on)
+		run_once(c, &goes_on);
+	if (c->daemon->settings->foreground)
+		progress_clear(&c->progress);
+	for (int i = 0; i < MAX_CLIENTS; i++) {
+		struct client *cl = &c->clients[i];
+		if (cl->fd >= 0 && cl->waits) {
+			c->heard = true;
+			say_event(cl, "done",
+			          c->end ? c->end
+			                 : ""); /* fits the socket's buffer, or nobody reads */
+		}
+		drop(cl);
+	}
+	return NULL;
+}
+
+/* --- from other threads --- */
+
+static void wake(struct control *c)
+{
+	uint64_t one = 1;
+	if (write(c->wake_fd, &one, sizeof one) < 0)
+		return; /* it is awake already */
+}
+
+static void destroy(struct control *c)
+{
+	const int fds[] = {c->signal_fd, c->wake_fd, c->timer_fd, c->listen_fd, c->new_listen_fd};
+	for (size_t i = 0; i < COUNT_OF(fds); i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+	free(c->failure);
+	free(c->end);
+	pthread_mutex_destroy(&c->lock);
+	free(c);
+}
+
+int control_start(struct daemon *d, struct control **out, struct hither_error *err)
+{
+	struct control *c = calloc(1, sizeof *c);
+	sigset_t signals;
+	if (!c)
+		return hither_fail(err, -ENOMEM, "no memory");
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, &signals, NULL);
+	c->daemon = d;
+	c->listen_fd = c->new_listen_fd = -1;
+	for (int i = 0; i < MAX_CLIENTS; i++)
+		c->clients[i].fd = -1;
+	pthread_mutex_init(&c->lock, NULL);
+	progress_init(&c->progress, PROGRESS_MOUNT, d->settings->progress_fd);
+	c->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	int r = c->signal_fd < 0 || c->wake_fd < 0 || c->timer_fd < 0
+	                ? -errno
+	                : -pthread_create(&c->thread, NULL, run, c);
+	if (r) {
+		destroy(c);
+		return hither_fail(err, r, "start the control thread: %s", strerror(-r));
+	}
+	*out = c;
+	return 0;
+}
+
+void control_serve(struct control *c, int listen_fd)
+{
+	pthread_mutex_lock(&c->lock);
+	c->new_listen_fd = listen_fd;
+	pthread_mutex_unlock(&c->lock);
+	wake(c);
+}
+
+void control_failed(struct control *c, const char *message)
+{
+	pthread_mutex_lock(&c->lock);
+	free(c->failure);
+	c->failure = strdup(message);
+	pthread_mutex_unlock(&c->lock);
+	wake(c);
+}
+
+bool control_finish(struct control *c, const char *message)
+{
+	if (!c)
+		return false;
+	pthread_mutex_lock(&c->lock);
+	c->ends = true;
+	c->end = strdup(message);
+	pthread_mutex_unlock(&c->lock);
+	wake(c);
+	pthread_join(c->thread, NULL);
+	bool heard = c->heard;
+	destroy(c);
+	return heard;
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A mount's life, in the process that serves it.
+ *
+ *     main thread     open, attach, publish -> hither_fuse_serve() ........ -> push the rest, close
+ *     control thread  signals, the control socket, progress; never waits for anything but poll()
+ *     ender           on a signal or an umount request: write pages back, push, unmount; so serve
+ * ends
+ *
+ * If the push fails the ender leaves everything as it was and tells who asked.
+ */
+#ifndef HITHER_APP_DAEMON_H
+#define HITHER_APP_DAEMON_H
+
+#include "json.h"
+#include "mountpoint.h"
+#include "progress.h"
+#include "runtime.h"
+#include "settings.h"
+
+#include <hither/fuse.h>
+#include <hither/mount.h>
+#include <pthread.h>
+
+enum daemon_state {
+	DAEMON_OPENING,
+	DAEMON_ATTACHING,
+	DAEMON_MOUNTED,
+	DAEMON_UNMOUNTING, /* the ender runs */
+	DAEMON_CLOSING,    /* not mounted any more; the rest is pushed */
+	DAEMON_ENDED,
+};
+
+struct control;
+
+struct daemon {
+	struct settings *settings;
+	struct mountpoint at;
+	struct runtime_entry entry;
+	struct control *control;
+	char *shown_url;
+	int report_fd; /* to the waiting parent; -1 in the foreground */
+	int64_t started_at;
+	bool on_disk; /* what is dirty survives us */
+	struct hither_fuse *fuse;
+
+	/* Guards all below. Not held while anything waits. */
+	pthread_mutex_t lock;
+	enum daemon_state state;
+	struct hither_mount *mount; /* NULL before and after */
+	bool ender_runs, ender_ended;
+	pthread_t ender;
+	bool lazy;   /* unmount even if in use */
+	bool signal; /* asked by a signal: end even if the push fails, as long as nothing is lost */
+	bool forced; /* no more pushing */
+};
+
+/* Run from start to end; the exit code. at is resolved already. */
+int daemon_run(struct daemon *d);
+
+/* --- for the control thread --- */
+
+/* Begin to end. Again: adds its wishes to the one under way. */
+void daemon_end(struct daemon *d, bool lazy, bool force, bool signal);
+/* Stats of now; false: there is no mount (any more). */
+bool daemon_stats(struct daemon *d, struct hither_mount_stats *out);
+/* Everything about it, as an object. */
+void daemon_describe(struct daemon *d, struct json *j);
+enum daemon_state daemon_state(struct daemon *d);
+/* To the log, or to stderr in the foreground. */
+void daemon_log(struct daemon *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hither mount: make a URL a file. */
+#include "command.h"
+
+#include "daemon.h"
+#include "mountpoint.h"
+#include "runtime.h"
+#include "source.h"
+#include "url.h"
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <hither/fuse.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#define FIELD(member) offsetof(struct settings, member)
+
+static const struct option_spec specs[] = {
+        {"foreground", 'f', NULL, "Stay, and show progress; ^C unmounts.", set_true,
+         FIELD(foreground)},
+        {"progress", 0, "FD", "With --foreground: write lines of JSON to this file descriptor.",
+         set_fd, FIELD(progress_fd)},
+        {"log", 0, "FILE", "Add what goes wrong later to FILE.", set_path, FIELD(log)},
+        {"allow-other", 0, NULL, "Let other users open the file.", set_true, FIELD(allow_other)},
+        {"direct", 'd', NULL, "Keep nothing here: each read and write goes to the resource.",
+         set_true, FIELD(mount.direct)},
+        {"offline", 0, NULL, "Use only what the cache has.", set_true, FIELD(mount.offline)},
+};
+static const struct option_group group = {"Mounting", specs, COUNT_OF(specs)};
+static const struct option_group *const groups[] = {
+        &group,           &options_cache, &options_pull, &options_write,
+        &options_network, &options_test,  NULL};
+
+/* A dead daemon's record of this path has been superseded. */
+static int forget_dead(void *user, struct runtime_daemon *d)
+{
+	char path[PATH_MAX];
+	if (!d->alive && json_get_string(d->info, "path", path, sizeof path) && !strcmp(path, user))
+		d->forget = true;
+	return 0;
+}
+
+/* Print what the child reports. The exit code. */
+static int wait_for_child(pid_t child, int fd)
+{
+	char text[10000];
+	size_t len = 0;
+	int status = 0;
+	for (;;) {
+		ssize_t n = read(fd, text + len, sizeof text - 1 - len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	text[len] = 0;
+	text[strcspn(text, "\n")] = 0;
+	if (*text == '+') {
+		puts(text + 1);
+		return EXIT_DONE;
+	}
+	if (*text == '-')
+		return fail_with(EXIT_FAILED, "%s", text + 1);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return fail_with(EXIT_FAILED, "the daemon died before it was ready (%s %d)",
+	                 WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit",
+	                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
+/* Everything that starts a thread comes after this fork. */
+static int run_apart(struct daemon *d)
+{
+	int fds[2];
+	pid_t parent = getpid();
+	if (pipe2(fds, O_CLOEXEC))
+		return fail_with(EXIT_FAILED, "pipe: %s", strerror(errno));
+	fflush(NULL);
+	pid_t child = fork();
+	if (child < 0)
+		return fail_with(EXIT_FAILED, "fork: %s", strerror(errno));
+	if (child) {
+		close(fds[1]);
+		int code = wait_for_child(child, fds[0]);
+		close(fds[0]);
+		return code;
+	}
+	close(fds[0]);
+	d->report_fd = fds[1];
+	setsid();
+	/* Until it is ready, whoever gives up waiting for it wants it no more. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		_exit(EXIT_FAILED);
+	return daemon_run(d);
+}
+
+static int check(struct settings *s, char **args, struct hither_error *err)
+{
+	int r = s->wrap ? source_check_layers(s->wrap, err) : 0;
+	if (!r && s->progress_fd >= 0 && !s->foreground)
+		r = hither_fail(err, -EINVAL, "--progress needs --foreground");
+	return r ? r : settings_apply(s, args[0], err);
+}
+
+static int run(struct settings *s, char **args)
+{
+	struct hither_error err = {0};
+	struct daemon d = {.settings = s, .report_fd = -1};
+	if (check(s, args, &err))
+		return fail_with(EXIT_MISUSED, "mount: %s", err.message);
+	options_hide(args[0]);
+	d.entry = (struct runtime_entry){.folder_fd = -1, .info_fd = -1, .log_fd = -1};
+	d.shown_url = url_redact(s->url);
+	AUTO_FREE char *name = url_file_name(s->url);
+	if (!d.shown_url || !name)
+		return fail_with(EXIT_FAILED, "no memory");
+	runtime_each(false, NULL, NULL); /* clears away what the dead left, perhaps right there */
+	int r = hither_fuse_probe(&err);
+	if (!r)
+		r = mountpoint_resolve(&d.at, args[1], name, &err);
+	if (!r)
+		runtime_each(false, forget_dead, d.at.path);
+	int code = r               ? fail_with(EXIT_FAILED, "%s", err.message)
+	           : s->foreground ? daemon_run(&d)
+	                           : run_apart(&d);
+	mountpoint_finish(&d.at);
+	free(d.shown_url);
+	return code;
+}
+
+const struct command command_mount = {
+        .name = "mount",
+        .usage = "[OPTIONS] URL PATH",
+        .summary = "make a URL a file",
+        .text = "Make URL usable as a file at PATH: an existing file, a folder (the file gets\n"
+                "the URL's name in it), or a new name. What is read comes first, the rest\n"
+                "follows in the background, and what is written is pushed back. Returns when the\n"
+                "file can be used.",
+        .groups = groups,
+        .min_args = 2,
+        .max_args = 2,
+        .run = run,
+};

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The path a mount is seen at: finding it, making it, clearing what a dead daemon left there. */
+#ifndef HITHER_APP_MOUNTPOINT_H
+#define HITHER_APP_MOUNTPOINT_H
+
+#include <hither/error.h>
+#include <sys/types.h>
+
+struct mountpoint {
+	char *path;  /* absolute; its folder is resolved */
+	bool exists; /* at resolve */
+	bool made;   /* by us: removed again */
+	dev_t dev;   /* of what we made */
+	ino_t ino;
+};
+
+/*
+ * Where `path` leads for a resource of this file name: a folder gets the name appended. Makes
+ * nothing. -EBUSY: something is mounted there; -ENOENT: its folder is missing. A mount whose daemon
+ * is dead (ENOTCONN) is unmounted first.
+ */
+int mountpoint_resolve(struct mountpoint *mp, const char *path, const char *name,
+                       struct hither_error *err);
+/* Make the empty file if it is not there. */
+int mountpoint_make(struct mountpoint *mp, struct hither_error *err);
+/* Remove the file if we made it and it is still that empty file. */
+void mountpoint_remove(const struct mountpoint *mp);
+void mountpoint_finish(struct mountpoint *mp);
+
+/* path with its folder resolved, so that two ways of writing it compare equal. The caller frees it.
+ */
+char *mountpoint_canonical(const char *path, struct hither_error *err);
+
+enum mount_kind { MOUNT_NONE, MOUNT_OTHER, MOUNT_FUSE, MOUNT_HITHER };
+/* What is mounted right at this canonical path, topmost. */
+enum mount_kind mountpoint_kind(const char *path);
+/* Unmount what is there, by umount2 or, without the right, fusermount3. */
+int mountpoint_unmount(const char *path, bool lazy, struct hither_error *err);
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening what a command works on: the resource, its layers, its mount. */
+#ifndef HITHER_APP_SOURCE_H
+#define HITHER_APP_SOURCE_H
+
+#include "settings.h"
+
+/*
+ * Open s->url as s->mount says, wrapped in s->wrap's layers. If neither --write nor --read-only was
+ * given and `may_write`, it is writable if the resource is. Blocks.
+ */
+int source_open(struct settings *s, bool may_write, struct hither_mount **out,
+                struct hither_error *err);
+
+/* Check a list of layers ("delay=25ms,rate=10M") without opening anything. */
+int source_check_layers(const char *layers, struct hither_error *err);
+
+#endif

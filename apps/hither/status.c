@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hither status: this user's mounts, for people, as JSON, or as metrics. */
+#include "command.h"
+
+#include "mountpoint.h"
+#include "progress.h"
+#include "runtime.h"
+#include "settings.h"
+#include "units.h"
+#include "util.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+enum { ANSWER_BYTES = 65536, ANSWER_TIMEOUT_MS = 2000, WATCH_MS = 1000 };
+
+static const struct option_spec specs[] = {
+        {"json", 'j', NULL, "Everything that is known, as one JSON object.", set_true,
+         offsetof(struct settings, json)},
+        {"metrics", 'm', NULL, "The same as Prometheus text.", set_true,
+         offsetof(struct settings, metrics)},
+        {"watch", 'w', NULL, "Show it again each second, until ^C.", set_true,
+         offsetof(struct settings, watch)},
+};
+static const struct option_group group = {"Showing", specs, COUNT_OF(specs)};
+static const struct option_group *const groups[] = {&group, NULL};
+
+/* --- collecting --- */
+
+struct collected {
+	const char *path; /* only this one; NULL: all */
+	char **objects;   /* JSON */
+	size_t count;
+};
+
+/* One line from the daemon, or NULL. The caller frees it. */
+static char *ask(int fd)
+{
+	static const char request[] = "status\n";
+	AUTO_FREE char *text = malloc(ANSWER_BYTES);
+	size_t len = 0;
+	if (!text || fd < 0 || send(fd, request, sizeof request - 1, MSG_NOSIGNAL) < 0)
+		return NULL;
+	while (len + 1 < ANSWER_BYTES) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		if (poll(&p, 1, ANSWER_TIMEOUT_MS) <= 0)
+			return NULL;
+		ssize_t n = recv(fd, text + len, ANSWER_BYTES - 1 - len, 0);
+		if (n <= 0)
+			break;
+		len += (size_t)n;
+	}
+	text[len] = 0;
+	char *end = strchr(text, '\n');
+	if (!end)
+		return NULL;
+	*end = 0;
+	return TAKE(text, NULL);
+}
+
+/* Its info without the closing brace, so that more can be added; "{" at worst. */
+static void open_info(struct json *j, const struct runtime_daemon *d)
+{
+	const char *end = strrchr(d->info, '}');
+	AUTO_FREE char *head =
+	        strndup(d->info, end && end > d->info + 1 ? (size_t)(end - d->info) : 0);
+	json_text(j, head && *head ? head : "{");
+	j->comma = head && *head;
+}
+
+static char *describe(const struct runtime_daemon *d)
+{
+	char *answer = ask(d->socket);
+	struct json j = {0};
+	if (answer && !*d->last_log)
+		return answer;
+	if (answer) {
+		answer[strlen(answer) - 1] = 0;
+		json_text(&j, answer);
+		j.comma = true;
+		free(answer);
+	} else {
+		open_info(&j, d);
+		json_string(&j, "state", d->alive ? "unreachable" : "ended");
+	}
+	json_string(&j, "log", d->log_path);
+	json_string(&j, "last_log", d->last_log);
+	json_end_object(&j);
+	if (!j.failed)
+		return j.text;
+	json_finish(&j);
+	return NULL;
+}
+
+static int collect(void *user, struct runtime_daemon *d)
+{
+	struct collected *c = user;
+	char path[PATH_MAX];
+	if (c->path &&
+	    (!json_get_string(d->info, "path", path, sizeof path) || strcmp(path, c->path)))
+		return 0;
+	char **grown = reallocarray(c->objects, c->count + 1, sizeof *grown);
+	if (!grown)
+		return -ENOMEM;
+	c->objects = grown;
+	char *object = describe(d);
+	if (!object)
+		return -ENOMEM;
+	c->objects[c->count++] = object;
+	return 0;
+}
+
+static void finish(struct collected *c)
+{
+	for (size_t i = 0; i < c->count; i++)
+		free(c->objects[i]);
+	free(c->objects);
+	c->objects = NULL;
+	c->count = 0;
+}
+
+/* --- showing --- */
+
+static void show_json(const struct collected *c)
+{
+	printf("{\"mounts\":[");
+	for (size_t i = 0; i < c->count; i++)
+		printf("%s\n%s", i ? "," : "", c->objects[i]);
+	printf("%s]}\n", c->count ? "\n" : "");
+}
+
+/* What can be counted, and how Prometheus is to see it. */
+static const struct {
+	const char *field, *metric, *type, *help;
+} metrics[] = {
+        {"size_bytes", "hither_size_bytes", "gauge", "Size of the resource."},
+        {"local_bytes", "hither_local_bytes", "gauge", "Bytes that are here."},
+        {"dirty_bytes", "hither_dirty_bytes", "gauge", "Changed bytes not pushed yet."},
+        {"waiting", "hither_waiting_reads", "gauge", "Reads that wait now."},
+        {"in_flight", "hither_in_flight_requests", "gauge", "Requests under way."},
+        {"rtt_ns", "hither_rtt_nanoseconds", "gauge", "Least time to the first byte of an answer."},
+        {"rate_bytes", "hither_rate_bytes_per_second", "gauge", "Recent best pull rate."},
+        {"pulled_bytes", "hither_pulled_bytes_total", "counter", "Bytes from the resource."},
+        {"demand_bytes", "hither_demand_bytes_total", "counter",
+         "Of these, because a read waited."},
+        {"pushed_bytes", "hither_pushed_bytes_total", "counter", "Bytes to the resource."},
+        {"pull_requests", "hither_pull_requests_total", "counter", "Requests to read."},
+        {"push_requests", "hither_push_requests_total", "counter", "Requests to write."},
+        {"retries", "hither_retries_total", "counter", "Requests that were tried again."},
+        {"reads", "hither_reads_total", "counter", "Reads by programs."},
+        {"reads_waited", "hither_reads_waited_total", "counter",
+         "Of these, some bytes were not here."},
+        {"wait_ns", "hither_wait_nanoseconds_total", "counter", "Time reads waited."},
+        {"writes", "hither_writes_total", "counter", "Writes by programs."},
+        {"evicted_bytes", "hither_evicted_bytes_total", "counter",
+         "Bytes dropped to keep the cap."},
+};
+
+/* A label's value: backslash, quote and newline are escaped. */
+static void put_label(const char *name, const char *object)
+{
+	char text[PATH_MAX];
+	if (!json_get_string(object, name, text, sizeof text))
+		*text = 0;
+	printf("%s=\"", name);
+	for (const char *p = text; *p; p++)
+		if (*p == '\n')
+			fputs("\\n", stdout);
+		else
+			printf("%s%c", *p == '"' || *p == '\\' ? "\\" : "", *p);
+	putchar('"');
+}
+
+static void put_sample(const char *metric, const char *object, uint64_t value)
+{
+	printf("%s{", metric);
+	put_label("path", object);
+	putchar(',');
+	put_label("url", object);
+	printf("} %llu\n", (unsigned long long)value);
+}
+
+static bool is_up(const char *object)
+{
+	char state[16];
+	json_get_string(object, "state", state, sizeof state);
+	return strcmp(state, "ended") && strcmp(state, "unreachable");
+}
+
+static void show_metrics(const struct collected *c)
+{
+	printf("# HELP hither_up Is the mount served, without an error now?\n# TYPE hither_up "
+	       "gauge\n");
+	for (size_t i = 0; i < c->count; i++)
+		put_sample("hither_up", c->objects[i],
+		           is_up(c->objects[i]) && !json_get_int(c->objects[i], "error"));
+	for (size_t m = 0; m < COUNT_OF(metrics); m++) {
+		printf("# HELP %s %s\n# TYPE %s %s\n", metrics[m].metric, metrics[m].help,
+		       metrics[m].metric, metrics[m].type);
+		for (size_t i = 0; i < c->count; i++)
+			if (is_up(c->objects[i]))
+				put_sample(metrics[m].metric, c->objects[i],
+				           json_get_uint(c->objects[i], metrics[m].field));
+	}
+}
+
+static void show_one(const char *object)
+{
+	char path[PATH_MAX] = "", url[4096] = "", cache[PATH_MAX] = "", state[16] = "", text[1200];
+	char size[UNITS_TEXT_BYTES], local[UNITS_TEXT_BYTES], dirty[UNITS_TEXT_BYTES];
+	json_get_string(object, "path", path, sizeof path);
+	json_get_string(object, "url", url, sizeof url);
+	json_get_string(object, "cache", cache, sizeof cache);
+	json_get_string(object, "state", state, sizeof state);
+	printf("%s\n  from   %s\n  cache  %s\n  state  %s, pid %lld%s\n", path, url, cache, state,
+	       (long long)json_get_int(object, "pid"),
+	       json_get_bool(object, "writable") ? "" : ", read-only");
+	if (is_up(object)) {
+		uint64_t total = json_get_uint(object, "size_bytes");
+		uint64_t here = json_get_uint(object, "local_bytes");
+		printf("  local  %s of %s (%.0f %%)\n", units_format_size(local, here),
+		       units_format_size(size, total),
+		       total ? (double)here * 100 / (double)total : 100);
+		printf("  pulled %s, ",
+		       units_format_size(local, json_get_uint(object, "pulled_bytes")));
+		printf("pushed %s, %s dirty, %llu waiting\n",
+		       units_format_size(size, json_get_uint(object, "pushed_bytes")),
+		       units_format_size(dirty, json_get_uint(object, "dirty_bytes")),
+		       (unsigned long long)json_get_uint(object, "waiting"));
+	}
+	if (json_get_int(object, "error") && json_get_string(object, "message", text, sizeof text))
+		printf("  error  %s\n", text);
+	if (json_get_string(object, "last_log", text, sizeof text))
+		printf("  log    %s\n", text);
+}
+
+static int show(const struct settings *s, const struct collected *c)
+{
+	if (s->json)
+		show_json(c);
+	else if (s->metrics)
+		show_metrics(c);
+	else if (!c->count && !c->path)
+		printf("No mounts.\n");
+	for (size_t i = 0; i < c->count && !s->json && !s->metrics; i++)
+		show_one(c->objects[i]);
+	fflush(stdout);
+	if (c->path && !c->count)
+		return fail_with(EXIT_FAILED, "status: %s is not a mount of yours", c->path);
+	return EXIT_DONE;
+}
+
+static int run(struct settings *s, char **args)
+{
+	struct hither_error err = {0};
+	struct collected c = {0};
+	AUTO_FREE char *path = args[0] ? mountpoint_canonical(args[0], &err) : NULL;
+	int code = EXIT_DONE;
+	if (s->json && s->metrics)
+		return fail_with(EXIT_MISUSED, "status: --json and --metrics exclude each other");
+	if (args[0] && !path)
+		return fail_with(EXIT_FAILED, "status: %s", err.message);
+	c.path = path;
+	bool clear = s->watch && isatty(STDOUT_FILENO);
+	do {
+		if (runtime_each(true, collect, &c))
+			code = fail_with(EXIT_FAILED, "status: no memory");
+		if (clear)
+			fputs("\033[H\033[J", stdout);
+		if (!code)
+			code = show(s, &c);
+		finish(&c);
+	} while (s->watch && !code && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0);
+	return code;
+}
+
+const struct command command_status = {
+        .name = "status",
+        .usage = "[OPTIONS] [PATH]",
+        .summary = "show what is mounted, and how it fares",
+        .text = "Show this user's mounts, or the one at PATH.",
+        .groups = groups,
+        .min_args = 0,
+        .max_args = 1,
+        .run = run,
+};

@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "url.h"
+
+#include "util.h"
+
+#include <ctype.h>
+#include <hither/url.h>
+#include <stdio.h>
+#include <string.h>
+
+/* With its colon; 0: none, so it is a path. */
+static size_t scheme_len(const char *url)
+{
+	size_t len = hither_url_scheme(url);
+	return len ? len + 1 : 0;
+}
+
+static int hex(char c)
+{
+	return isdigit((unsigned char)c)    ? c - '0'
+	       : isxdigit((unsigned char)c) ? tolower((unsigned char)c) - 'a' + 10
+	                                    : -1;
+}
+
+/* In place. What would be a slash or the end of the string becomes '_'. */
+static void decode_name(char *name)
+{
+	char *to = name;
+	for (const char *from = name; *from; from++) {
+		char c = *from;
+		if (c == '%' && hex(from[1]) >= 0 && hex(from[2]) >= 0) {
+			c = (char)(hex(from[1]) * 16 + hex(from[2]));
+			from += 2;
+		}
+		*to++ = c == '/' || !c ? '_' : c;
+	}
+	*to = 0;
+}
+
+char *url_file_name(const char *url)
+{
+	size_t scheme = scheme_len(url);
+	const char *start = url + scheme;
+	/* A plain path may hold '?' and '#' like any other character. */
+	const char *end = start + (scheme ? strcspn(start, "?#") : strlen(start));
+	const char *host = NULL;
+	if (!strncmp(start, "//", 2) && scheme) {
+		host = start + 2;
+		start = host + strcspn(host, "/?#");
+	}
+	while (end > start && end[-1] == '/')
+		end--;
+	const char *last = end;
+	while (last > start && last[-1] != '/')
+		last--;
+	if (last == end && host) {
+		const char *at = memchr(host, '@', (size_t)(start - host));
+		last = at ? at + 1 : host;
+		end = last + strcspn(last, ":/?#");
+	}
+	if (last == end && scheme) {
+		last = url;
+		end = url + scheme - 1;
+	}
+	char *name = strndup(last, (size_t)(end - last));
+	if (!name)
+		return NULL;
+	if (scheme)
+		decode_name(name);
+	if (!*name || !strcmp(name, ".") || !strcmp(name, "..")) {
+		free(name);
+		return strdup("hither");
+	}
+	return name;
+}
+
+char *url_redact(const char *url)
+{
+	size_t size = strlen(url) * 3 + 8; /* a hidden value may be shorter than its stars */
+	char *out = malloc(size);
+	if (out)
+		hither_url_redact(url, out, size);
+	return out;
+}
+
+char *path_absolute(const char *path)
+{
+	AUTO_FREE char *here = NULL;
+	char *out;
+	if (*path == '/')
+		return strdup(path);
+	here = getcwd(NULL, 0);
+	if (!here)
+		return strdup(path);
+	while (!strncmp(path, "./", 2))
+		path += 2;
+	return asprintf(&out, "%s/%s", here[1] ? here : "", path) < 0 ? NULL : out;
+}
+
+/* A path inside a URL, where '%' would begin an escape. */
+static char *escape_percent(const char *path)
+{
+	char *out = malloc(strlen(path) * 3 + 1), *to = out;
+	if (!out)
+		return NULL;
+	for (; *path; path++)
+		if (*path == '%')
+			to = stpcpy(to, "%25");
+		else
+			*to++ = *path;
+	*to = 0;
+	return out;
+}
+
+char *url_absolute(const char *url)
+{
+	size_t scheme = scheme_len(url);
+	char *out;
+	if (!scheme)
+		return path_absolute(url);
+	bool local = !strncmp(url, "file:", scheme) || !strncmp(url, "directory:", scheme);
+	if (!local || url[scheme] == '/')
+		return strdup(url);
+	AUTO_FREE char *here = path_absolute("");
+	AUTO_FREE char *escaped = here ? escape_percent(here) : NULL;
+	if (!escaped || asprintf(&out, "%.*s%s%s", (int)scheme, url, escaped, url + scheme) < 0)
+		return NULL;
+	return out;
+}
