@@ -31,7 +31,7 @@ static inline void hither_cleanup_unlock(pthread_mutex_t **lock)
 /* Hold a mutex until the end of the enclosing scope. */
 #define HITHER_LOCK_SCOPE(mutex)                                                                   \
 	__attribute__((cleanup(hither_cleanup_unlock), unused)) pthread_mutex_t *HITHER_PASTE(     \
-		hither_held_, __LINE__) = hither_lock_taken(mutex)
+	        hither_held_, __LINE__) = hither_lock_taken(mutex)
 static inline pthread_mutex_t *hither_lock_taken(pthread_mutex_t *lock)
 {
 	pthread_mutex_lock(lock);
@@ -47,6 +47,6 @@ static inline pthread_mutex_t *hither_lock_taken(pthread_mutex_t *lock)
 	})
 
 /* The struct of type `type` whose member `member` is at `ptr`. */
-#define HITHER_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+#define HITHER_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #endif
