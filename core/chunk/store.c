@@ -105,31 +105,46 @@ int hither_store_read(struct hither_store *s, void *buf, size_t len, uint64_t of
 	return hither_pread_all(s->fd, (char *)buf + done, len - done, offset + done);
 }
 
-int hither_store_write(struct hither_store *s, const void *buf, size_t len, uint64_t offset)
+static int write_bytes(struct hither_store *s, const char *buf, size_t len, uint64_t offset)
 {
 	size_t done = 0;
-	if (!in_range(s, offset, len))
-		return -EINVAL;
-	/* Before the bytes: a barrier that begins meanwhile may miss them, the next one must not.
-	 */
-	atomic_store(&s->wrote, true);
 	if (atomic_load_explicit(&s->uncached, memory_order_relaxed)) {
 		int r = write_uncached(s->fd, buf, len, offset, &done);
 		if (!is_unsupported(r))
 			return r;
 		hither_store_uncached(s, false);
 	}
-	return hither_pwrite_all(s->fd, (const char *)buf + done, len - done, offset + done);
+	return hither_pwrite_all(s->fd, buf + done, len - done, offset + done);
+}
+
+int hither_store_write(struct hither_store *s, const void *buf, size_t len, uint64_t offset)
+{
+	if (!in_range(s, offset, len))
+		return -EINVAL;
+	int r = write_bytes(s, buf, len, offset);
+	/* Not before: a barrier that begins in between would take the mark, but not the bytes. */
+	atomic_store(&s->wrote, true);
+	return r;
 }
 
 int hither_store_punch(struct hither_store *s, uint64_t offset, uint64_t len)
 {
-	if (len == 0)
+	if (!in_range(s, offset, len))
+		return -EINVAL;
+	/* Whole blocks; the last one may be cut short by the end. */
+	uint64_t first = (offset + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
+	uint64_t end = offset + len == s->size_bytes
+	                       ? (s->size_bytes + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT
+	                       : (offset + len) >> HITHER_BLOCK_SHIFT;
+	if (first >= end)
 		return 0;
-	if (fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
-	              (off_t)len) < 0)
-		return -errno;
-	return 0;
+	int r = s->disk ? hither_store_disk_evict(s, first, end - first) : 0;
+	if (!r && fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+	                    (off_t)(first << HITHER_BLOCK_SHIFT),
+	                    (off_t)((end - first) << HITHER_BLOCK_SHIFT)) < 0)
+		r = -errno;
+	atomic_store(&s->wrote, true);
+	return r;
 }
 
 int hither_store_reset(struct hither_store *s, const struct hither_store_identity *identity,

@@ -13,7 +13,7 @@ struct hither_store {
 	uint64_t size_bytes;
 	int fd; /* of the bytes */
 	atomic_bool uncached;
-	atomic_bool wrote;              /* bytes changed since the last barrier */
+	atomic_bool wrote;              /* bytes may have changed since the last barrier */
 	struct hither_store_disk *disk; /* NULL: in memory */
 };
 
@@ -32,7 +32,14 @@ int hither_store_disk_sync(struct hither_store *s, struct hither_error *err);
 int hither_store_disk_compact(struct hither_store *s, const struct hither_block_map *map,
                               struct hither_error *err);
 bool hither_store_disk_log_long(struct hither_store *s);
+/* To be called before [first, first + count), noted LOCAL, is punched. */
+int hither_store_disk_evict(struct hither_store *s, uint64_t first, uint64_t count);
 const char *hither_store_disk_path(const struct hither_store *s);
 void hither_store_disk_close(struct hither_store *s); /* frees s->disk, not s->fd */
+
+/* --- store_folder.c --- */
+void hither_store_boot_id(char boot_id[40]); /* of the running kernel; "" if it has none */
+void hither_store_set_boot_id(
+        const char *boot_id); /* for tests: pretend; NULL: the real one again */
 
 #endif
