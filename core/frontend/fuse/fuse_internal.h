@@ -128,6 +128,12 @@ int fuse_file_open_path(const struct hither_fuse *f, const struct fuse_file *fil
 /* --- notify.c --- */
 
 /*
+ * Before INIT is answered: tell the kernel the size of the one file that is the mount's root. With
+ * its writeback cache it trusts its own idea of a size, which for a root begins, and stays, at 0.
+ */
+int fuse_tell_root_size(struct hither_fuse *f);
+
+/*
  * Put bytes of a file into the kernel's page cache before anybody asks; len at most 1 MiB. Only for
  * files that cannot be written: it would destroy what a program has just written. Waits for READ
  * requests under way on the same pages, so: from a thread that no read depends on.

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * READ, WRITE and FSYNC: these go to the mount and may be answered later. The size is fixed, so:
- * a read past the end is short; a write past the end is short too, or ENOSPC if all of it is out
- * there, as on a block device. Pages the kernel writes back late cannot be written short: they are
- * ENOSPC when any byte is beyond, after what is within has been written.
+ * READ, WRITE and FSYNC: these go to the mount and may be answered later. The size is fixed: a read
+ * past the end is short, a write past the end is ENOSPC, as on a block device. Of a write that
+ * crosses the end what is within is written, as the kernel may have put it together from several,
+ * good ones among them; it is not answered as a short write, which the kernel takes for EIO, or for
+ * success.
  */
 #include "frontend/fuse/fuse_internal.h"
 
@@ -61,8 +62,9 @@ void fuse_op_write(struct fuse_call *c)
 		return;
 	}
 	size_t len = within(file, in->offset, in->size);
-	bool late = in->write_flags & FUSE_WRITE_CACHE;
-	if (late && len < in->size)
+	bool crosses = len < in->size;
+	/* Written back late: the kernel has made the file longer in its own eyes. */
+	if (crosses && (in->write_flags & FUSE_WRITE_CACHE))
 		note_overgrown(c->f, file);
 	if (!file->writable) {
 		fuse_answer(c, -EROFS, NULL, 0);
@@ -71,7 +73,7 @@ void fuse_op_write(struct fuse_call *c)
 		fuse_answer(c, in->size ? -ENOSPC : 0, &out, sizeof out);
 	} else {
 		c->slot->write_done = (uint32_t)len;
-		c->slot->write_error = late && len < in->size ? -ENOSPC : 0;
+		c->slot->write_error = crosses ? -ENOSPC : 0;
 		submit(c, file, HITHER_IO_WRITE, (char *)c->arg + sizeof *in, len, in->offset);
 	}
 }

@@ -78,6 +78,8 @@ void fuse_op_init(struct fuse_call *c)
 	if (in.flags & FUSE_INIT_EXT)
 		offered |= (uint64_t)in.flags2 << 32;
 	uint64_t flags = offered & wanted_flags(c->f);
+	if ((flags & FUSE_WRITEBACK_CACHE) && !c->f->is_folder && fuse_tell_root_size(c->f))
+		flags &= ~(uint64_t)FUSE_WRITEBACK_CACHE;
 	struct abi_init_out out = {.major = ABI_MAJOR,
 	                           .minor = in.minor < ABI_MINOR ? in.minor : ABI_MINOR,
 	                           .max_readahead = c->f->readahead_bytes,
