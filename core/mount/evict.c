@@ -46,7 +46,8 @@ static bool droppable_locked(struct managed *m, uint64_t first, uint64_t end)
 		return false;
 	if (managed_busy_find_locked(m, first, end))
 		return false;
-	/* What is on its way may be older than what was pushed since: it must not find an empty place. */
+	/* What is on its way may be older than what was pushed since: it must not find an empty
+	 * place. */
 	for (const struct managed_job *j = m->jobs; j; j = j->next)
 		if (j->kind == MANAGED_JOB_PULL && managed_overlap(j->first, j->end, first, end))
 			return false;

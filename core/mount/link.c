@@ -103,8 +103,8 @@ uint64_t hither_link_window(const struct hither_link *l)
 	/* In 1/16 s and ns steps without overflow: rates reach 2^34, round trips 2^33. */
 	uint64_t product = (rate >> 4) * (rtt >> 4) / (HITHER_NS_PER_S >> 8);
 	if (l->startup_flat < STARTUP_FLAT_ROUNDS)
-		return clamp(product * 3, WINDOW_FIRST, WINDOW_MAX);
-	uint64_t gained = l->round % PROBE_EVERY == 0 ? product * 2 : product + product / 2;
+		return clamp(product * 2, WINDOW_FIRST, WINDOW_MAX);
+	uint64_t gained = l->round % PROBE_EVERY == 0 ? product * 7 / 4 : product + product / 2;
 	/* However short the round trip, a request costs: keep 8 ms of work queued. */
 	uint64_t busy = rate / 125;
 	return clamp(gained > busy ? gained : busy, WINDOW_MIN, WINDOW_MAX);

@@ -5,8 +5,8 @@
  * Bytes asked for and not yet arrived (the window) are what fills the pipe: bandwidth x round trip
  * of them keep it busy, more of them only queue in front of whoever comes next. So the window
  * follows the product of the two, as TCP BBR's does (rate: greatest of the recent rounds; round
- * trip: least of the recent first bytes): three times it while the rate still grows, then 1.5
- * times, and twice it in one round of eight to find out whether there is more.
+ * trip: least of the recent first bytes): twice it while the rate still grows, then 1.5
+ * times, and 1.75 times in one round of eight to find out whether there is more.
  *
  * No lock: the mount's guards it. Times are nanoseconds of one monotonic clock.
  */

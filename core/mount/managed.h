@@ -61,8 +61,10 @@ struct managed_job {
 	uint64_t first, end; /* blocks (PULL, PUSH) */
 	bool demand;         /* PULL: somebody waits for it */
 	uint64_t start_ns;
-	uint64_t first_byte_ns;                     /* PULL: 0 until the first byte has come */
-	uint64_t arrived;                           /* PULL: bytes */
+	uint64_t first_byte_ns; /* PULL: 0 until the first byte has come */
+	uint64_t last_ns;       /* PULL: when bytes last came, or should have begun to */
+	bool hedged;      /* PULL: it has stalled; who waits for its blocks asks again elsewhere */
+	uint64_t arrived; /* PULL: bytes */
 	uint64_t start_seq;                         /* PUSH: m->write_seq when it began */
 	bool rewritten;                             /* PUSH: some block was written meanwhile */
 	uint8_t redirtied[MANAGED_PUSH_BLOCKS / 8]; /* PUSH: which (rule 5) */
@@ -153,7 +155,7 @@ struct managed {
 	uint64_t progress_ns; /* last time the backend did something for us */
 	struct hither_error trouble; /* the latest failure, code 0 after a success */
 	int stale;                   /* -ESTALE: the resource has changed; for ever */
-	_Atomic bool cancelled;     /* read without the lock by whoever is delivering */
+	_Atomic bool cancelled;      /* read without the lock by whoever is delivering */
 	bool closing;
 	uint64_t full_until_ns; /* the store has no room: pull past it until then */
 	bool evicting;
@@ -266,6 +268,8 @@ uint64_t managed_push_due_locked(const struct managed *m);
 /* retry.c */
 void managed_trouble_locked(struct managed *m, int result, const struct hither_error *err);
 void managed_success_locked(struct managed *m);
+/* When a pull counts as stalled if nothing comes before. */
+uint64_t managed_stall_ns(const struct managed *m, const struct managed_job *job);
 /* Collect into *expired waiting ios whose deadline has passed. */
 void managed_collect_expired_locked(struct managed *m, struct managed_ios *expired);
 uint64_t managed_next_event_locked(const struct managed *m); /* 0: none */

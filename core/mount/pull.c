@@ -17,7 +17,8 @@ static const struct managed_job *pull_of_locked(const struct managed *m, uint64_
                                                 uint64_t end)
 {
 	for (const struct managed_job *j = m->jobs; j; j = j->next)
-		if (j->kind == MANAGED_JOB_PULL && managed_overlap(j->first, j->end, first, end))
+		if (j->kind == MANAGED_JOB_PULL && !j->hedged &&
+		    managed_overlap(j->first, j->end, first, end))
 			return j;
 	return NULL;
 }
@@ -50,8 +51,10 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 {
 	job->kind = kind;
 	job->start_ns = m->now();
+	job->last_ns = job->start_ns;
 	job->first_byte_ns = 0;
 	job->arrived = 0;
+	job->hedged = false;
 	job->next = m->jobs;
 	m->jobs = job;
 	m->job_count++;
@@ -106,8 +109,22 @@ static bool claim_direct_locked(struct managed *m, struct managed_job *job)
 	return true;
 }
 
+/*
+ * A connection that lost a packet may be silent for a second while the others are well: whoever
+ * waits for its bytes shall not wait with it.
+ */
+static void hedge_stalled_locked(struct managed *m)
+{
+	if (!m->waiting.head)
+		return;
+	for (struct managed_job *j = m->jobs; j; j = j->next)
+		if (j->kind == MANAGED_JOB_PULL && managed_stall_ns(m, j) <= m->now())
+			j->hedged = true;
+}
+
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 {
+	hedge_stalled_locked(m);
 	if (m->full_until_ns > m->now() && claim_direct_locked(m, job))
 		return true;
 	for (const struct hither_io *io = m->waiting.head; io; io = io->next) {
@@ -147,6 +164,8 @@ static void count_arrival_locked(struct managed *m, struct managed_job *job, siz
 	bool full = m->outstanding_bytes * 4 >= hither_link_window(&m->link) * 3;
 	hither_link_bytes(&m->link, now, len, full);
 	job->arrived += len;
+	job->last_ns = now;
+	job->hedged = false;
 	m->outstanding_bytes -= len;
 	m->stats.pulled_bytes += len;
 	if (job->demand)

@@ -64,6 +64,14 @@ void managed_collect_expired_locked(struct managed *m, struct managed_ios *expir
 	collect_late_locked(m, &m->flush_ios, expired);
 }
 
+uint64_t managed_stall_ns(const struct managed *m, const struct managed_job *job)
+{
+	uint64_t rtt = hither_link_rtt_ns(&m->link);
+	/* Before the first byte a request may queue behind a window, and a server may think. */
+	uint64_t patience = job->first_byte_ns ? 2 * rtt : 4 * rtt;
+	return job->last_ns + patience + (rtt ? 20 * HITHER_NS_PER_MS : HITHER_NS_PER_S);
+}
+
 static void sooner(uint64_t *best, uint64_t t)
 {
 	if (t && (!*best || t < *best))
@@ -78,6 +86,9 @@ uint64_t managed_next_event_locked(const struct managed *m)
 	for (unsigned i = 0; i < sizeof lists / sizeof lists[0]; i++)
 		if (lists[i]->head)
 			sooner(&best, deadline_of(m, lists[i]->head));
+	for (const struct managed_job *j = m->waiting.head ? m->jobs : NULL; j; j = j->next)
+		if (j->kind == MANAGED_JOB_PULL && !j->hedged)
+			sooner(&best, managed_stall_ns(m, j));
 	sooner(&best, m->retry_at_ns > m->now() ? m->retry_at_ns : 0);
 	sooner(&best, m->sweep_again_ns > m->now() ? m->sweep_again_ns : 0);
 	sooner(&best, m->full_until_ns > m->now() ? m->full_until_ns : 0);
