@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A unit test is a program: RUN(test) for each, CHECK... inside. Exit 0 passed, 1 failed, 77 skipped. */
+/* A unit test is a program: RUN(test) for each, CHECK... inside. Exit 0 passed, 1 failed, 77
+ * skipped. */
 #ifndef HITHER_TESTS_CHECK_H
 #define HITHER_TESTS_CHECK_H
 
@@ -19,7 +20,7 @@
 		long long check_a_ = (long long)(a), check_b_ = (long long)(b);                    \
 		if (check_a_ != check_b_) {                                                        \
 			fprintf(stderr, "%s:%d: %s is %lld, not %s (%lld)\n", __FILE__, __LINE__,  \
-				#a, check_a_, #b, check_b_);                                       \
+			        #a, check_a_, #b, check_b_);                                       \
 			abort();                                                                   \
 		}                                                                                  \
 	} while (0)
@@ -30,7 +31,7 @@
 		int check_r_ = (call);                                                             \
 		if (check_r_) {                                                                    \
 			fprintf(stderr, "%s:%d: %s: %d: %s\n", __FILE__, __LINE__, #call,          \
-				check_r_, err.message);                                            \
+			        check_r_, err.message);                                            \
 			abort();                                                                   \
 		}                                                                                  \
 	} while (0)

@@ -221,5 +221,6 @@ const struct command command_cat = {
         .groups = groups,
         .min_args = 1,
         .max_args = 2,
+        .digits_after_dash = true,
         .run = run,
 };

@@ -253,6 +253,23 @@ static int apply(const struct command *command, const struct option_spec *spec, 
 	return EXIT_MISUSED;
 }
 
+/* getopt knows no argument that begins with a dash: hide the dash from it. */
+enum { HIDDEN_DASH = 1 };
+
+static void hide_dashes(int argc, char **argv)
+{
+	for (int i = 1; i < argc && strcmp(argv[i], "--"); i++)
+		if (argv[i][0] == '-' && argv[i][1] >= '0' && argv[i][1] <= '9')
+			argv[i][0] = HIDDEN_DASH;
+}
+
+static void show_dashes(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (argv[i][0] == HIDDEN_DASH)
+			argv[i][0] = '-';
+}
+
 static int take_args(const struct command *command, int argc, char **argv, char **args)
 {
 	int count = argc - optind;
@@ -277,6 +294,8 @@ int options_parse(const struct command *command, int argc, char **argv, struct s
 	int code, r;
 	fill_table(command, &t);
 	optind = 0;
+	if (command->digits_after_dash)
+		hide_dashes(argc, argv);
 	opterr = 0;
 	while ((code = getopt_long(argc, argv, t.letters, t.options, NULL)) != -1) {
 		if (code == 'h' || code == HELP_VALUE) {
@@ -292,5 +311,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct s
 		if (r >= 0)
 			return r;
 	}
+	if (command->digits_after_dash)
+		show_dashes(argc, argv);
 	return take_args(command, argc, argv, args);
 }

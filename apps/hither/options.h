@@ -34,6 +34,7 @@ struct command {
 	const char *text;    /* what --help says before the options; lines under 80 columns */
 	const struct option_group *const *groups; /* NULL-terminated */
 	int min_args, max_args;
+	bool digits_after_dash; /* "-5" is an argument; it has no such options */
 	/* The exit code. args: max_args + 1 of them, those not given NULL. */
 	int (*run)(struct settings *s, char **args);
 };

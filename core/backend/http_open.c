@@ -156,12 +156,18 @@ static int settle(struct http_request *x, int r)
 /* Some servers speak nothing but HTTP/2, and say so in one of these ways. */
 static bool wants_http2(const struct http_request *x)
 {
-	return strncasecmp(x->url, "https:", 6) == 0 &&
-	       x->b->http_version == CURL_HTTP_VERSION_1_1 &&
-	       (x->curl_code == CURLE_SSL_CONNECT_ERROR ||
-	        x->curl_code == CURLE_UNSUPPORTED_PROTOCOL ||
-	        x->curl_code == CURLE_WEIRD_SERVER_REPLY || x->curl_code == CURLE_GOT_NOTHING ||
-	        x->answer.status == 505 || x->answer.status == 426);
+	if (strncasecmp(x->url, "https:", 6) != 0 || x->b->http_version != CURL_HTTP_VERSION_1_1)
+		return false;
+	switch (x->curl_code) {
+	case CURLE_SSL_CONNECT_ERROR:
+	case CURLE_UNSUPPORTED_PROTOCOL:
+	case CURLE_WEIRD_SERVER_REPLY:
+	case CURLE_GOT_NOTHING:
+	case CURLE_RECV_ERROR:
+		return x->answer.status == 0;
+	default:
+		return x->answer.status == 505 || x->answer.status == 426;
+	}
 }
 
 /* One request for the first bytes. *verdict: HITHER_HTTP_*, set with 0. */

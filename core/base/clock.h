@@ -19,7 +19,7 @@ static inline uint64_t hither_now_ns(void)
 static inline struct timespec hither_timespec(uint64_t ns)
 {
 	return (struct timespec){.tv_sec = (time_t)(ns / HITHER_NS_PER_S),
-				 .tv_nsec = (long)(ns % HITHER_NS_PER_S)};
+	                         .tv_nsec = (long)(ns % HITHER_NS_PER_S)};
 }
 
 #endif

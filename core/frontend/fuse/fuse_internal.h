@@ -46,6 +46,7 @@ struct hither_fuse {
 	bool want_passthrough;
 
 	atomic_bool passthrough; /* the kernel agreed in INIT */
+	atomic_bool direct_io;   /* so may O_DIRECT opens be told apart */
 	atomic_bool serving;     /* a program's access would be answered */
 	int stop_fd;             /* eventfd: serve() shall return */
 	atomic_int first_error;  /* of a serving thread */
@@ -98,9 +99,12 @@ int fuse_entry_of(const struct hither_fuse *f, uint64_t node, struct fuse_entry_
 
 /* --- passthrough.c --- */
 
-/* Decide how file is to be opened and count it: FOPEN_ flags, and *backing_id if they say
- * passthrough. */
-uint32_t fuse_open_begin(struct hither_fuse *f, struct fuse_file *file, int *backing_id);
+/*
+ * Decide how file is to be opened, by open(2)'s flags, and count it: FOPEN_ flags, and *backing_id
+ * if they say passthrough.
+ */
+uint32_t fuse_open_begin(struct hither_fuse *f, struct fuse_file *file, uint32_t flags,
+                         int *backing_id);
 /* Take an open of these flags back: closed, or never got through. */
 void fuse_open_end(struct fuse_file *file, uint32_t open_flags);
 /* May the kernel of this process be asked for passthrough? */

@@ -18,9 +18,11 @@
 #define ABI_MINOR_OLDEST 28
 
 /* INIT flags above 31 go into flags2, shifted down. */
+#define ABI_INIT_DIRECT_IO_ALLOW_MMAP (UINT64_C(1) << 36) /* protocol 7.39 */
 #define ABI_INIT_PASSTHROUGH (UINT64_C(1) << 37)
 
 #define ABI_FOPEN_NOFLUSH (1u << 5)
+#define ABI_FOPEN_PARALLEL_DIRECT_WRITES (1u << 6)
 #define ABI_FOPEN_PASSTHROUGH (1u << 7)
 
 struct abi_backing_map {

@@ -141,7 +141,7 @@ void fuse_op_open(struct fuse_call *c)
 		return;
 	}
 	struct abi_open_out out = {0};
-	out.open_flags = fuse_open_begin(c->f, file, &out.backing_id);
+	out.open_flags = fuse_open_begin(c->f, file, in->flags, &out.backing_id);
 	out.fh = out.open_flags;
 	if (fuse_answer(c, 0, &out, sizeof out)) /* given up meanwhile: there will be no RELEASE */
 		fuse_open_end(file, out.open_flags);

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/syscall.h>
 
@@ -40,16 +41,31 @@ static int backing_of_locked(struct hither_fuse *f, struct fuse_file *file)
 	return file->backing_id;
 }
 
-uint32_t fuse_open_begin(struct hither_fuse *f, struct fuse_file *file, int *backing_id)
+/*
+ * O_DIRECT alone would do with the cached flags, but a synchronous read would then wait where no
+ * signal ends it: the kernel makes it an asynchronous one. FOPEN_DIRECT_IO has the one
+ * interruptible and the other asynchronous. It needs a kernel that lets such files be mapped all
+ * the same.
+ */
+static uint32_t unpassed_flags(const struct hither_fuse *f, const struct fuse_file *file,
+                               uint32_t flags)
 {
-	uint32_t cached = FOPEN_KEEP_CACHE | (file->writable ? 0 : ABI_FOPEN_NOFLUSH);
+	uint32_t result = FOPEN_KEEP_CACHE | (file->writable ? 0 : ABI_FOPEN_NOFLUSH);
+	if ((flags & O_DIRECT) && atomic_load(&f->direct_io))
+		result |= FOPEN_DIRECT_IO | ABI_FOPEN_PARALLEL_DIRECT_WRITES;
+	return result;
+}
+
+uint32_t fuse_open_begin(struct hither_fuse *f, struct fuse_file *file, uint32_t flags,
+                         int *backing_id)
+{
 	*backing_id = 0;
 	HITHER_LOCK_SCOPE(&file->lock);
 	bool passes = atomic_load(&f->passthrough) && !file->writable && file->cached_opens == 0 &&
 	              backing_of_locked(f, file) > 0;
 	if (!passes) {
 		file->cached_opens++;
-		return cached;
+		return unpassed_flags(f, file, flags);
 	}
 	file->passthrough_opens++;
 	*backing_id = file->backing_id;

@@ -56,7 +56,8 @@ static uint64_t wanted_flags(const struct hither_fuse *f)
 {
 	uint64_t flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_PARALLEL_DIROPS |
 	                 FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC | FUSE_EXPLICIT_INVAL_DATA |
-	                 FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_INIT_EXT;
+	                 FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_INIT_EXT |
+	                 ABI_INIT_DIRECT_IO_ALLOW_MMAP;
 	if (f->any_writable)
 		flags |= FUSE_WRITEBACK_CACHE; /* the kernel merges small writes */
 	else if (f->want_passthrough)
@@ -92,6 +93,7 @@ void fuse_op_init(struct fuse_call *c)
 	                           .max_pages = FUSE_SLOT_DATA / 4096};
 	if (flags & ABI_INIT_PASSTHROUGH)
 		out.max_stack_depth = 1;
+	atomic_store(&c->f->direct_io, (flags & ABI_INIT_DIRECT_IO_ALLOW_MMAP) != 0);
 	atomic_store(&c->f->passthrough, (flags & ABI_INIT_PASSTHROUGH) != 0);
 	fuse_answer(c, 0, &out, sizeof out);
 }

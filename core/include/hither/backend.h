@@ -31,15 +31,17 @@ struct hither_backend {
 	const struct hither_backend_ops *ops;
 	uint64_t size_bytes;
 	uint32_t flags;       /* HITHER_BACKEND_* */
-	uint32_t align_bytes; /* offsets and lengths must be multiples (but at the end); power of two, 1: any */
+	uint32_t align_bytes; /* offsets and lengths must be multiples (but at the end); power of
+	                         two, 1: any */
 	uint32_t parallel;    /* most calls of read and write_at at a time; callers keep to it */
 	uint64_t max_request_bytes; /* longest read or write_at; 0: any */
-	uint64_t head_bytes;  /* so many bytes from offset 0 came with open: reading them costs nothing */
+	uint64_t head_bytes; /* so many bytes from offset 0 came with open: reading them costs
+	                        nothing */
 };
 
 /**
- * Where a read delivers its bytes: consecutive pieces, in order, each byte once, from the thread that
- * called the read. buf is the backend's and valid during the call only. Returns 0 to go on; a
+ * Where a read delivers its bytes: consecutive pieces, in order, each byte once, from the thread
+ * that called the read. buf is the backend's and valid during the call only. Returns 0 to go on; a
  * negative errno ends the read, which then returns that very code.
  */
 struct hither_sink {
@@ -48,59 +50,66 @@ struct hither_sink {
 
 /** How to open. Zero-initialise; strings are borrowed for the duration of the open call. */
 struct hither_backend_options {
-	bool writable;            /* ask for writing; -EROFS if this resource cannot */
+	bool writable;               /* ask for writing; -EROFS if this resource cannot */
 	uint32_t connect_timeout_ms; /* 0: 10 s */
-	uint32_t idle_timeout_ms; /* no byte for so long: -ETIMEDOUT; 0: 30 s */
-	uint32_t parallel;        /* most requests at a time; 0: the backend's own choice */
-	uint64_t create_bytes;    /* file, directory, memory: make it, this large, if it is not there */
-	const char *user;         /* "name:password"; NULL: from the URL, else netrc */
+	uint32_t idle_timeout_ms;    /* no byte for so long: -ETIMEDOUT; 0: 30 s */
+	uint32_t parallel;           /* most requests at a time; 0: the backend's own choice */
+	uint64_t
+	        create_bytes; /* file, directory, memory: make it, this large, if it is not there */
+	const char *user;     /* "name:password"; NULL: from the URL, else netrc */
 	const char *const *headers; /* HTTP: extra "Name: value" lines, NULL-terminated */
-	const char *ca_file;      /* TLS: trust these certificates instead of the system's */
-	const char *cert_file;    /* TLS: client certificate, PEM */
-	const char *key_file;     /* TLS: its key, PEM */
-	const char *proxy;        /* NULL: from the environment */
-	bool insecure;            /* TLS: do not verify the server */
+	const char *ca_file;        /* TLS: trust these certificates instead of the system's */
+	const char *cert_file;      /* TLS: client certificate, PEM */
+	const char *key_file;       /* TLS: its key, PEM */
+	const char *proxy;          /* NULL: from the environment */
+	bool insecure;              /* TLS: do not verify the server */
 	/*
-	 * The version and size a cached copy was made from (see ops->version). If they still hold, open
-	 * succeeds after one small exchange, without fetching data. Not holding is no error: compare
-	 * hither_backend_version() and size_bytes afterwards.
+	 * The version and size a cached copy was made from (see ops->version). If they still hold,
+	 * open succeeds after one small exchange, without fetching data. Not holding is no error:
+	 * compare hither_backend_version() and size_bytes afterwards.
 	 */
 	const char *known_version;
 	uint64_t known_size_bytes;
 };
 
-/** What a backend can do. Entries are required unless said otherwise. Any thread unless said otherwise. */
+/** What a backend can do. Entries are required unless said otherwise. Any thread unless said
+ * otherwise. */
 struct hither_backend_ops {
 	const char *name;           /* as in messages and --help: "http" */
 	const char *const *schemes; /* {"http", "https", NULL}; NULL for a layer */
 
-	/* Open url. Blocks up to its time-outs. On success *out is owned by the caller (close). NULL for a layer. */
+	/* Open url. Blocks up to its time-outs. On success *out is owned by the caller (close).
+	 * NULL for a layer. */
 	int (*open)(const char *url, const struct hither_backend_options *options,
-		    struct hither_backend **out, struct hither_error *err);
+	            struct hither_backend **out, struct hither_error *err);
 	/*
-	 * Deliver all of [offset, offset + len) to sink, or fail; what was delivered before a failure is
-	 * good. No lock of the caller's is held; may take seconds; ends by itself after idle_timeout_ms
-	 * without a byte. -ESTALE: the resource is no longer the version that was opened.
+	 * Deliver all of [offset, offset + len) to sink, or fail; what was delivered before a
+	 * failure is good. No lock of the caller's is held; may take seconds; ends by itself after
+	 * idle_timeout_ms without a byte. -ESTALE: the resource is no longer the version that was
+	 * opened.
 	 */
-	int (*read)(struct hither_backend *b, uint64_t offset, uint64_t len, struct hither_sink *sink,
-		    struct hither_error *err);
+	int (*read)(struct hither_backend *b, uint64_t offset, uint64_t len,
+	            struct hither_sink *sink, struct hither_error *err);
 	/* Required if WRITABLE. All or error; durable only once flush() has returned 0. */
 	int (*write_at)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
-			struct hither_error *err);
+	                struct hither_error *err);
 	/*
-	 * NULL: a write is durable when it has returned. Covers every write that has returned before.
-	 * -EREMOTEIO: writes since the last good flush may be lost (their server was restarted, or
-	 * failed to store them): write all of them again, then flush again. Told once for each loss.
+	 * NULL: a write is durable when it has returned. Covers every write that has returned
+	 * before. -EREMOTEIO: writes since the last good flush may be lost (their server was
+	 * restarted, or failed to store them): write all of them again, then flush again. Told once
+	 * for each loss.
 	 */
 	int (*flush)(struct hither_backend *b, struct hither_error *err);
 	/*
-	 * What tells this version of the resource from another (ETag, modification time), or "" where
-	 * nothing does. May ask the resource again. At most `size` bytes with the final 0. NULL: always "".
+	 * What tells this version of the resource from another (ETag, modification time), or ""
+	 * where nothing does. May ask the resource again. At most `size` bytes with the final 0.
+	 * NULL: always "".
 	 */
-	int (*version)(struct hither_backend *b, char *version, size_t size, struct hither_error *err);
+	int (*version)(struct hither_backend *b, char *version, size_t size,
+	               struct hither_error *err);
 	/*
-	 * Make calls under way return -ECANCELED soon, and later ones at once. Never blocks. NULL: all
-	 * calls are short.
+	 * Make calls under way return -ECANCELED soon, and later ones at once. Never blocks. NULL:
+	 * all calls are short.
 	 */
 	void (*cancel)(struct hither_backend *b);
 	/* Free b. No call is under way. */
@@ -110,35 +119,35 @@ struct hither_backend_ops {
 enum { HITHER_VERSION_BYTES = 256 };
 
 /**
- * Open url by its scheme; a bare path means file:. Returns 0 and *out; -EPROTONOSUPPORT for a scheme
- * that this build lacks; else the backend's -errno. Blocks. Any thread.
+ * Open url by its scheme; a bare path means file:. Returns 0 and *out; -EPROTONOSUPPORT for a
+ * scheme that this build lacks; else the backend's -errno. Blocks. Any thread.
  */
 int hither_backend_open(const char *url, const struct hither_backend_options *options,
-			struct hither_backend **out, struct hither_error *err);
+                        struct hither_backend **out, struct hither_error *err);
 
 /**
  * Deliver [offset, offset + len) to sink. Any alignment and length. -EINVAL beyond the end.
  * Blocks, from any thread, at most b->parallel at a time.
  */
 int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
-			struct hither_sink *sink, struct hither_error *err);
+                        struct hither_sink *sink, struct hither_error *err);
 
 /** The same into a buffer of len bytes, which is undefined after an error. */
 int hither_backend_read_at(struct hither_backend *b, void *buf, size_t len, uint64_t offset,
-			   struct hither_error *err);
+                           struct hither_error *err);
 
 /**
- * Write all of buf. Any alignment: over a backend with align_bytes > 1 the edges are read, changed and
- * written back (two such writes at a time are safe only if their aligned ranges are disjoint).
+ * Write all of buf. Any alignment: over a backend with align_bytes > 1 the edges are read, changed
+ * and written back (two such writes at a time are safe only if their aligned ranges are disjoint).
  * -EROFS unless WRITABLE, -EINVAL beyond the end. Durable after hither_backend_flush().
  */
 int hither_backend_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
-			    struct hither_error *err);
+                            struct hither_error *err);
 int hither_backend_flush(struct hither_backend *b, struct hither_error *err);
 
 /** See ops->version. version: HITHER_VERSION_BYTES. */
 int hither_backend_version(struct hither_backend *b, char version[HITHER_VERSION_BYTES],
-			   struct hither_error *err);
+                           struct hither_error *err);
 void hither_backend_cancel(struct hither_backend *b);
 /** NULL is fine. */
 void hither_backend_close(struct hither_backend *b);
@@ -148,7 +157,7 @@ const struct hither_backend_ops *const *hither_backend_list(void);
 
 /** A memory backend of size_bytes zeros, writable; no URL needed (memory:SIZE has one). */
 int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **out,
-				 struct hither_error *err);
+                                 struct hither_error *err);
 
 #ifdef __cplusplus
 }

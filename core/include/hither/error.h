@@ -21,11 +21,11 @@ struct hither_error {
 
 /** Fill err, if it is not NULL, and return code, so that failing is one line. */
 int hither_fail(struct hither_error *err, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+        __attribute__((format(printf, 3, 4)));
 
 /** Put "prefix: " in front of err's message, if err is not NULL. Returns err->code (0 for NULL). */
 int hither_error_prefix(struct hither_error *err, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+        __attribute__((format(printf, 2, 3)));
 
 /**
  * Is this -errno one that may go away by itself (a lost connection, a busy server, a time-out)?

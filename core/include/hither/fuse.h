@@ -26,12 +26,13 @@ struct hither_fuse_options {
 /** May this kernel and user do it? 0, or -ENOSYS / -EPERM / -ENOENT and what to change. */
 int hither_fuse_probe(struct hither_error *err);
 /**
- * Mount files at path: a regular file (then exactly one) or a folder; it must exist. The kernel sees it
- * when this returns; requests are answered once hither_fuse_serve() runs. mounts stay the caller's.
+ * Mount files at path: a regular file (then exactly one) or a folder; it must exist. The kernel
+ * sees it when this returns; requests are answered once hither_fuse_serve() runs. mounts stay the
+ * caller's.
  */
 int hither_fuse_attach(const struct hither_fuse_file *files, size_t count, const char *path,
-		       const struct hither_fuse_options *options, struct hither_fuse **out,
-		       struct hither_error *err);
+                       const struct hither_fuse_options *options, struct hither_fuse **out,
+                       struct hither_error *err);
 /** Answer requests until unmounted, by anybody, or stopped. Blocks. 0 or -errno. */
 int hither_fuse_serve(struct hither_fuse *f, struct hither_error *err);
 /**

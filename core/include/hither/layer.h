@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Layers: backends that wrap a backend. Each takes over `inner` on success: closing the layer closes it.
- * Size, flags and limits are the inner one's, but that what is delayed or rated is not LOCAL any more.
+ * Layers: backends that wrap a backend. Each takes over `inner` on success: closing the layer
+ * closes it. Size, flags and limits are the inner one's, but that what is delayed or rated is not
+ * LOCAL any more.
  */
 #ifndef HITHER_LAYER_H
 #define HITHER_LAYER_H
@@ -12,17 +13,19 @@
 extern "C" {
 #endif
 
-/** Every read, write and flush first waits delay_us (read, write) on the calling thread; cancel ends the wait. */
+/** Every read, write and flush first waits delay_us (read, write) on the calling thread; cancel
+ * ends the wait. */
 int hither_layer_delay(struct hither_backend *inner, uint64_t delay_us, struct hither_backend **out,
-		       struct hither_error *err);
+                       struct hither_error *err);
 
-/** All reads together get bytes_per_second, all writes together as much again (a token bucket each). */
+/** All reads together get bytes_per_second, all writes together as much again (a token bucket
+ * each). */
 int hither_layer_rate(struct hither_backend *inner, uint64_t bytes_per_second,
-		      struct hither_backend **out, struct hither_error *err);
+                      struct hither_backend **out, struct hither_error *err);
 
 /** One line a call to `stream` (a FILE *), with offset, length, duration in us and result. */
 int hither_layer_log(struct hither_backend *inner, void *stream, struct hither_backend **out,
-		     struct hither_error *err);
+                     struct hither_error *err);
 
 enum hither_fault_op {
 	HITHER_FAULT_READ,
@@ -34,14 +37,14 @@ enum hither_fault_op {
 
 /** Fails on demand. */
 int hither_layer_fault(struct hither_backend *inner, struct hither_backend **out,
-		       struct hither_error *err);
+                       struct hither_error *err);
 /**
  * From now on: let `skip` calls of op pass, then fail `count` of them with `code`. count 0 disarms.
  * A read that fails first delivers `partial_bytes` (at most its length) of good bytes; a write that
  * fails first writes as many. Any thread.
  */
 void hither_layer_fault_arm(struct hither_backend *b, enum hither_fault_op op, uint64_t skip,
-			    uint64_t count, int code, uint64_t partial_bytes);
+                            uint64_t count, int code, uint64_t partial_bytes);
 /** Calls of op since the layer was made. */
 uint64_t hither_layer_fault_calls(struct hither_backend *b, enum hither_fault_op op);
 /** What ops->version answers from now on, instead of the inner backend's; NULL: the inner one's. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Mounts: a backend made usable here. A direct mount sends every access to its backend. A managed one
- * has a local store, which pullers fill (what somebody waits for first, then what its order says) and
- * pushers write back.
+ * Mounts: a backend made usable here. A direct mount sends every access to its backend. A managed
+ * one has a local store, which pullers fill (what somebody waits for first, then what its order
+ * says) and pushers write back.
  */
 #ifndef HITHER_MOUNT_H
 #define HITHER_MOUNT_H
@@ -22,28 +22,30 @@ enum hither_sync {
 
 /** What to do with a cached copy when the resource behind it has changed. */
 enum hither_changed {
-	HITHER_CHANGED_REFETCH, /* at open: drop the clean copy (with dirty blocks: fail). Later: fail */
+	HITHER_CHANGED_REFETCH, /* at open: drop the clean copy (with dirty blocks: fail). Later:
+	                           fail */
 	HITHER_CHANGED_FAIL,    /* fail, always */
 };
 
 struct hither_mount_options {
-	bool direct;             /* no local store, no order */
-	bool pull_off;           /* no front-to-back pull in the background; guesses ahead of readers stay */
-	bool order_off;          /* no guesses either: only what is asked for */
-	bool offline;            /* use only what the cache has; the backend is not asked */
+	bool direct;    /* no local store, no order */
+	bool pull_off;  /* no front-to-back pull in the background; guesses ahead of readers stay */
+	bool order_off; /* no guesses either: only what is asked for */
+	bool offline;   /* use only what the cache has; the backend is not asked */
 	enum hither_sync sync;
 	enum hither_changed changed;
-	const char *cache_dir;   /* folder of caches, made if missing; NULL: keep the store in memory (memfd) */
-	uint64_t cache_cap_bytes; /* most bytes of clean data kept; 0: no cap */
-	uint32_t chunk_bytes;    /* power of two, 4 KiB to 16 MiB; 0: 64 KiB */
-	uint32_t workers;        /* most requests in flight, 1 to 64; 0: 32 */
-	uint32_t deadline_ms;    /* how long a read or flush rides through an outage; 0: 5 min */
+	const char *cache_dir; /* folder of caches, made if missing; NULL: keep the store in memory
+	                          (memfd) */
+	uint64_t cache_cap_bytes;  /* most bytes of clean data kept; 0: no cap */
+	uint32_t chunk_bytes;      /* power of two, 4 KiB to 16 MiB; 0: 64 KiB */
+	uint32_t workers;          /* most requests in flight, 1 to 64; 0: 32 */
+	uint32_t deadline_ms;      /* how long a read or flush rides through an outage; 0: 5 min */
 	uint32_t push_interval_ms; /* dirty bytes are pushed after at most so long; 0: 5 s */
 	uint64_t push_dirty_bytes; /* or when there are so many; 0: 64 MiB */
 	const struct hither_range *ranges; /* wanted first, in this order */
 	size_t range_count;
-	const char *profile;     /* replay this file; NULL: none */
-	const char *record;      /* record first accesses to this file; NULL: no */
+	const char *profile; /* replay this file; NULL: none */
+	const char *record;  /* record first accesses to this file; NULL: no */
 	int64_t (*priority)(void *user, uint64_t chunk); /* see hither_order_priority; NULL: none */
 	void *priority_user;
 	struct hither_backend_options backend;
@@ -52,29 +54,30 @@ struct hither_mount_options {
 struct hither_mount;
 
 /**
- * Open url and mount it. Blocks until the resource has answered, or failed to. *out is the caller's.
- * Any thread. -EBUSY: another process has this cache.
+ * Open url and mount it. Blocks until the resource has answered, or failed to. *out is the
+ * caller's. Any thread. -EBUSY: another process has this cache.
  */
 int hither_mount_open(const char *url, const struct hither_mount_options *options,
-		      struct hither_mount **out, struct hither_error *err);
-/** Mount an open backend, which the mount takes over on success. name stands for the URL: it names the cache. */
+                      struct hither_mount **out, struct hither_error *err);
+/** Mount an open backend, which the mount takes over on success. name stands for the URL: it names
+ * the cache. */
 int hither_mount_backend(struct hither_backend *backend, const char *name,
-			 const struct hither_mount_options *options, struct hither_mount **out,
-			 struct hither_error *err);
+                         const struct hither_mount_options *options, struct hither_mount **out,
+                         struct hither_error *err);
 
 uint64_t hither_mount_size(const struct hither_mount *m);
 bool hither_mount_writable(const struct hither_mount *m);
 
 /**
- * Copy bytes [offset, offset + len) into buf, pulling what is not local yet; any alignment. Waits for
- * these blocks only. Safe from any thread, except beside hither_mount_close().
- * Returns 0; -EINVAL beyond the end; -ESTALE when the resource has changed; else the backend's -errno.
+ * Copy bytes [offset, offset + len) into buf, pulling what is not local yet; any alignment. Waits
+ * for these blocks only. Safe from any thread, except beside hither_mount_close(). Returns 0;
+ * -EINVAL beyond the end; -ESTALE when the resource has changed; else the backend's -errno.
  */
 int hither_mount_read_at(struct hither_mount *m, void *buf, size_t len, uint64_t offset,
-			 struct hither_error *err);
+                         struct hither_error *err);
 /** Write; -EROFS if not writable. What it wrote is pushed in the background, or by a flush. */
 int hither_mount_write_at(struct hither_mount *m, const void *buf, size_t len, uint64_t offset,
-			  struct hither_error *err);
+                          struct hither_error *err);
 /** Everything written before the call is safe, as options.sync says, when it has returned 0. */
 int hither_mount_flush(struct hither_mount *m, struct hither_error *err);
 /** Push every dirty byte and flush the backend, whatever options.sync says. */
@@ -91,8 +94,8 @@ struct hither_io {
 	size_t len;
 	void *buf; /* read: filled; write: read from; until done() */
 	/*
-	 * Called once, on the submitting thread or a worker, with no lock held; result is 0 or -errno, and
-	 * err then has the message. May submit again; must not block on this mount.
+	 * Called once, on the submitting thread or a worker, with no lock held; result is 0 or
+	 * -errno, and err then has the message. May submit again; must not block on this mount.
 	 */
 	void (*done)(struct hither_io *io, int result, const struct hither_error *err);
 	/* The mount's own, from here on. */
@@ -100,47 +103,50 @@ struct hither_io {
 	uint64_t submitted_ns;
 	bool waited;
 };
-/** Start io. Never blocks on the network; a local hit is answered on the calling thread, before it returns. */
+/** Start io. Never blocks on the network; a local hit is answered on the calling thread, before it
+ * returns. */
 void hither_mount_submit(struct hither_mount *m, struct hither_io *io);
 
 /** A picture of now. Byte counts are since open, unless said otherwise. */
 struct hither_mount_stats {
 	uint64_t size_bytes;
-	uint64_t local_bytes;    /* local now, dirty ones included */
-	uint64_t dirty_bytes;    /* dirty now */
-	uint64_t pulled_bytes;   /* came from the backend */
-	uint64_t demand_bytes;   /* of these, because somebody waited */
+	uint64_t local_bytes;  /* local now, dirty ones included */
+	uint64_t dirty_bytes;  /* dirty now */
+	uint64_t pulled_bytes; /* came from the backend */
+	uint64_t demand_bytes; /* of these, because somebody waited */
 	uint64_t pushed_bytes;
 	uint64_t pull_requests;
 	uint64_t push_requests;
-	uint64_t retries;        /* requests that failed and were tried again */
-	uint64_t reads;          /* accesses by programs */
-	uint64_t reads_waited;   /* of these, some bytes were not local */
-	uint64_t wait_ns;        /* time they waited, summed */
+	uint64_t retries;      /* requests that failed and were tried again */
+	uint64_t reads;        /* accesses by programs */
+	uint64_t reads_waited; /* of these, some bytes were not local */
+	uint64_t wait_ns;      /* time they waited, summed */
 	uint64_t writes;
 	uint64_t evicted_bytes;
-	uint32_t waiting;        /* reads that wait now */
-	uint32_t in_flight;      /* requests under way now */
-	uint64_t rtt_ns;         /* measured: least time from request to first byte; 0: not yet */
-	uint64_t rate_bytes;     /* measured: pull bytes per second, recent best */
-	int error;               /* last failure not yet followed by a success, else 0 */
-	char message[384];       /* its message */
+	uint32_t waiting;    /* reads that wait now */
+	uint32_t in_flight;  /* requests under way now */
+	uint64_t rtt_ns;     /* measured: least time from request to first byte; 0: not yet */
+	uint64_t rate_bytes; /* measured: pull bytes per second, recent best */
+	int error;           /* last failure not yet followed by a success, else 0 */
+	char message[384];   /* its message */
 };
 void hither_mount_stats(struct hither_mount *m, struct hither_mount_stats *out);
 /**
- * Copy the state of count equal parts of the mount into parts[]: 0 to 254 is the local share, 255 all
- * local; for pictures of the map.
+ * Copy the state of count equal parts of the mount into parts[]: 0 to 254 is the local share, 255
+ * all local; for pictures of the map.
  */
 void hither_mount_picture(struct hither_mount *m, uint8_t *parts, size_t count);
 
-/** The store's file descriptor once every byte is local and the mount cannot be written; -1 before. Borrowed. */
+/** The store's file descriptor once every byte is local and the mount cannot be written; -1 before.
+ * Borrowed. */
 int hither_mount_local_fd(struct hither_mount *m);
 
 /** Give up on the network: waiting calls return -ECANCELED. What is dirty stays in the cache. */
 void hither_mount_cancel(struct hither_mount *m);
 /**
  * Push what is dirty (unless cancelled), stop, free. Returns the push's result: on failure what is
- * dirty is still in the cache (if there is one on disk), and the next mount pushes it. NULL is fine.
+ * dirty is still in the cache (if there is one on disk), and the next mount pushes it. NULL is
+ * fine.
  */
 int hither_mount_close(struct hither_mount *m, struct hither_error *err);
 

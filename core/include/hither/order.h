@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Orders (pull heuristics): which bytes should come next, and why. A managed mount asks its order for
- * ranges whenever it has room for one more request and nobody is waiting; it leaves out what is local
- * or on its way already. A wrong guess costs bandwidth, never correctness.
+ * Orders (pull heuristics): which bytes should come next, and why. A managed mount asks its order
+ * for ranges whenever it has room for one more request and nobody is waiting; it leaves out what is
+ * local or on its way already. A wrong guess costs bandwidth, never correctness.
  */
 #ifndef HITHER_ORDER_H
 #define HITHER_ORDER_H
@@ -36,13 +36,14 @@ struct hither_order;
 struct hither_order_ops {
 	const char *name;
 	/*
-	 * The next range worth having; false: nothing now (the mount asks again after the next saw() or
-	 * arrived()). Ranges are taken from the front, may be long, and must lie within size_bytes.
-	 * window_bytes is what the link keeps in flight: a guess need not run further ahead than a few
-	 * times this.
+	 * The next range worth having; false: nothing now (the mount asks again after the next
+	 * saw() or arrived()). Ranges are taken from the front, may be long, and must lie within
+	 * size_bytes. window_bytes is what the link keeps in flight: a guess need not run further
+	 * ahead than a few times this.
 	 */
 	bool (*next)(struct hither_order *o, uint64_t window_bytes, struct hither_range *out);
-	/* A program has read [offset, offset + len); `waited` if some of it was not local. NULL: not interested. */
+	/* A program has read [offset, offset + len); `waited` if some of it was not local. NULL:
+	 * not interested. */
 	void (*saw)(struct hither_order *o, uint64_t offset, uint64_t len, bool waited);
 	/* These bytes have become local (view->peek has them). NULL: not interested. */
 	void (*arrived)(struct hither_order *o, uint64_t offset, uint64_t len);
@@ -56,32 +57,34 @@ struct hither_order {
 
 /** Front to back, once. */
 int hither_order_front(const struct hither_order_view *view, struct hither_order **out,
-		       struct hither_error *err);
+                       struct hither_error *err);
 /** These ranges, in this order, once (clipped to the size). Copies the array. */
 int hither_order_ranges(const struct hither_order_view *view, const struct hither_range *ranges,
-			size_t count, struct hither_order **out, struct hither_error *err);
+                        size_t count, struct hither_order **out, struct hither_error *err);
 /**
  * Chunks by falling priority, equal ones front to back; a negative priority: never. `priority` is
  * called once for each chunk, at once; chunk_bytes is a power of two.
  */
 int hither_order_priority(const struct hither_order_view *view, uint32_t chunk_bytes,
-			  int64_t (*priority)(void *user, uint64_t chunk), void *user,
-			  struct hither_order **out, struct hither_error *err);
-/** Follows several streams of accesses at once: forward, backward, strided; guesses what they read next. */
+                          int64_t (*priority)(void *user, uint64_t chunk), void *user,
+                          struct hither_order **out, struct hither_error *err);
+/** Follows several streams of accesses at once: forward, backward, strided; guesses what they read
+ * next. */
 int hither_order_readahead(const struct hither_order_view *view, struct hither_order **out,
-			   struct hither_error *err);
+                           struct hither_error *err);
 /** Replays a recorded profile (file at path); see hither_profile in profile.h for the format. */
 int hither_order_replay(const struct hither_order_view *view, const char *path,
-			struct hither_order **out, struct hither_error *err);
-/** Writes first accesses to a profile at path (made at once, complete when destroyed); suggests nothing. */
+                        struct hither_order **out, struct hither_error *err);
+/** Writes first accesses to a profile at path (made at once, complete when destroyed); suggests
+ * nothing. */
 int hither_order_record(const struct hither_order_view *view, const char *path,
-			struct hither_order **out, struct hither_error *err);
+                        struct hither_order **out, struct hither_error *err);
 /**
  * Asks each in turn, first come first; tells each of everything. Takes over the orders (not the
  * array), on failure too.
  */
-int hither_order_compose(struct hither_order *const *orders, size_t count, struct hither_order **out,
-			 struct hither_error *err);
+int hither_order_compose(struct hither_order *const *orders, size_t count,
+                         struct hither_order **out, struct hither_error *err);
 /** NULL is fine. */
 void hither_order_destroy(struct hither_order *o);
 

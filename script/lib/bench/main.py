@@ -1,0 +1,124 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""hither and its peers side by side. script/bench builds what this needs and runs it.
+
+Usage: main.py BUILD [--quick] [--only WHAT]... [--no-write] [lan|metro|wan|far|local]...
+"""
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from bench import local, reads, table  # noqa: E402
+from bench.harness import Bench, make_files  # noqa: E402
+from rig.process import Failed, Room  # noqa: E402
+
+WAN = [reads.first_byte, reads.sequential, reads.random_reads, reads.demand, reads.second_mount,
+       local.flush]
+SETS = {
+    "lan": [reads.first_byte, reads.sequential, reads.random_reads, reads.resident],
+    "metro": [reads.first_byte, reads.sequential, reads.demand, local.flush],
+    "wan": WAN,
+    "far": [reads.first_byte, reads.sequential, reads.demand],
+    "local": [local.start, local.against_ext4, local.writes],
+}
+NOTES = [
+    "lan: 0.2 ms, no limit; metro: 10 ms, 500 Mbit/s; wan: 50 ms, 200 Mbit/s; far: 150 ms, 50 Mbit/s.",
+    "Each mount starts with an empty cache; peers' caches are deleted between runs. Files hold random"
+    " bytes, and what mounts read is compared by checksum.",
+    "Sequential: 1 MiB reads of 512 MB (far: 64 MB). Random: seeded offsets, at most 12 s for each peer;"
+    " totals of 2,000 reads are the mean times 2,000 for peers, measured in full for hither.",
+    "Demand reads: random 4 KiB reads of an 8 GiB file, so that hardly any is local, while the"
+    " background pull fills the line.",
+    "Mount to first byte: from starting the command until the first byte was read.",
+    "local: the line is a loopback without delay; every byte was read once before, into the cache folder.",
+    "Medians where a row was repeated. rclone, httpdirfs and nbdkit run as Debian ships them, with the"
+    " options that served them best.",
+]
+
+
+def machine(bench_kind):
+    cpu = "unknown"
+    with open("/proc/cpuinfo", encoding="utf-8") as info:
+        for line in info:
+            if line.startswith("model name"):
+                cpu = line.split(":", 1)[1].strip()
+                break
+    names = ["curl", "aria2", "rclone", "nbdkit", "libnbd-bin", "httpdirfs", "nginx"]
+    told = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}, ", *names], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
+    commit = subprocess.run(["git", "-C", os.environ["top"], "rev-parse", "--short", "HEAD"], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout.strip()
+    return [f"Date: {datetime.date.today()}; hither {commit or 'outside of git'}",
+            f"Machine: {os.cpu_count()} CPUs ({cpu}), kernel {platform.release()}",
+            f"Line: {bench_kind}", f"Versions: {told.rstrip(', ')}"]
+
+
+def measure(options, room, build):
+    rows, kind = [], ""
+    files = room.make("files")
+    make_files(files)
+    for profile in options.profiles:
+        with Room("hither-bench", room.folder) as own:
+            bench = Bench(own, build, files, "lan" if profile == "local" else profile)
+            kind = bench.network.kind
+            print(f"\n{profile}: {kind}" + (f" ({bench.why})" if bench.why else ""), flush=True)
+            for part in SETS[profile]:
+                if options.only and part.__name__ not in options.only:
+                    continue
+                begin = time.monotonic()
+                try:
+                    for row in part(bench, options.quick):
+                        rows.append(row)
+                        print(table.text_line(row), flush=True)
+                except Failed as failure:
+                    rows.append(table.Row(profile, part.__name__, "failed", "", (), str(failure), False))
+                    print(f"  {part.__name__}: {failure}", flush=True)
+                print(f"    ({part.__name__}: {time.monotonic() - begin:.0f} s)", flush=True)
+    return rows, kind
+
+
+def write(rows, kind, room):
+    docs = os.path.join(os.environ["top"], "docs")
+    os.makedirs(docs, exist_ok=True)
+    drawn = table.plot(rows, room.folder, os.path.join(docs, "benchmarks.svg"))
+    with open(os.path.join(docs, "benchmarks.md"), "w", encoding="utf-8") as out:
+        out.write(table.markdown(rows, machine(kind), NOTES, "benchmarks.svg" if drawn else ""))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="script/bench")
+    parser.add_argument("build")
+    parser.add_argument("--quick", action="store_true", help="fewer and smaller; a look, no verdict")
+    parser.add_argument("--only", action="append", help="a part: sequential, random_reads, demand, ...")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/ as it is")
+    parser.add_argument("profiles", nargs="*", metavar="lan|metro|wan|far|local")
+    options = parser.parse_intermixed_args()
+    unknown = set(options.profiles) - set(SETS)
+    if unknown:
+        parser.error(f"no such line: {', '.join(unknown)}")
+    whole = not options.profiles and not options.only and not options.quick
+    options.profiles = options.profiles or list(SETS)
+    begin = time.monotonic()
+    try:
+        # Not in /tmp, which may be memory.
+        with Room("bench", os.path.dirname(os.path.abspath(options.build))) as room:
+            rows, kind = measure(options, room, options.build)
+            if whole and not options.no_write:
+                write(rows, kind, room)
+    except Failed as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 1
+    missed = [row for row in rows if row.met is False]
+    print(f"\nbench: {sum(row.met is True for row in rows)} bars met, {len(missed)} missed,"
+          f" {time.monotonic() - begin:.0f} s" + ("" if whole else "; docs/ left as it was"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
