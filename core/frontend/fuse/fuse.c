@@ -237,11 +237,12 @@ int hither_fuse_stop(struct hither_fuse *f, bool lazy, struct hither_error *err)
 {
 	if (lazy && f->any_writable && fuse_mountpoint_present(&f->at))
 		sync_pages(f);
-	if (!lazy && f->guard)
-		fuse_size_guard_pause(f->guard, true);
+	struct fuse_size_guard *guard = lazy ? NULL : atomic_load(&f->guard);
+	if (guard)
+		fuse_size_guard_pause(guard, true);
 	int r = fuse_mountpoint_unmount(&f->at, lazy, err);
-	if (!lazy && f->guard)
-		fuse_size_guard_pause(f->guard, false);
+	if (guard)
+		fuse_size_guard_pause(guard, false);
 	if (r)
 		return r;
 	/* Where files are open the connection lives on after a lazy unmount: end it. */

@@ -165,7 +165,7 @@ static void *command_main(void *arg)
 static int attach(struct side *s, const char *path, const struct setup *setup,
                   struct hither_error *err)
 {
-	static char names[MOST_FILES][16];
+	static char names[MOST_FILES][32];
 	struct hither_fuse_file files[MOST_FILES];
 	for (size_t i = 0; i < s->count; i++) {
 		snprintf(names[i], sizeof names[i], "file-%zu", i);

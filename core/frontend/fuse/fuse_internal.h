@@ -51,7 +51,7 @@ struct hither_fuse {
 	int stop_fd;             /* eventfd: serve() shall return */
 	atomic_int first_error;  /* of a serving thread */
 	struct fuse_size_guard
-	        *guard; /* NULL where nothing is writable, or no thread could be had */
+	        *_Atomic guard; /* NULL where nothing is writable, or no thread could be had */
 };
 
 /* --- nodes: 1 is what is mounted; in a folder, file i is 2 + i --- */

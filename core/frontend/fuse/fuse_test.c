@@ -99,8 +99,8 @@ static void direct_io_works(void)
 	struct server s;
 	server_start(&s, "direct", &(struct setup){.size = SIZE, .writable = true});
 	int fd = open_checked(s.file, O_RDWR | O_DIRECT);
-	void *buf;
-	CHECK_EQ(posix_memalign(&buf, 4096, 2 << 20), 0);
+	void *buf = aligned_alloc(4096, 2 << 20);
+	CHECK(buf);
 	CHECK_EQ(pread(fd, buf, 2 << 20, 4096), 2 << 20);
 	check_pattern(buf, 2 << 20, 4096);
 	memset(buf, 7, 8192);

@@ -39,8 +39,8 @@ static void *reader_main(void *arg)
 {
 	struct reader *r = arg;
 	int fd = open_checked(r->path, O_RDONLY | r->flags);
-	void *buf;
-	CHECK_EQ(posix_memalign(&buf, 4096, r->len), 0);
+	void *buf = aligned_alloc(4096, (r->len + 4095) / 4096 * 4096);
+	CHECK(buf);
 	r->result = pread(fd, buf, r->len, (off_t)r->offset);
 	r->error = errno;
 	if (r->result > 0)
