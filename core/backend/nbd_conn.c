@@ -5,10 +5,13 @@
 #include "base/clock.h"
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 enum {
 	/* A server may write everything it has cached before it answers a flush. */
@@ -176,6 +179,25 @@ static uint64_t deadline_locked(const struct nbd_conn *conn)
 	return conn->progress_ns + (conn->flushing ? FLUSH_PATIENCE : 1) * patience;
 }
 
+/*
+ * Some servers (qemu-nbd 7.2) leave Nagle's algorithm on: the last segment of a long answer then
+ * waits until we acknowledge the one before, which our kernel puts off by 40 ms, in the hope of
+ * data to go along with it. The setting does not last, so it is made again before each wait.
+ */
+static void acknowledge_now(const struct nbd_conn *conn, int fd)
+{
+	int on = 1;
+	if (conn->tcp)
+		setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+}
+
+static bool is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t len = sizeof protocol;
+	return !getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &len) && protocol == IPPROTO_TCP;
+}
+
 /* Wait for the socket without the lock, then let libnbd do what can be done. */
 static void poll_locked(struct nbd_conn *conn, int timeout_ms)
 {
@@ -185,6 +207,7 @@ static void poll_locked(struct nbd_conn *conn, int timeout_ms)
 	        {.fd = conn->wake_fd, .events = POLLIN},
 	};
 	pthread_mutex_unlock(&conn->lock);
+	acknowledge_now(conn, fds[0].fd);
 	int n = poll(fds, 2, timeout_ms);
 	pthread_mutex_lock(&conn->lock);
 	if (n <= 0)
@@ -312,6 +335,7 @@ static int connect_locked(struct nbd_conn *conn, struct hither_error *err)
 	}
 	conn->handle = handle;
 	conn->limits = limits;
+	conn->tcp = is_tcp(nbd_aio_get_fd(handle));
 	conn->progress_ns = hither_now_ns();
 	atomic_store(&conn->up, true);
 	return 0;

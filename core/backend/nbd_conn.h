@@ -113,6 +113,7 @@ struct nbd_conn {
 	int broken;                /* -errno: the driver must drop the handle */
 	struct nbd_handle *handle; /* NULL: down */
 	struct nbd_limits limits;
+	bool tcp;                    /* fixed while up */
 	uint64_t attempts;           /* to connect, that have ended */
 	struct hither_error failure; /* how the last one ended */
 	char reason[160];            /* why the connection was lost last */
