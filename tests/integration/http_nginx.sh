@@ -249,6 +249,7 @@ wait_until 'HTTP/2 in the log' grep -q 'HTTP/2.0 /small' "$dir/access"
 
 echo '== a server that dies and comes back'
 for url in "$plain" "$tls"; do
+	rm -f "$dir/out"
 	"$hither" cat --insecure "$url/slow/data" >"$dir/out" &
 	reader=$!
 	pids+=("$reader")
