@@ -147,9 +147,21 @@ char *mountpoint_canonical(const char *path, struct hither_error *err)
 
 /* What is there now, in *st. A mount without its daemon is cleared away. 0, -ENOENT or another
  * -errno. */
+/*
+ * As stat(2), but asks whoever serves path: the kernel keeps the attributes of a mount whose daemon
+ * has been killed.
+ */
+static int stat_fresh(const char *path, struct stat *st)
+{
+	struct statx fresh;
+	if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_SIZE, &fresh) && errno == ENOTCONN)
+		return -1;
+	return stat(path, st);
+}
+
 static int look(const char *path, struct stat *st, struct hither_error *err)
 {
-	if (!stat(path, st))
+	if (!stat_fresh(path, st))
 		return 0;
 	if (errno != ENOTCONN)
 		return errno == ENOENT ? -ENOENT

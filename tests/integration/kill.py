@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""kill.py HITHER [ROUNDS [SEED]]: SIGKILL the daemon in the middle of writes, again and again.
+
+A program writes 512-byte to 64 KiB pieces into a mounted NBD export and calls fsync now and then. At a
+random moment the daemon is killed. With --sync=remote the server must then have what fsync
+acknowledged; with --sync=local the next mount must have it, and must push it. What was written after
+the last fsync may be there or not, piece by piece. Exit 0 passed, 1 failed, 77 skipped.
+"""
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+SIZE = 8 << 20
+SECTOR = 512
+
+
+def need(condition, why):
+    if not condition:
+        print("skipped:", why)
+        sys.exit(77)
+
+
+def hither(*args):
+    return subprocess.run([HITHER, *args], capture_output=True, text=True)
+
+
+def mount(work, sync):
+    done = hither("mount", "--cache", f"{work}/cache", f"--sync={sync}",
+                  f"nbd+unix:///?socket={work}/nbd.sock", f"{work}/disk")
+    if done.returncode:
+        raise SystemExit(f"mount: {done.stderr}")
+
+
+def daemon_of(work):
+    """The process that serves work/disk."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                words = f.read().split(b"\0")
+        except OSError:
+            continue
+        if words[0] == HITHER.encode() and f"{work}/disk".encode() in words:
+            return int(pid)
+    raise SystemExit("no daemon")
+
+
+class Model:
+    """What each sector may hold: the value of the last fsync, or of any write since."""
+
+    def __init__(self):
+        self.safe = [0] * (SIZE // SECTOR)
+        self.later = {}
+
+    def wrote(self, first, count, value):
+        for s in range(first, first + count):
+            self.later.setdefault(s, []).append(value)
+
+    def synced(self):
+        for s, values in self.later.items():
+            self.safe[s] = values[-1]
+        self.later = {}
+
+    def check(self, path, what):
+        with open(path, "rb") as f:
+            data = f.read(SIZE)
+        for s, safe in enumerate(self.safe):
+            piece = data[s * SECTOR:(s + 1) * SECTOR]
+            value = int.from_bytes(piece[:8], "little")
+            if piece != value.to_bytes(8, "little") * (SECTOR // 8):
+                raise SystemExit(f"{what}: sector {s} is torn")
+            if value != safe and value not in self.later.get(s, []):
+                raise SystemExit(f"{what}: sector {s} has {value}, not {safe} or {self.later.get(s)}")
+            self.safe[s] = value
+        self.later = {}
+
+
+def write_until_killed(work, model, rng, value):
+    gone = os.pidfd_open(daemon_of(work))
+    killer = threading.Timer(rng.uniform(0.005, 0.15), signal.pidfd_send_signal,
+                             (gone, signal.SIGKILL))
+    try:
+        fd = os.open(f"{work}/disk", os.O_RDWR)
+        killer.start()
+        while True:
+            value += 1
+            count = rng.choice((1, 3, 8, 16, 128))
+            first = rng.randrange(SIZE // SECTOR - count)
+            model.wrote(first, count, value)
+            os.pwrite(fd, value.to_bytes(8, "little") * (SECTOR // 8 * count), first * SECTOR)
+            if rng.random() < 0.2:
+                os.fsync(fd)
+                model.synced()
+    except OSError:
+        pass
+    killer.join()
+    try:
+        os.close(fd)
+    except OSError:
+        pass
+    select.select([gone], [], [])
+    os.close(gone)
+    return value
+
+
+def run(work, rounds, rng):
+    image = f"{work}/image"
+    with open(image, "wb") as f:
+        f.truncate(SIZE)
+    open(f"{work}/disk", "w").close()
+    server = subprocess.Popen(["nbdkit", "-f", "-U", f"{work}/nbd.sock", "file", image],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 10
+        while not os.path.exists(f"{work}/nbd.sock"):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("nbdkit did not start")
+            time.sleep(0.01)  # it says nothing when it is ready
+        model, value = Model(), 0
+        for i in range(rounds):
+            sync = rng.choice(("remote", "local"))
+            mount(work, sync)
+            value = write_until_killed(work, model, rng, value)
+            if sync == "remote" and rng.random() < 0.5:
+                # The server alone: what fsync acknowledged is there already.
+                only = Model()
+                only.safe, only.later = list(model.safe), {k: list(v) for k, v in model.later.items()}
+                only.check(image, f"round {i}, the server after a kill")
+            mount(work, sync)
+            model.check(f"{work}/disk", f"round {i}, the next mount")
+            done = hither("umount", f"{work}/disk")
+            if done.returncode:
+                raise SystemExit(f"umount: {done.stderr}")
+            model.check(image, f"round {i}, the server after umount")
+        print(f"{rounds} kills, {value} writes: nothing that fsync acknowledged was lost")
+    finally:
+        hither("umount", "--lazy", f"{work}/disk")
+        server.kill()
+        server.wait()
+
+
+if len(sys.argv) < 2:
+    raise SystemExit(__doc__)
+HITHER = os.path.realpath(sys.argv[1])
+need(shutil.which("nbdkit"), "nbdkit is not installed")
+need(os.access("/dev/fuse", os.R_OK | os.W_OK), "no access to /dev/fuse")
+with tempfile.TemporaryDirectory() as folder:
+    run(folder, int(sys.argv[2]) if len(sys.argv) > 2 else 10,
+        random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 1))
