@@ -91,9 +91,8 @@ const struct option_group options_cache_dir = {"Cache", cache_specs, 1};
 
 static const struct option_spec pull_specs[] = {
         {"order", 'o', "NAME",
-         "What to pull before it is asked for: auto (guesses, then front to back), readahead "
-         "(guesses "
-         "only) or none (auto).",
+         "What to pull before it is asked for: auto (guesses by the format, then front to back), "
+         "a format's name, readahead (guesses by what is read, nothing else) or none (auto).",
          set_string, FIELD(order)},
         {"pull", 'p', "on|off",
          "Pull everything in the background, or only what is read and guessed (on).",
@@ -233,16 +232,15 @@ static int choose(const char *option, const char *value, const char *const *name
 
 static int apply_choices(struct settings *s, struct hither_error *err)
 {
-	static const char *const orders[] = {"auto", "readahead", "none", NULL};
 	static const char *const syncs[] = {"remote", "local", NULL};
 	static const char *const changes[] = {"refetch", "fail", NULL};
-	int order = choose("order", s->order, orders, err);
 	int sync = choose("sync", s->sync, syncs, err);
 	int change = choose("on-change", s->on_change, changes, err);
-	if (order < 0 || sync < 0 || change < 0)
+	if (sync < 0 || change < 0)
 		return -EINVAL;
-	s->mount.order_off = order == 2;
-	s->mount.pull_off |= order > 0;
+	s->mount.order = s->order;
+	if (s->order && (!strcmp(s->order, "readahead") || !strcmp(s->order, "none")))
+		s->mount.pull_off = true;
 	s->mount.sync = sync ? HITHER_SYNC_LOCAL : HITHER_SYNC_REMOTE;
 	s->mount.changed = change ? HITHER_CHANGED_FAIL : HITHER_CHANGED_REFETCH;
 	return 0;

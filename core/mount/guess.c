@@ -7,8 +7,10 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "mount/managed.h"
+#include "order/format.h"
 
 #include <errno.h>
+#include <string.h>
 
 #define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
 
@@ -33,6 +35,11 @@ static int view_peek(const struct hither_order_view *view, void *buf, size_t len
 
 enum { ORDERS_MAX = 8 };
 
+static bool named(const struct hither_mount_options *o, const char *name)
+{
+	return o->order && !strcmp(o->order, name);
+}
+
 static int add_orders(struct managed *m, const struct hither_mount_options *o,
                       struct hither_order **list, size_t *n, struct hither_error *err)
 {
@@ -44,7 +51,9 @@ static int add_orders(struct managed *m, const struct hither_mount_options *o,
 		*n += !r;
 	if (!r && o->profile)
 		r = hither_order_replay(&m->view, o->profile, &list[*n], err), *n += !r;
-	if (!r && !o->order_off)
+	if (!r && !named(o, "none") && !named(o, "readahead"))
+		r = hither_order_format(&m->view, o->order, &list[*n], err), *n += !r;
+	if (!r && !named(o, "none"))
 		r = hither_order_readahead(&m->view, &list[*n], err), *n += !r;
 	if (!r && o->priority)
 		r = hither_order_priority(&m->view, m->chunk_blocks << HITHER_BLOCK_SHIFT,

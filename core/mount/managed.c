@@ -318,7 +318,6 @@ static void take_options(struct managed *m, const struct hither_mount_options *o
 	m->sync = o->sync;
 	m->changed = o->changed;
 	m->pull_off = o->pull_off;
-	m->order_off = o->order_off;
 	uint32_t unit =
 	        b && b->align_bytes > HITHER_BLOCK_BYTES ? b->align_bytes : HITHER_BLOCK_BYTES;
 	m->unit_blocks = unit >> HITHER_BLOCK_SHIFT;
@@ -331,23 +330,11 @@ static void take_options(struct managed *m, const struct hither_mount_options *o
 	m->push_dirty_blocks = dirty >> HITHER_BLOCK_SHIFT;
 }
 
-static int check_chunk(uint32_t bytes, struct hither_error *err)
-{
-	if (bytes && (bytes < HITHER_BLOCK_BYTES || bytes > 16u << 20 || (bytes & (bytes - 1))))
-		return hither_fail(err, -EINVAL,
-		                   "chunk size %u: must be a power of two from 4096 to 16777216",
-		                   bytes);
-	return 0;
-}
-
 int hither_managed_create(struct hither_backend *backend, struct hither_store *store,
                           struct hither_block_map *map, uint64_t size_bytes, const char *name,
                           const struct hither_mount_options *options, struct hither_mount **out,
                           struct hither_error *err)
 {
-	int r = check_chunk(options->chunk_bytes, err);
-	if (r)
-		return r;
 	struct managed *m = calloc(1, sizeof *m);
 	if (!m || !(m->name = strdup(name))) {
 		free(m);
@@ -373,7 +360,7 @@ int hither_managed_create(struct hither_backend *backend, struct hither_store *s
 	m->progress_ns = m->now();
 	if (hither_block_map_count(map, HITHER_BLOCK_DIRTY) > 0)
 		m->dirty_since_ns = m->now();
-	r = managed_evict_init(m, err);
+	int r = managed_evict_init(m, err);
 	if (!r)
 		r = managed_make_order(m, options, err);
 	if (!r)

@@ -93,7 +93,7 @@ struct managed {
 	struct hither_store *store;
 	enum hither_sync sync;
 	enum hither_changed changed;
-	bool pull_off, order_off;
+	bool pull_off;
 	bool versioned;       /* the backend tells versions: our pushes change it */
 	uint32_t jobs_max;    /* requests in flight */
 	uint32_t unit_blocks; /* pulls are widened to this (what the backend must move at once) */

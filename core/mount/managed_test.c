@@ -76,7 +76,7 @@ static struct played play(uint64_t size, uint64_t cap)
 {
 	struct hither_error err = {0};
 	struct hither_mount_options o = {
-	        .pull_off = true, .order_off = true, .cache_cap_bytes = cap, .deadline_ms = 1000};
+	        .pull_off = true, .order = "none", .cache_cap_bytes = cap, .deadline_ms = 1000};
 	struct hither_mount *mount;
 	struct hither_backend *b = filled(size);
 	CHECK_OK(hither_mount_backend(b, "played", &o, &mount, &err));

@@ -5,6 +5,7 @@
 #include "chunk/block_map.h"
 #include "chunk/store.h"
 #include "mount/mount_internal.h"
+#include "order/format.h"
 
 #include <errno.h>
 #include <string.h>
@@ -263,14 +264,29 @@ static int mount_over(struct opening *o, struct hither_mount **out, struct hithe
 	return r;
 }
 
+/* What can be said before anybody is asked. */
+static int check_options(const struct hither_mount_options *o, struct hither_error *err)
+{
+	uint32_t chunk = o->chunk_bytes;
+	if (chunk && (chunk < 4096 || chunk > 16 << 20 || (chunk & (chunk - 1))))
+		return hither_fail(err, -EINVAL,
+		                   "chunk_bytes is %u: a power of two from 4096 to 16777216 was "
+		                   "expected",
+		                   chunk);
+	return hither_order_check_name(o->order, err);
+}
+
 int hither_mount_backend(struct hither_backend *backend, const char *name,
                          const struct hither_mount_options *options, struct hither_mount **out,
                          struct hither_error *err)
 {
+	int r = check_options(options, err);
+	if (r)
+		return r;
 	if (options->direct)
 		return hither_direct_create(backend, options, out, err);
 	struct opening o = {.name = name, .options = options, .backend = backend};
-	int r = open_store(&o, err);
+	r = open_store(&o, err);
 	if (!r)
 		r = mount_over(&o, out, err);
 	opening_finish(&o);
@@ -301,10 +317,13 @@ static int open_managed(const char *url, const struct hither_mount_options *opti
 int hither_mount_open(const char *url, const struct hither_mount_options *options,
                       struct hither_mount **out, struct hither_error *err)
 {
+	int r = check_options(options, err);
+	if (r)
+		return r;
 	if (!options->direct)
 		return open_managed(url, options, out, err);
 	struct hither_backend *backend;
-	int r = hither_backend_open(url, &options->backend, &backend, err);
+	r = hither_backend_open(url, &options->backend, &backend, err);
 	if (r)
 		return r;
 	r = hither_direct_create(backend, options, out, err);

@@ -97,7 +97,7 @@ static struct hither_mount *open_mount(struct control *c, const struct setup *se
 	                                  .parallel = 8};
 	struct hither_mount_options options = {.direct = setup->direct,
 	                                       .pull_off = true,
-	                                       .order_off = true,
+	                                       .order = "none",
 	                                       .chunk_bytes = 4096,
 	                                       .deadline_ms = setup->deadline_ms,
 	                                       .backend.writable = setup->writable};

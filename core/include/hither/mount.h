@@ -28,10 +28,15 @@ enum hither_changed {
 };
 
 struct hither_mount_options {
-	bool direct;    /* no local store, no order */
-	bool pull_off;  /* no front-to-back pull in the background; guesses ahead of readers stay */
-	bool order_off; /* no guesses either: only what is asked for */
-	bool offline;   /* use only what the cache has; the backend is not asked */
+	bool direct;   /* no local store, no order */
+	bool pull_off; /* no front-to-back pull in the background; guesses ahead of readers stay */
+	/*
+	 * What is guessed ahead of the readers: NULL or "auto", what the resource's format suggests
+	 * (its first bytes tell which), then readahead; "readahead", that alone; "none", nothing;
+	 * or the name of a format. Anything else: -EINVAL.
+	 */
+	const char *order;
+	bool offline; /* use only what the cache has; the backend is not asked */
 	enum hither_sync sync;
 	enum hither_changed changed;
 	const char *cache_dir; /* folder of caches, made if missing; NULL: keep the store in memory
