@@ -269,6 +269,15 @@ int hither_backend_version(struct hither_backend *b, char version[HITHER_VERSION
 	return b->ops->version ? b->ops->version(b, version, HITHER_VERSION_BYTES, err) : 0;
 }
 
+uint64_t hither_backend_extent(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole)
+{
+	assert(max > 0 && offset < b->size_bytes && max <= b->size_bytes - offset);
+	*hole = false;
+	uint64_t run = b->ops->extent ? b->ops->extent(b, offset, max, hole) : max;
+	assert(run > 0 && run <= max);
+	return run;
+}
+
 void hither_backend_cancel(struct hither_backend *b)
 {
 	if (b->ops->cancel)

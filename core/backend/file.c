@@ -127,6 +127,23 @@ static int file_version(struct hither_backend *b, char *version, size_t size,
 	return 0;
 }
 
+/* lseek moves a position that nobody uses; what it finds depends on its arguments only. */
+static uint64_t file_extent(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole)
+{
+	struct file_backend *f = self(b);
+	off_t data = lseek(f->fd, (off_t)offset, SEEK_DATA);
+	if (data < 0) {
+		*hole = errno == ENXIO; /* no data from here to the end */
+		return max;
+	}
+	*hole = (uint64_t)data > offset;
+	off_t end = *hole ? data : lseek(f->fd, (off_t)offset, SEEK_HOLE);
+	if (end <= (off_t)offset)
+		return max; /* it changes under us: say nothing, that is, data */
+	uint64_t run = (uint64_t)end - offset;
+	return run < max ? run : max;
+}
+
 static void file_cancel(struct hither_backend *b)
 {
 	atomic_store(&self(b)->cancelled, true);
@@ -262,5 +279,6 @@ const struct hither_backend_ops hither_backend_file = {
         .flush = file_flush,
         .version = file_version,
         .cancel = file_cancel,
+        .extent = file_extent,
         .close = file_close,
 };

@@ -184,6 +184,24 @@ static void large_reads_come_in_pieces(void)
 }
 
 /* Only the size is looked at, and only where there is a disk that may be opened. */
+static void holes_are_known(void)
+{
+	struct hither_error err = {0};
+	struct hither_backend *b;
+	bool hole;
+	CHECK_OK(try_open(in_folder("sparse"), true, 3 << 20, &b, &err));
+	CHECK_EQ(hither_backend_extent(b, 5, 1000, &hole), 1000);
+	CHECK(hole);
+	CHECK_OK(hither_backend_write_at(b, "x", 1, 1 << 20, &err));
+	CHECK_EQ(hither_backend_extent(b, 0, 3 << 20, &hole), 1 << 20);
+	CHECK(hole);
+	uint64_t data = hither_backend_extent(b, 1 << 20, 2 << 20, &hole);
+	CHECK(!hole && data >= 1 && data < 2 << 20);
+	CHECK_EQ(hither_backend_extent(b, 2 << 20, 1 << 20, &hole), 1 << 20);
+	CHECK(hole);
+	hither_backend_close(b);
+}
+
 static void a_block_device_has_its_size(void)
 {
 	DIR *list = opendir("/sys/block");
@@ -223,6 +241,7 @@ int main(void)
 	RUN(a_file_that_shrank_is_stale);
 	RUN(any_change_is_another_version);
 	RUN(large_reads_come_in_pieces);
+	RUN(holes_are_known);
 	RUN(a_block_device_has_its_size);
 	scratch_remove(folder);
 	return 0;

@@ -162,6 +162,15 @@ static void direct_picture(struct hither_mount *base, uint8_t *parts, size_t cou
 	memset(parts, base->size_bytes ? 0 : 255, count);
 }
 
+static uint64_t direct_extent(struct hither_mount *base, uint64_t offset, uint64_t max,
+                              uint32_t *kind)
+{
+	bool hole;
+	uint64_t run = hither_backend_extent(base->backend, offset, max, &hole);
+	*kind = hole ? HITHER_EXTENT_HOLE : 0;
+	return run;
+}
+
 static int direct_local_fd(struct hither_mount *base)
 {
 	return -1;
@@ -199,6 +208,7 @@ static const struct hither_mount_ops direct_ops = {
         .pull = direct_pull,
         .stats = direct_stats,
         .picture = direct_picture,
+        .extent = direct_extent,
         .local_fd = direct_local_fd,
         .cancel = direct_cancel,
         .close = direct_close,

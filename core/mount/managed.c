@@ -220,6 +220,34 @@ static void managed_picture(struct hither_mount *base, uint8_t *parts, size_t co
 	}
 }
 
+/*
+ * A hole of the backend is one here as long as nothing was written over it. A write that comes
+ * between the two looks is concurrent with this call.
+ */
+static uint64_t managed_extent(struct hither_mount *base, uint64_t offset, uint64_t max,
+                               uint32_t *kind)
+{
+	struct managed *m = managed_of(base);
+	uint64_t block = offset >> HITHER_BLOCK_SHIFT;
+	uint64_t end = (offset + max + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
+	pthread_mutex_lock(&m->lock);
+	enum hither_block_state state = hither_block_map_get(m->map, block);
+	bool dirty = state == HITHER_BLOCK_DIRTY || state == HITHER_BLOCK_PUSHED;
+	unsigned same = dirty ? HITHER_BLOCKS_DIRTY | HITHER_BLOCKS_PUSHED : 1u << state;
+	uint64_t blocks = hither_block_map_run(m->map, block, end, end - block, same, &block);
+	pthread_mutex_unlock(&m->lock);
+	uint64_t run = ((block + blocks) << HITHER_BLOCK_SHIFT) - offset;
+	if (run > max)
+		run = max;
+	*kind = (state != HITHER_BLOCK_ABSENT ? HITHER_EXTENT_LOCAL : 0) |
+	        (dirty ? HITHER_EXTENT_DIRTY : 0);
+	bool hole = false;
+	if (!dirty && base->backend)
+		run = hither_backend_extent(base->backend, offset, run, &hole);
+	*kind |= hole ? HITHER_EXTENT_HOLE : 0;
+	return run;
+}
+
 static int managed_local_fd(struct hither_mount *base)
 {
 	struct managed *m = managed_of(base);
@@ -286,6 +314,7 @@ const struct hither_mount_ops managed_ops = {
         .pull = managed_pull,
         .stats = managed_stats,
         .picture = managed_picture,
+        .extent = managed_extent,
         .local_fd = managed_local_fd,
         .cancel = managed_cancel,
         .close = managed_close,

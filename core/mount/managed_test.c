@@ -581,6 +581,26 @@ static void the_local_file_is_given_out_only_when_whole(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+static void extents_tell_what_is_local_and_dirty(void)
+{
+	struct hither_error err = {0};
+	struct hither_mount_options o = {.pull_off = true, .push_interval_ms = 1000000};
+	struct hither_mount *m;
+	uint32_t kind;
+	char block[2 * BLOCK] = "new";
+	CHECK_OK(hither_mount_backend(filled(8 * BLOCK - 1), "extents", &o, &m, &err));
+	CHECK_OK(hither_mount_write_at(m, block, BLOCK, 2 * BLOCK, &err));
+	CHECK_EQ(hither_mount_extent(m, 2 * BLOCK + 1, 3 * BLOCK, &kind), BLOCK - 1);
+	CHECK_EQ(kind, HITHER_EXTENT_LOCAL | HITHER_EXTENT_DIRTY);
+	CHECK_OK(hither_mount_flush(m, &err));
+	hither_mount_extent(m, 2 * BLOCK, 1, &kind);
+	CHECK_EQ(kind, HITHER_EXTENT_LOCAL);
+	CHECK_OK(hither_mount_pull(m, &err));
+	CHECK_EQ(hither_mount_extent(m, BLOCK, 7 * BLOCK - 1, &kind), 7 * BLOCK - 1);
+	CHECK_EQ(kind, HITHER_EXTENT_LOCAL);
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 static void cancelling_frees_whoever_waits(void)
 {
 	struct hither_error err = {0};
@@ -617,6 +637,7 @@ int main(void)
 	RUN(holes_are_zeros);
 	RUN(sixty_four_threads_read_backwards_byte_by_byte);
 	RUN(the_local_file_is_given_out_only_when_whole);
+	RUN(extents_tell_what_is_local_and_dirty);
 	RUN(cancelling_frees_whoever_waits);
 	return 0;
 }

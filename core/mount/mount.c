@@ -7,6 +7,7 @@
 #include "mount/mount_internal.h"
 #include "order/format.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
@@ -114,6 +115,12 @@ void hither_mount_stats(struct hither_mount *m, struct hither_mount_stats *out)
 void hither_mount_picture(struct hither_mount *m, uint8_t *parts, size_t count)
 {
 	m->ops->picture(m, parts, count);
+}
+
+uint64_t hither_mount_extent(struct hither_mount *m, uint64_t offset, uint64_t max, uint32_t *kind)
+{
+	assert(max > 0 && offset < m->size_bytes && max <= m->size_bytes - offset);
+	return m->ops->extent(m, offset, max, kind);
 }
 
 int hither_mount_local_fd(struct hither_mount *m)

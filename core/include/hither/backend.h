@@ -112,6 +112,12 @@ struct hither_backend_ops {
 	 * all calls are short.
 	 */
 	void (*cancel)(struct hither_backend *b);
+	/*
+	 * How many bytes from offset on, at least 1 and at most max, are of one kind: *hole tells
+	 * whether they are stored nowhere and read as zeros. Never waits for a network. NULL, or
+	 * where it cannot be known: all is data.
+	 */
+	uint64_t (*extent)(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole);
 	/* Free b. No call is under way. */
 	void (*close)(struct hither_backend *b);
 };
@@ -148,6 +154,8 @@ int hither_backend_flush(struct hither_backend *b, struct hither_error *err);
 /** See ops->version. version: HITHER_VERSION_BYTES. */
 int hither_backend_version(struct hither_backend *b, char version[HITHER_VERSION_BYTES],
                            struct hither_error *err);
+/** See ops->extent. 0 < max, offset + max not beyond the end. */
+uint64_t hither_backend_extent(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole);
 void hither_backend_cancel(struct hither_backend *b);
 /** NULL is fine. */
 void hither_backend_close(struct hither_backend *b);

@@ -142,6 +142,18 @@ void hither_mount_stats(struct hither_mount *m, struct hither_mount_stats *out);
  */
 void hither_mount_picture(struct hither_mount *m, uint8_t *parts, size_t count);
 
+/** What is known of some bytes. */
+enum {
+	HITHER_EXTENT_HOLE = 1u << 0,  /* stored nowhere: they read as zeros */
+	HITHER_EXTENT_LOCAL = 1u << 1, /* in the local store */
+	HITHER_EXTENT_DIRTY = 1u << 2, /* written here, and not yet safe in the backend */
+};
+/**
+ * How many bytes from offset on, at least 1 and at most max, are of one kind, which goes to *kind
+ * (HITHER_EXTENT_*). 0 < max, and offset + max is not beyond the end. Never waits for a network.
+ */
+uint64_t hither_mount_extent(struct hither_mount *m, uint64_t offset, uint64_t max, uint32_t *kind);
+
 /** The store's file descriptor once every byte is local and the mount cannot be written; -1 before.
  * Borrowed. */
 int hither_mount_local_fd(struct hither_mount *m);
