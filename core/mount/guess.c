@@ -82,6 +82,25 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 	return r;
 }
 
+/* A composition that cannot be made takes the old order with it: guesses are lost, nothing else. */
+int managed_suggest(struct hither_mount *base, const struct hither_range *ranges, size_t count,
+                    struct hither_error *err)
+{
+	struct managed *m = managed_of(base);
+	struct hither_order *list[2] = {0}, *both = NULL;
+	int r = hither_order_ranges(&m->view, ranges, count, &list[0], err);
+	if (r)
+		return r;
+	HITHER_LOCK_SCOPE(&m->order_lock);
+	list[1] = m->order;
+	r = hither_order_compose(list, list[1] ? 2 : 1, &both, err);
+	HITHER_LOCK_SCOPE(&m->lock);
+	m->order = both;
+	m->order_idle = false;
+	managed_wake_locked(m);
+	return r;
+}
+
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited)
 {
 	if (!m->order)
@@ -99,7 +118,7 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 void managed_arrived(struct managed *m, uint64_t offset, uint64_t len)
 {
 	pthread_mutex_lock(&m->order_lock);
-	if (m->order->ops->arrived)
+	if (m->order && m->order->ops->arrived)
 		m->order->ops->arrived(m->order, offset, len);
 	pthread_mutex_unlock(&m->order_lock);
 	HITHER_LOCK_SCOPE(&m->lock);
@@ -118,9 +137,9 @@ static void consult_order_locked(struct managed *m)
 	pthread_mutex_unlock(&m->lock);
 	struct hither_range range = {0};
 	pthread_mutex_lock(&m->order_lock);
-	for (unsigned i = 0; m->order->ops->saw && i < count; i++)
+	for (unsigned i = 0; m->order && m->order->ops->saw && i < count; i++)
 		m->order->ops->saw(m->order, news[i].offset, news[i].len, news[i].waited);
-	bool got = m->order->ops->next && m->order->ops->next(m->order, window, &range);
+	bool got = m->order && m->order->ops->next && m->order->ops->next(m->order, window, &range);
 	pthread_mutex_unlock(&m->order_lock);
 	pthread_mutex_lock(&m->lock);
 	if (!got)

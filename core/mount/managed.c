@@ -312,6 +312,7 @@ const struct hither_mount_ops managed_ops = {
         .submit = managed_submit,
         .push = managed_push,
         .pull = managed_pull,
+        .suggest = managed_suggest,
         .stats = managed_stats,
         .picture = managed_picture,
         .extent = managed_extent,

@@ -109,7 +109,7 @@ struct managed {
 
 	/* Guards the order alone. Taken before `lock` where both are. */
 	pthread_mutex_t order_lock;
-	struct hither_order *order; /* NULL: none */
+	struct hither_order *order; /* NULL: none; the pointer changes under both locks */
 	struct hither_order_view view;
 
 	pthread_mutex_t lock;   /* guards everything below */
@@ -244,6 +244,9 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job);
 /* guess.c */
 int managed_make_order(struct managed *m, const struct hither_mount_options *options,
                        struct hither_error *err);
+/* An order that says so goes before the one that is there. */
+int managed_suggest(struct hither_mount *base, const struct hither_range *ranges, size_t count,
+                    struct hither_error *err);
 bool managed_guess_wanted_locked(const struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);

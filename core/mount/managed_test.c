@@ -601,6 +601,35 @@ static void extents_tell_what_is_local_and_dirty(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* Each is a guess that says nothing of what nobody suggested. */
+static void what_is_suggested_is_guessed_first(void)
+{
+	struct hither_error err = {0};
+	struct played p = play(64 * BLOCK, 0);
+	const struct hither_range wanted[] = {{40 * BLOCK, 2 * BLOCK}, {3 * BLOCK + 7, 1}};
+	struct managed_job first, second, third;
+	CHECK_EQ(claim(p.m, &first), MANAGED_JOB_NONE);
+	CHECK_OK(hither_mount_suggest(&p.m->base, wanted, 2, &err));
+	CHECK_EQ(claim(p.m, &first), MANAGED_JOB_PULL);
+	CHECK_EQ(first.first, 40);
+	CHECK_EQ(first.end, 42);
+	CHECK(!first.demand);
+	CHECK_OK(hither_mount_suggest(&p.m->base, &(struct hither_range){9 * BLOCK, BLOCK}, 1,
+	                              &err));
+	CHECK_EQ(claim(p.m, &second), MANAGED_JOB_PULL);
+	CHECK_EQ(second.first, 9);
+	CHECK_EQ(claim(p.m, &third), MANAGED_JOB_PULL);
+	CHECK_EQ(third.first, 3);
+	CHECK_EQ(third.end, 4);
+	managed_run(p.m, &first);
+	managed_run(p.m, &second);
+	managed_run(p.m, &third);
+	CHECK_EQ(claim(p.m, &first), MANAGED_JOB_NONE);
+	CHECK_EQ(state_of(p.m, 41), HITHER_BLOCK_LOCAL);
+	CHECK_EQ(state_of(p.m, 42), HITHER_BLOCK_ABSENT);
+	end_play(&p);
+}
+
 static void cancelling_frees_whoever_waits(void)
 {
 	struct hither_error err = {0};
@@ -638,6 +667,7 @@ int main(void)
 	RUN(sixty_four_threads_read_backwards_byte_by_byte);
 	RUN(the_local_file_is_given_out_only_when_whole);
 	RUN(extents_tell_what_is_local_and_dirty);
+	RUN(what_is_suggested_is_guessed_first);
 	RUN(cancelling_frees_whoever_waits);
 	return 0;
 }

@@ -102,6 +102,12 @@ int hither_mount_push(struct hither_mount *m, struct hither_error *err)
 	return m->ops->push(m, err);
 }
 
+int hither_mount_suggest(struct hither_mount *m, const struct hither_range *ranges, size_t count,
+                         struct hither_error *err)
+{
+	return m->ops->suggest ? m->ops->suggest(m, ranges, count, err) : 0;
+}
+
 int hither_mount_pull(struct hither_mount *m, struct hither_error *err)
 {
 	return m->ops->pull(m, err);

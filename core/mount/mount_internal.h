@@ -9,6 +9,8 @@ struct hither_mount_ops {
 	void (*submit)(struct hither_mount *m, struct hither_io *io); /* range checked, len > 0 */
 	int (*push)(struct hither_mount *m, struct hither_error *err);
 	int (*pull)(struct hither_mount *m, struct hither_error *err);
+	int (*suggest)(struct hither_mount *m, const struct hither_range *ranges, size_t count,
+	               struct hither_error *err); /* NULL: takes no advice */
 	void (*stats)(struct hither_mount *m, struct hither_mount_stats *out);
 	void (*picture)(struct hither_mount *m, uint8_t *parts, size_t count);
 	uint64_t (*extent)(struct hither_mount *m, uint64_t offset, uint64_t max, uint32_t *kind);

@@ -87,6 +87,12 @@ int hither_mount_write_at(struct hither_mount *m, const void *buf, size_t len, u
 int hither_mount_flush(struct hither_mount *m, struct hither_error *err);
 /** Push every dirty byte and flush the backend, whatever options.sync says. */
 int hither_mount_push(struct hither_mount *m, struct hither_error *err);
+/**
+ * Say what will be wanted, in this order: it is guessed before all else. Clipped to the size;
+ * copied. A direct mount takes no advice.
+ */
+int hither_mount_suggest(struct hither_mount *m, const struct hither_range *ranges, size_t count,
+                         struct hither_error *err);
 /** Wait until everything is local. -ECANCELED if the mount is cancelled meanwhile. */
 int hither_mount_pull(struct hither_mount *m, struct hither_error *err);
 
