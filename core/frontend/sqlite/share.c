@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One mount for each URL in this process, shared by its connections; the last one closes it. */
+#include "base/cleanup.h"
+#include "frontend/sqlite/sqlite_vfs.h"
+
+#include <errno.h>
+#include <hither/url.h>
+#include <stdio.h>
+#include <string.h>
+
+static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER; /* guards the list, refs and states */
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;    /* some share's state */
+static struct hsq_share *shares;
+
+static struct hsq_share *find_locked(const char *url)
+{
+	struct hsq_share *s = shares;
+	while (s && strcmp(s->url, url) != 0)
+		s = s->next;
+	return s;
+}
+
+static void unlink_locked(struct hsq_share *s)
+{
+	struct hsq_share **at = &shares;
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+}
+
+static void share_free(struct hsq_share *s)
+{
+	while (s->names) {
+		struct hsq_name *name = s->names;
+		s->names = name->next;
+		free(name->path);
+		free(name);
+	}
+	hsq_shm_free(&s->shm);
+	pthread_mutex_destroy(&s->lock);
+	pthread_mutex_destroy(&s->guard_lock);
+	free(s->url);
+	free(s);
+}
+
+static struct hsq_share *share_create(const char *url, const struct hsq_params *params)
+{
+	struct hsq_share *s = calloc(1, sizeof *s);
+	if (!s || !(s->url = strdup(url))) {
+		free(s);
+		return NULL;
+	}
+	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->guard_lock, NULL);
+	s->owner.lock_fd = s->local_fd = -1;
+	s->state = HSQ_OPENING;
+	s->refs = 1;
+	s->sync = params->mount.sync;
+	s->deadline_ms = params->mount.deadline_ms;
+	return s;
+}
+
+/* --- opening and closing, without the registry's lock --- */
+
+static void close_mounts(struct hsq_share *s)
+{
+	struct hither_error err = {0};
+	hsq_beside_destroy(s->beside);
+	s->beside = NULL;
+	hither_mount_close(s->guard, NULL);
+	if (s->mount && hither_mount_close(s->mount, &err))
+		hsq_fail(SQLITE_IOERR_CLOSE, &err);
+	s->mount = s->guard = NULL;
+	hsq_owner_release(&s->owner);
+}
+
+static bool never_writable(const char *url)
+{
+	size_t n = hither_url_scheme(url);
+	return (n == 4 && !strncmp(url, "http", 4)) || (n == 5 && !strncmp(url, "https", 5));
+}
+
+static int code_of(int r)
+{
+	return r == -ENOMEM ? SQLITE_NOMEM : r == -EBUSY ? SQLITE_BUSY : SQLITE_CANTOPEN;
+}
+
+static int open_mount(struct hsq_share *s, const struct hsq_params *params, bool write,
+                      struct hither_error *err)
+{
+	struct hither_mount_options o = params->mount;
+	o.backend.writable = write;
+	int r = hither_mount_open(s->url, &o, &s->mount, err);
+	if (r == -EBUSY && !write) { /* another process has this cache: do without */
+		o.cache_dir = NULL;
+		r = hither_mount_open(s->url, &o, &s->mount, err);
+	}
+	return r;
+}
+
+/* What a database that can be written must be like. */
+static int check_writable(struct hsq_share *s, const struct hsq_params *params)
+{
+	unsigned char header[HSQ_HEADER_BYTES];
+	struct hither_error err = {0};
+	if (s->sync == HITHER_SYNC_LOCAL && !params->mount.cache_dir)
+		return hsq_failf(SQLITE_CANTOPEN,
+		                 "%s: sync=local wants a cache on disk: name one with cache=DIR",
+		                 s->url);
+	if (hither_mount_size(s->mount) < sizeof header)
+		return SQLITE_OK;
+	if (hsq_read(s, header, sizeof header, 0, NULL, &err))
+		return hsq_fail(SQLITE_CANTOPEN, &err);
+	if (s->sync == HITHER_SYNC_REMOTE && header[18] == 2)
+		return hsq_failf(SQLITE_CANTOPEN,
+		                 "%s is in WAL mode, in which a commit is only in the local WAL: "
+		                 "open it with sync=local, or read-only",
+		                 s->url);
+	return hsq_beside_wait(s->beside);
+}
+
+static int try_open(struct hsq_share *s, const struct hsq_params *params, bool write, bool *again)
+{
+	struct hither_error err = {0};
+	*again = false;
+	int code = never_writable(s->url) ? SQLITE_OK
+	                                  : hsq_owner_take(s->url, params, write, &s->owner);
+	if (code)
+		return code;
+	if (!s->beside)
+		s->beside = hsq_beside_start(s->url, params);
+	int r = open_mount(s, params, write, &err);
+	if (r == -EROFS && write) {
+		*again = true;
+		hsq_owner_release(&s->owner);
+		return SQLITE_OK;
+	}
+	if (r)
+		return hsq_fail(code_of(r), &err);
+	s->writable = hither_mount_writable(s->mount);
+	hsq_beside_mount(s->beside, s->mount);
+	return s->writable ? check_writable(s, params) : SQLITE_OK;
+}
+
+static int share_open(struct hsq_share *s, const struct hsq_params *params, bool write)
+{
+	bool again;
+	int code = try_open(s, params, write && !never_writable(s->url), &again);
+	if (again)
+		code = try_open(s, params, false, &again);
+	if (code)
+		close_mounts(s);
+	return code;
+}
+
+/* --- the registry --- */
+
+static void leave_locked(struct hsq_share *s)
+{
+	if (--s->refs > 0)
+		return;
+	if (s->state == HSQ_OPEN) {
+		s->state = HSQ_CLOSING;
+		pthread_mutex_unlock(&registry);
+		close_mounts(s);
+		pthread_mutex_lock(&registry);
+	}
+	unlink_locked(s);
+	share_free(s);
+	pthread_cond_broadcast(&changed);
+}
+
+/* A share that somebody else opened, or is opening. False: none, or one that is being closed. */
+static bool join_locked(const char *url, struct hsq_share **out, int *code)
+{
+	struct hsq_share *s;
+	while ((s = find_locked(url)) && s->state == HSQ_CLOSING)
+		pthread_cond_wait(&changed, &registry);
+	if (!s)
+		return false;
+	s->refs++;
+	while (s->state == HSQ_OPENING)
+		pthread_cond_wait(&changed, &registry);
+	*code = s->state == HSQ_OPEN ? SQLITE_OK : s->code;
+	*out = s;
+	if (*code)
+		leave_locked(s);
+	return true;
+}
+
+int hsq_share_get(const char *url, const struct hsq_params *params, bool write,
+                  struct hsq_share **out)
+{
+	HITHER_LOCK_SCOPE(&registry);
+	int code;
+	if (join_locked(url, out, &code))
+		return code;
+	struct hsq_share *s = share_create(url, params);
+	if (!s)
+		return SQLITE_NOMEM;
+	s->next = shares;
+	shares = s;
+	pthread_mutex_unlock(&registry);
+	code = share_open(s, params, write);
+	pthread_mutex_lock(&registry);
+	s->state = code ? HSQ_FAILED : HSQ_OPEN;
+	s->code = code;
+	pthread_cond_broadcast(&changed);
+	*out = s;
+	if (code)
+		leave_locked(s);
+	return code;
+}
+
+void hsq_share_put(struct hsq_share *s)
+{
+	HITHER_LOCK_SCOPE(&registry);
+	leave_locked(s);
+}
+
+/* --- names of other files --- */
+
+/* No '-' in the last part: the unix VFS would look for a database named like the part before it. */
+static const char *path_in(struct hsq_share *s, const char *suffix)
+{
+	HITHER_LOCK_SCOPE(&s->lock);
+	HITHER_FREE char *path = NULL;
+	if (strchr(suffix, '/') || asprintf(&path, "%s/db.%s", s->owner.dir, suffix) < 0) {
+		path = NULL;
+		return NULL;
+	}
+	for (const struct hsq_name *n = s->names; n; n = n->next)
+		if (!strcmp(n->path, path))
+			return n->path;
+	struct hsq_name *name = malloc(sizeof *name);
+	if (!name)
+		return NULL;
+	*name = (struct hsq_name){.next = s->names, .path = HITHER_TAKE(path, NULL)};
+	s->names = name;
+	return name->path;
+}
+
+const char *hsq_share_path(const char *name)
+{
+	HITHER_LOCK_SCOPE(&registry);
+	struct hsq_share *best = NULL;
+	size_t longest = 0;
+	for (struct hsq_share *s = shares; s; s = s->next) {
+		size_t n = strlen(s->url);
+		if (s->state == HSQ_OPEN && s->writable && n > longest &&
+		    !strncmp(name, s->url, n) && name[n] == '-')
+			best = s, longest = n;
+	}
+	return best ? path_in(best, name + longest + 1) : NULL;
+}
