@@ -11,6 +11,7 @@ extern const struct command command_status;
 extern const struct command command_pull;
 extern const struct command command_cat;
 extern const struct command command_cache;
+extern const struct command command_export;
 
 /* "hither: message" to stderr, one line. Returns code. */
 int fail_with(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -12,11 +12,11 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-        &command_mount, &command_umount, &command_status,
-        &command_pull,  &command_cat,    &command_cache,
+        &command_mount, &command_umount, &command_status, &command_pull,
+        &command_cat,   &command_cache,  &command_export,
 };
 
-enum { MAX_ARGS = 2 };
+enum { MAX_ARGS = 32 };
 
 int fail_with(int code, const char *fmt, ...)
 {

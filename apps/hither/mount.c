@@ -2,6 +2,7 @@
 /* hither mount: make a URL a file. */
 #include "command.h"
 
+#include "apart.h"
 #include "daemon.h"
 #include "mountpoint.h"
 #include "runtime.h"
@@ -10,14 +11,10 @@
 #include "util.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <hither/fuse.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 
 #define FIELD(member) offsetof(struct settings, member)
 
@@ -46,60 +43,11 @@ static int forget_dead(void *user, struct runtime_daemon *d)
 	return 0;
 }
 
-/* Print what the child reports. The exit code. */
-static int wait_for_child(pid_t child, int fd)
-{
-	char text[10000];
-	size_t len = 0;
-	int status = 0;
-	for (;;) {
-		ssize_t n = read(fd, text + len, sizeof text - 1 - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			break;
-		len += (size_t)n;
-	}
-	text[len] = 0;
-	text[strcspn(text, "\n")] = 0;
-	if (*text == '+') {
-		puts(text + 1);
-		return EXIT_DONE;
-	}
-	if (*text == '-')
-		return fail_with(EXIT_FAILED, "%s", text + 1);
-	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
-		;
-	return fail_with(EXIT_FAILED, "the daemon died before it was ready (%s %d)",
-	                 WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "exit",
-	                 WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-}
-
 /* Everything that starts a thread comes after this fork. */
 static int run_apart(struct daemon *d)
 {
-	int fds[2];
-	pid_t parent = getpid();
-	if (pipe2(fds, O_CLOEXEC))
-		return fail_with(EXIT_FAILED, "pipe: %s", strerror(errno));
-	fflush(NULL);
-	pid_t child = fork();
-	if (child < 0)
-		return fail_with(EXIT_FAILED, "fork: %s", strerror(errno));
-	if (child) {
-		close(fds[1]);
-		int code = wait_for_child(child, fds[0]);
-		close(fds[0]);
-		return code;
-	}
-	close(fds[0]);
-	d->report_fd = fds[1];
-	setsid();
-	/* Until it is ready, whoever gives up waiting for it wants it no more. */
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(EXIT_FAILED);
-	return daemon_run(d);
+	int code = apart_begin(&d->report_fd);
+	return code < 0 ? daemon_run(d) : code;
 }
 
 static int check(struct settings *s, char **args, struct hither_error *err)

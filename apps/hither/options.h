@@ -52,6 +52,7 @@ int set_size32(void *field, const char *value, struct hither_error *err); /* uin
 int set_count(void *field, const char *value, struct hither_error *err);  /* uint32_t, 1 or more */
 int set_ms(void *field, const char *value, struct hither_error *err);     /* uint32_t; at least 1 */
 int set_fd(void *field, const char *value, struct hither_error *err);     /* int: an open one */
+int add_text(void *field, const char *value, struct hither_error *err); /* char **: one more copy */
 int set_off_switch(void *field, const char *value,
                    struct hither_error *err); /* bool: true for "off" */
 

@@ -14,20 +14,34 @@
 
 /* --- setters of what is listed --- */
 
+/* One place more in a list. NULL: no memory. */
+static char **grow(char ***list, struct hither_error *err)
+{
+	size_t count = 0;
+	while (*list && (*list)[count])
+		count++;
+	char **grown = reallocarray(*list, count + 2, sizeof **list);
+	if (!grown) {
+		hither_fail(err, -ENOMEM, "no memory");
+		return NULL;
+	}
+	*list = grown;
+	grown[count] = grown[count + 1] = NULL;
+	return &grown[count];
+}
+
+int add_text(void *field, const char *value, struct hither_error *err)
+{
+	char **place = grow(field, err);
+	return place ? set_string(place, value, err) : -ENOMEM;
+}
+
 static int add_header(void *field, const char *value, struct hither_error *err)
 {
-	char ***headers = field;
-	size_t count = 0;
 	if (!strchr(value, ':') || strpbrk(value, "\r\n"))
 		return hither_fail(err, -EINVAL, "a header looks like \"Name: value\"");
-	while (*headers && (*headers)[count])
-		count++;
-	char **grown = reallocarray(*headers, count + 2, sizeof **headers);
-	if (!grown)
-		return hither_fail(err, -ENOMEM, "no memory");
-	*headers = grown;
-	grown[count] = grown[count + 1] = NULL;
-	return set_secret(&grown[count], value, err);
+	char **place = grow(field, err);
+	return place ? set_secret(place, value, err) : -ENOMEM;
 }
 
 static int add_range(void *field, const char *value, struct hither_error *err)
@@ -174,14 +188,19 @@ void settings_init(struct settings *s)
 
 void settings_finish(struct settings *s)
 {
-	char *const strings[] = {s->url,       s->cache_dir, s->order, s->user,    s->ca_file,
-	                         s->cert_file, s->key_file,  s->proxy, s->profile, s->record,
-	                         s->sync,      s->on_change, s->wrap,  s->log};
+	char *const strings[] = {s->url,          s->cache_dir, s->order,    s->user,
+	                         s->ca_file,      s->cert_file, s->key_file, s->proxy,
+	                         s->profile,      s->record,    s->sync,     s->on_change,
+	                         s->wrap,         s->log,       s->tls,      s->tls_certificates,
+	                         s->tls_psk_file, s->pid_file};
 	for (size_t i = 0; i < COUNT_OF(strings); i++)
 		free(strings[i]);
-	for (char **h = s->headers; h && *h; h++)
-		free(*h);
-	free(s->headers);
+	char **const lists[] = {s->headers, s->listens, s->names};
+	for (size_t i = 0; i < COUNT_OF(lists); i++) {
+		for (char **text = lists[i]; text && *text; text++)
+			free(*text);
+		free(lists[i]);
+	}
 	free(s->ranges);
 	free(s->resolved_ranges);
 	settings_init(s);

@@ -6,7 +6,7 @@
 #include "options.h"
 #include "units.h"
 
-#include <hither/mount.h>
+#include <hither/export.h>
 
 struct settings {
 	/* Strings in here are borrowed from the fields below; settings_apply() fills them in. */
@@ -25,7 +25,10 @@ struct settings {
 	bool write, read_only;
 	bool foreground, allow_other;
 	char *log;
-	int progress_fd; /* -1: none */
+	int progress_fd;         /* -1: none */
+	char **listens, **names; /* NULL-terminated, or NULL */
+	char *tls, *tls_certificates, *tls_psk_file, *pid_file;
+	struct hither_export_options export;
 	bool lazy, force, json, metrics, watch, quiet;
 };
 
