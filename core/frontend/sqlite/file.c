@@ -60,7 +60,7 @@ int hsq_read(struct hsq_share *s, void *buf, size_t len, uint64_t offset, bool *
 static void look_for_local(struct hsq_file *f)
 {
 	struct hsq_share *s = f->share;
-	if (!s->writable && f->reads++ % LOCAL_EVERY == 0)
+	if (!s->writable && !s->recording && f->reads++ % LOCAL_EVERY == 0)
 		s->local_fd = hither_mount_local_fd(s->mount);
 }
 

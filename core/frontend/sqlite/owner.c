@@ -93,7 +93,7 @@ static int match_cache(const char *url, struct hsq_owner *o, const struct hsq_pa
 	if (n > 0 && strcmp(was, cache) != 0 && left_behind(o))
 		return hsq_failf(SQLITE_CANTOPEN,
 		                 "%s: a transaction that was cut short is to be undone with the "
-		                 "cache that it used: open it with cache=%s",
+		                 "store that it used: open it with store=%s",
 		                 url, was);
 	size_t len = strlen(cache);
 	if (ftruncate(o->lock_fd, 0) || hither_pwrite_all(o->lock_fd, cache, len, 0) ||

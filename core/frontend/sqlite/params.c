@@ -18,7 +18,7 @@ static int choose(const char *value, const char *zero, const char *one)
 	return !strcmp(value, zero) ? 0 : !strcmp(value, one) ? 1 : -1;
 }
 
-static int set_cache(struct hsq_params *p, const char *value)
+static int set_store(struct hsq_params *p, const char *value)
 {
 	p->mount.cache_dir = strcmp(value, "memory") ? value : NULL;
 	return SQLITE_OK;
@@ -88,7 +88,7 @@ static const struct {
 	const char *name;
 	int (*set)(struct hsq_params *p, const char *value);
 } table[] = {
-        {"cache", set_cache},       {"prefetch", set_prefetch}, {"order", set_order},
+        {"store", set_store},       {"prefetch", set_prefetch}, {"order", set_order},
         {"deadline", set_deadline}, {"profile", set_profile},   {"record", set_record},
         {"beside", set_beside},     {"sync", set_sync},         {"state", set_state},
 };

@@ -55,6 +55,7 @@ static struct hsq_share *share_create(const char *url, const struct hsq_params *
 	s->owner.lock_fd = s->local_fd = -1;
 	s->state = HSQ_OPENING;
 	s->refs = 1;
+	s->recording = params->mount.record != NULL;
 	s->sync = params->mount.sync;
 	s->deadline_ms = params->mount.deadline_ms;
 	return s;
@@ -105,7 +106,7 @@ static int check_writable(struct hsq_share *s, const struct hsq_params *params)
 	struct hither_error err = {0};
 	if (s->sync == HITHER_SYNC_LOCAL && !params->mount.cache_dir)
 		return hsq_failf(SQLITE_CANTOPEN,
-		                 "%s: sync=local wants a cache on disk: name one with cache=DIR",
+		                 "%s: sync=local wants a store on disk: name one with store=DIR",
 		                 s->url);
 	if (hither_mount_size(s->mount) < sizeof header)
 		return SQLITE_OK;

@@ -112,6 +112,7 @@ struct hsq_share {
 	struct hsq_beside *beside;
 	struct hsq_owner owner;
 	bool writable;
+	bool recording; /* the mount must see every read */
 	enum hither_sync sync;
 	uint32_t deadline_ms;
 	_Atomic int local_fd;  /* of the store, once all is there; -1 before */

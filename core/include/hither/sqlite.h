@@ -10,14 +10,14 @@
  * In the URL '?', '#' and '%' are percent-encoded (%3F, %23, %25). Names that are no URLs go to
  * the default VFS. Parameters:
  *
- *     cache=DIR|memory         where what was pulled is kept (memory)
+ *     store=DIR|memory         where what was pulled is kept (memory)
  *     prefetch=none|btree|all  nothing; what the pages suggest (btree); the whole file as well
  *     order=NAME               which guesses: as hither_mount_options.order
  *     deadline=SECONDS         how long a query rides through an outage (300)
  *     profile=PATH|none        replay this profile; none: nor the one at URL.hither-profile
  *     record=PATH              record a profile
  *     beside=refuse|ignore     a hot journal or WAL beside the database on its server (refuse)
- *     sync=remote|local        what a COMMIT promises: the backend has it, or the cache on disk
+ *     sync=remote|local        what a COMMIT promises: the backend has it, or the store on disk
  *     state=DIR                where journals of writable databases are kept
  *                              ($XDG_STATE_HOME/hither/sqlite)
  *
