@@ -127,7 +127,8 @@ struct hsq_share {
 
 	pthread_mutex_t guard_lock; /* guards the rest, which is guard.c's */
 	struct hither_mount *guard; /* direct */
-	uint64_t guarded_ns;        /* when it was last well */
+	uint64_t guard_again_ns;    /* when to look again */
+	bool guarded;               /* it was well once */
 	uint32_t guarded_counter;   /* the backend's change counter then */
 	bool foreign;               /* a second writer was seen */
 };
