@@ -15,6 +15,8 @@ import sys
 import tempfile
 import time
 
+from sanitized import environment
+
 BUILD = os.path.realpath(sys.argv[1])
 REMOTE = os.path.join(BUILD, "apps/sqlite-remote/sqlite-remote")
 EXTENSION = os.path.join(BUILD, "core/frontend/sqlite/hither_vfs.so")
@@ -76,7 +78,8 @@ def kill_one(work, url, rng, told, number):
     # The journal mode is in the file: WAL is left with the database in it.
     ask(options, url, "PRAGMA journal_mode=delete")
     writer = subprocess.Popen([PYTHON, "-c", WRITER, EXTENSION, uri, journal],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              env=environment(EXTENSION))
     first = writer.stdout.readline()
     if not first.startswith("ready"):
         writer.wait()

@@ -23,6 +23,7 @@ sys.path.insert(0, os.path.join(TOP, "script", "lib"))
 from rig.network import PROFILES, LinkNetwork  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 from rig.web import Web  # noqa: E402
+from sanitized import environment  # noqa: E402
 
 BUILD = os.path.realpath(sys.argv[1])
 REMOTE = os.path.join(BUILD, "apps/sqlite-remote/sqlite-remote")
@@ -60,7 +61,8 @@ def sqlite(*args, **options):
 
 def remote(*args, code=0):
     done = subprocess.run([REMOTE, *args], capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, check=False, timeout=60)
+                          stdin=subprocess.DEVNULL, check=False, timeout=60,
+                          env=environment(EXTENSION))
     if done.returncode != code:
         raise Failed(f"sqlite-remote {' '.join(args)}: exit {done.returncode}, not {code}:"
                      f" {done.stderr}")
@@ -150,7 +152,7 @@ except sqlite3.OperationalError:
 
 def from_python(web):
     done = subprocess.run([PYTHON, "-c", PYTHON_TEST, EXTENSION, web.url("4k")], check=False,
-                          capture_output=True, text=True)
+                          capture_output=True, text=True, env=environment(EXTENSION))
     if done.returncode == 77:
         print("Python's sqlite3 cannot load extensions here: not tried")
     else:
@@ -235,7 +237,8 @@ def changing(web, www):
     path = os.path.join(www, "changing")
     shutil.copy(os.path.join(www, "512"), path)
     reader = subprocess.Popen([PYTHON, "-c", CHANGE_TEST, EXTENSION, web.url("changing")],
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              env=environment(EXTENSION))
     expect(reader.stdout.readline() == "(1,)\n", "the first read")
     sqlite(path, "UPDATE t SET v = v + 1")
     os.utime(path, (1e9, 1e9))
