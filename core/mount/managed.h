@@ -291,6 +291,8 @@ bool managed_claim_locked(struct managed *m, struct managed_job *job);
 void managed_run(struct managed *m, struct managed_job *job);
 
 /* worker.c */
+/* For tests: mounts created now start no threads, not for a moment. */
+extern bool managed_by_hand;
 int managed_threads_start(struct managed *m, struct hither_error *err);
 /* Something may be claimable: see that a thread looks. */
 void managed_wake_locked(struct managed *m);

@@ -63,9 +63,6 @@ static struct hither_backend *filled(uint64_t size)
 
 static struct managed *by_hand(struct managed *m)
 {
-	managed_threads_stop(m);
-	m->closing = false;
-	m->manual = true;
 	m->now = test_now;
 	clock_ns = 1000 * HITHER_NS_PER_S;
 	m->progress_ns = clock_ns;
@@ -79,7 +76,9 @@ static struct played play(uint64_t size, uint64_t cap)
 	        .pull_off = true, .order = "none", .cache_cap_bytes = cap, .deadline_ms = 1000};
 	struct hither_mount *mount;
 	struct hither_backend *b = filled(size);
+	managed_by_hand = true;
 	CHECK_OK(hither_mount_backend(b, "played", &o, &mount, &err));
+	managed_by_hand = false;
 	return (struct played){.m = by_hand(managed_of(mount)), .memory = b};
 }
 

@@ -285,13 +285,8 @@ static void open_world(struct world *w)
 	struct hither_mount *mount;
 	CHECK_OK(hither_backend_memory_create(w->size, &backend, &err));
 	w->options.cache_dir = *w->cache ? w->cache : NULL;
-	/* Its threads must not start: they would read the backend, which is only a form here. */
-	w->options.pull_off = true;
 	CHECK_OK(hither_mount_backend(backend, "model", &w->options, &mount, &err));
 	w->m = managed_of(mount);
-	managed_threads_stop(w->m);
-	w->m->closing = false;
-	w->m->manual = true;
 	w->m->now = virtual_now;
 	w->m->progress_ns = virtual_ns;
 	w->m->pull_off = rnd(w, 2);
@@ -459,6 +454,7 @@ static void run_world(uint64_t seed, uint64_t steps)
 
 int main(int argc, char **argv)
 {
+	managed_by_hand = true;
 	uint64_t steps = argc > 2 ? strtoull(argv[2], NULL, 10) : 20000;
 	if (argc > 1) {
 		run_world(strtoull(argv[1], NULL, 10), steps);

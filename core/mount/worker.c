@@ -104,10 +104,13 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
+bool managed_by_hand;
+
 int managed_threads_start(struct managed *m, struct hither_error *err)
 {
+	m->manual = managed_by_hand;
 	pthread_mutex_lock(&m->lock);
-	int r = spawn_locked(m);
+	int r = m->manual ? 0 : spawn_locked(m);
 	pthread_mutex_unlock(&m->lock);
 	return r ? hither_fail(err, r, "%s: cannot start a thread: %s", m->name, strerror(-r)) : 0;
 }
