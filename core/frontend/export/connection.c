@@ -116,7 +116,10 @@ static ssize_t receive(struct export_connection *c, bool wait)
 		if (!room)
 			return 0;
 	}
-	ssize_t n = export_stream_recv(&c->stream, at, room, wait);
+	ssize_t n = export_stream_recv(&c->stream, at, room,
+	                               !wait    ? EXPORT_WAIT_NOT
+	                               : direct ? EXPORT_WAIT_ALL
+	                                        : EXPORT_WAIT);
 	if (n == 0)
 		return -ECONNRESET;
 	if (n < 0)
@@ -357,11 +360,13 @@ int export_connection_start(struct hither_export *e, int fd, struct export_volum
 }
 
 void export_connection_run(struct hither_export *e, const struct export_stream_ops *ops,
-                           struct export_volume *volume)
+                           struct export_volume *volume, bool structured)
 {
 	struct export_connection *c = connection_create(e, volume);
 	if (!c)
 		return;
+	c->structured_replies = structured && volume;
+	memset(c->contexts, c->structured_replies, sizeof c->contexts);
 	c->stream.ops = ops;
 	c->thread = pthread_self();
 	pthread_mutex_lock(&e->lock);

@@ -176,10 +176,11 @@ int export_connection_start(struct hither_export *e, int fd, struct export_volum
                             struct hither_error *err);
 /*
  * For tests: all of a connection's life on the calling thread. ops: its network, stream.fd is -1;
- * recv never answers -EAGAIN.
+ * recv never answers -EAGAIN. volume: as of hither_export_connect(); structured: with structured
+ * replies and all contexts negotiated.
  */
 void export_connection_run(struct hither_export *e, const struct export_stream_ops *ops,
-                           struct export_volume *volume);
+                           struct export_volume *volume, bool structured);
 
 /* handshake.c: 0: c->volume is set, and transmission begins; -ECONNRESET: the client took its
  * leave; else what was wrong. */

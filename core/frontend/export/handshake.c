@@ -33,7 +33,8 @@ static int receive_some(struct export_talk *t)
 {
 	struct export_connection *c = t->c;
 	for (;;) {
-		ssize_t n = export_stream_recv(&c->stream, c->input, EXPORT_INPUT_BYTES, false);
+		ssize_t n = export_stream_recv(&c->stream, c->input, EXPORT_INPUT_BYTES,
+		                               EXPORT_WAIT_NOT);
 		int r = 0;
 		if (n > 0) {
 			c->input_first = 0;

@@ -5,10 +5,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static ssize_t socket_recv(struct export_stream *s, void *buf, size_t len, bool wait)
+static ssize_t socket_recv(struct export_stream *s, void *buf, size_t len, enum export_wait wait)
 {
+	int flags = wait == EXPORT_WAIT_ALL ? MSG_WAITALL : wait ? 0 : MSG_DONTWAIT;
 	for (;;) {
-		ssize_t n = recv(s->fd, buf, len, wait ? 0 : MSG_DONTWAIT);
+		ssize_t n = recv(s->fd, buf, len, flags);
 		if (n >= 0)
 			return n;
 		if (errno != EINTR)
@@ -46,7 +47,7 @@ void export_stream_finish(struct export_stream *s)
 	s->fd = -1;
 }
 
-ssize_t export_stream_recv(struct export_stream *s, void *buf, size_t len, bool wait)
+ssize_t export_stream_recv(struct export_stream *s, void *buf, size_t len, enum export_wait wait)
 {
 	return s->tls ? export_tls_recv(s, buf, len, wait) : s->ops->recv(s, buf, len, wait);
 }

@@ -12,14 +12,20 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+enum export_wait {
+	EXPORT_WAIT_NOT,
+	EXPORT_WAIT,     /* for the first byte */
+	EXPORT_WAIT_ALL, /* for all of them; fewer may come in the end, or through TLS */
+};
+
 struct export_stream;
 struct export_tls;
 struct export_tls_server;
 
 /* Below TLS. A table, so that a test can be the network. */
 struct export_stream_ops {
-	/* At least a byte; 0: the end; -EAGAIN: nothing now (unless wait); -errno. */
-	ssize_t (*recv)(struct export_stream *s, void *buf, size_t len, bool wait);
+	/* At least a byte; 0: the end; -EAGAIN: nothing now; -errno. */
+	ssize_t (*recv)(struct export_stream *s, void *buf, size_t len, enum export_wait wait);
 	/* How much was taken, never waiting; -EAGAIN; -errno. */
 	ssize_t (*send)(struct export_stream *s, const struct iovec *parts, int count);
 };
@@ -36,7 +42,7 @@ void export_stream_init(struct export_stream *s, int fd);
 void export_stream_finish(struct export_stream *s);
 
 /* As the ops do. wait: at most as long as the socket's SO_RCVTIMEO, -EAGAIN after it. */
-ssize_t export_stream_recv(struct export_stream *s, void *buf, size_t len, bool wait);
+ssize_t export_stream_recv(struct export_stream *s, void *buf, size_t len, enum export_wait wait);
 /* Through TLS some of what was taken may be unsent still: export_stream_flush() sends it. */
 ssize_t export_stream_send(struct export_stream *s, const struct iovec *parts, int count);
 /* 0: all is with the kernel; -EAGAIN; -errno. */
@@ -57,7 +63,7 @@ int export_tls_start(struct export_stream *s, struct export_tls_server *server,
 int export_tls_handshake(struct export_stream *s, struct hither_error *err);
 void export_tls_finish(struct export_stream *s);
 
-ssize_t export_tls_recv(struct export_stream *s, void *buf, size_t len, bool wait);
+ssize_t export_tls_recv(struct export_stream *s, void *buf, size_t len, enum export_wait wait);
 ssize_t export_tls_send(struct export_stream *s, const struct iovec *parts, int count);
 int export_tls_flush(struct export_stream *s);
 

@@ -161,11 +161,12 @@ static ssize_t push(gnutls_transport_ptr_t user, const void *buf, size_t len)
 }
 
 /* 1: there is something in rx (or it is over), -EAGAIN, -errno. */
-static int fill(struct export_tls *t, bool wait)
+static int fill(struct export_tls *t, enum export_wait wait)
 {
 	if (t->rx_first < t->rx_end || t->rx_over)
 		return 1;
-	ssize_t n = t->stream->ops->recv(t->stream, t->rx, sizeof t->rx, wait);
+	ssize_t n = t->stream->ops->recv(t->stream, t->rx, sizeof t->rx,
+	                                 wait ? EXPORT_WAIT : EXPORT_WAIT_NOT);
 	if (n < 0)
 		return (int)n;
 	t->rx_first = 0;
@@ -257,7 +258,7 @@ int export_tls_handshake(struct export_stream *s, struct hither_error *err)
 			return 0;
 		if (r != GNUTLS_E_AGAIN && gnutls_error_is_fatal(r))
 			return handshake_failed(t, r, err);
-		r = fill(t, false);
+		r = fill(t, EXPORT_WAIT_NOT);
 		if (r == -EAGAIN)
 			return r;
 		if (r < 0)
@@ -292,7 +293,7 @@ static ssize_t decrypt(struct export_tls *t, void *buf, size_t len)
 	return n < 0 ? -EPROTO : n;
 }
 
-ssize_t export_tls_recv(struct export_stream *s, void *buf, size_t len, bool wait)
+ssize_t export_tls_recv(struct export_stream *s, void *buf, size_t len, enum export_wait wait)
 {
 	struct export_tls *t = s->tls;
 	size_t done = 0;

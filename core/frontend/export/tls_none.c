@@ -31,7 +31,7 @@ void export_tls_finish(struct export_stream *s)
 	abort();
 }
 
-ssize_t export_tls_recv(struct export_stream *s, void *buf, size_t len, bool wait)
+ssize_t export_tls_recv(struct export_stream *s, void *buf, size_t len, enum export_wait wait)
 {
 	abort();
 }
