@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The VFS linked in: parameters, connections and threads that share a database, a second writer. */
+#include "check.h"
+
+#include <fcntl.h>
+#include <hither/sqlite.h>
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { DEVICE_BYTES = 4 << 20, THREADS = 4, ROUNDS = 40 };
+
+static char folder[] = "/tmp/hither-sqlite-XXXXXX";
+
+/* A device of zeros: an empty database. */
+static void make_device(const char *name)
+{
+	char path[256];
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	CHECK(fd >= 0);
+	CHECK_EQ(ftruncate(fd, DEVICE_BYTES), 0);
+	close(fd);
+}
+
+static int open_database(const char *name, const char *params, int flags, sqlite3 **db)
+{
+	char uri[1024];
+	snprintf(uri, sizeof uri, "file:file:%s/%s?vfs=hither&state=%s/state&%s", folder, name,
+	         folder, params);
+	return sqlite3_open_v2(uri, db, flags | SQLITE_OPEN_URI, NULL);
+}
+
+static sqlite3 *opened(const char *name, const char *params)
+{
+	sqlite3 *db;
+	CHECK_EQ(open_database(name, params, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &db),
+	         SQLITE_OK);
+	sqlite3_busy_timeout(db, 60000);
+	return db;
+}
+
+static void run(sqlite3 *db, const char *sql)
+{
+	char *message = NULL;
+	if (sqlite3_exec(db, sql, NULL, NULL, &message))
+		fprintf(stderr, "%s: %s\n", sql, message);
+	CHECK(!message);
+}
+
+static int first_int(sqlite3 *db, const char *sql)
+{
+	sqlite3_stmt *stmt;
+	CHECK_EQ(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK);
+	CHECK_EQ(sqlite3_step(stmt), SQLITE_ROW);
+	int value = sqlite3_column_int(stmt, 0);
+	sqlite3_finalize(stmt);
+	return value;
+}
+
+static void wrong_parameters_are_named(void)
+{
+	static const char *const wrong[][2] = {
+	        {"prefetch=some", "prefetch=some"}, {"deadline=soon", "deadline=soon"},
+	        {"sync=never", "sync=never"},       {"beside=x", "beside=x"},
+	        {"order=nonsense", "nonsense"},     {"sync=local", "store on disk"},
+	};
+	make_device("params");
+	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+		sqlite3 *db;
+		char why[512];
+		CHECK_EQ(open_database("params", wrong[i][0], SQLITE_OPEN_READWRITE, &db),
+		         SQLITE_CANTOPEN);
+		hither_sqlite_error(why, sizeof why);
+		CHECK(strstr(why, wrong[i][1]));
+		sqlite3_close(db);
+	}
+}
+
+struct worker {
+	pthread_t thread;
+	const char *name, *params;
+};
+
+static void *add_up(void *arg)
+{
+	struct worker *w = arg;
+	sqlite3 *db = opened(w->name, w->params);
+	for (int i = 0; i < ROUNDS; i++) {
+		run(db, "BEGIN IMMEDIATE; UPDATE t SET n = n + 1; INSERT INTO log VALUES(1);"
+		        "COMMIT");
+		CHECK(first_int(db, "SELECT n = (SELECT count(*) FROM log) FROM t"));
+	}
+	CHECK_EQ(sqlite3_close(db), SQLITE_OK);
+	return NULL;
+}
+
+static void threads_add_up(const char *name, const char *params, const char *mode)
+{
+	struct worker workers[THREADS];
+	char sql[128];
+	make_device(name);
+	sqlite3 *db = opened(name, params);
+	snprintf(sql, sizeof sql, "PRAGMA journal_mode=%s", mode);
+	run(db, sql);
+	run(db, "CREATE TABLE t(n); CREATE TABLE log(x); INSERT INTO t VALUES(0)");
+	for (int i = 0; i < THREADS; i++) {
+		workers[i] = (struct worker){.name = name, .params = params};
+		CHECK_EQ(pthread_create(&workers[i].thread, NULL, add_up, &workers[i]), 0);
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(workers[i].thread, NULL);
+	CHECK_EQ(first_int(db, "SELECT n FROM t"), THREADS * ROUNDS);
+	CHECK(first_int(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"));
+	CHECK_EQ(sqlite3_close(db), SQLITE_OK);
+	db = opened(name, params);
+	CHECK_EQ(first_int(db, "SELECT count(*) FROM log"), THREADS * ROUNDS);
+	CHECK_EQ(sqlite3_close(db), SQLITE_OK);
+}
+
+static void threads_share_a_database_with_a_journal(void)
+{
+	threads_add_up("journal", "sync=remote", "delete");
+}
+
+static void threads_share_a_database_in_wal_mode(void)
+{
+	char params[256];
+	snprintf(params, sizeof params, "sync=local&store=%s/store", folder);
+	threads_add_up("wal", params, "wal");
+}
+
+static void wal_mode_is_refused_where_it_would_lie(void)
+{
+	make_device("no-wal");
+	sqlite3 *db = opened("no-wal", "sync=remote");
+	run(db, "CREATE TABLE t(a)");
+	CHECK_EQ(sqlite3_exec(db, "PRAGMA journal_mode=WAL", NULL, NULL, NULL), SQLITE_ERROR);
+	CHECK(strstr(sqlite3_errmsg(db), "sync=local"));
+	sqlite3_close(db);
+}
+
+static void a_full_device_says_so(void)
+{
+	make_device("full");
+	sqlite3 *db = opened("full", "sync=remote");
+	run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(zeroblob(100000))");
+	CHECK_EQ(sqlite3_exec(db, "INSERT INTO t VALUES(zeroblob(5000000))", NULL, NULL, NULL),
+	         SQLITE_FULL);
+	CHECK_EQ(first_int(db, "SELECT count(*) FROM t"), 1);
+	CHECK(first_int(db, "SELECT integrity_check = 'ok' FROM pragma_integrity_check"));
+	sqlite3_close(db);
+}
+
+/* Somebody on another host: another state folder, another process's copy; here, plain writes. */
+static void a_second_writer_elsewhere_is_refused(void)
+{
+	char path[256];
+	sqlite3 *other;
+	make_device("foreign");
+	sqlite3 *db = opened("foreign", "sync=remote");
+	run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(1)");
+	snprintf(path, sizeof path, "%s/foreign", folder);
+	CHECK_EQ(sqlite3_open(path, &other), SQLITE_OK);
+	run(other, "INSERT INTO t VALUES(2); INSERT INTO t VALUES(3)");
+	sqlite3_close(other);
+	usleep(1100000); /* the guard looks once a second */
+	CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(4)", NULL, NULL, NULL) != SQLITE_OK);
+	char why[512];
+	hither_sqlite_error(why, sizeof why);
+	CHECK(strstr(why, "changed") || strstr(why, "somebody else"));
+	sqlite3_close(db);
+}
+
+int main(void)
+{
+	CHECK(mkdtemp(folder));
+	CHECK_EQ(hither_sqlite_register(), SQLITE_OK);
+	CHECK_EQ(hither_sqlite_register(), SQLITE_OK);
+	RUN(wrong_parameters_are_named);
+	RUN(threads_share_a_database_with_a_journal);
+	RUN(threads_share_a_database_in_wal_mode);
+	RUN(wal_mode_is_refused_where_it_would_lie);
+	RUN(a_full_device_says_so);
+	RUN(a_second_writer_elsewhere_is_refused);
+	char command[64];
+	snprintf(command, sizeof command, "rm -rf %s", folder);
+	return system(command) != 0;
+}
