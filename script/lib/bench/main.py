@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """hither and its peers side by side. script/bench builds what this needs and runs it.
 
-Usage: main.py BUILD [--quick] [--only WHAT]... [--no-write] [lan|metro|wan|far|local]...
+Usage: main.py BUILD [--quick] [--only WHAT]... [--no-write] [lan|metro|wan|far|local|export]...
 """
 import argparse
 import datetime
@@ -14,7 +14,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench import local, reads, table  # noqa: E402
+from bench import export, local, reads, sqlite, table  # noqa: E402
 from bench.harness import Bench, make_files  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 
@@ -25,8 +25,14 @@ SETS = {
     "metro": [reads.first_byte, reads.sequential, reads.demand, local.flush],
     "wan": WAN,
     "far": [reads.first_byte, reads.sequential, reads.demand],
+    "export": [export.servers],
     "local": [local.start, local.against_ext4, local.writes],
+    "sqlite": [sqlite.queries],
+    "sqlite-local": [sqlite.all_local],
+    "sqlite-write": [sqlite.small_transactions],
 }
+# Sets that are not named like their line.
+LINES = {"local": "lan", "export": "lan", "sqlite": "wan", "sqlite-local": "lan", "sqlite-write": "metro"}
 NOTES = [
     "lan: 0.2 ms, no limit; metro: 10 ms, 500 Mbit/s; wan: 50 ms, 200 Mbit/s; far: 150 ms, 50 Mbit/s.",
     "Each mount starts with an empty cache; peers' caches are deleted between runs. Files hold random"
@@ -36,6 +42,10 @@ NOTES = [
     "Demand reads: random 4 KiB reads of an 8 GiB file, so that hardly any is local, while the"
     " background pull fills the line.",
     "Mount to first byte: from starting the command until the first byte was read.",
+    "sqlite: from process start (of a peer's mount) to the last row, cold each time; 1 GB made by"
+    " script/lib/bench/shop.py. sqlite-local and sqlite-write: in one process, the VFS loaded.",
+    "export: all serve the same 512 MiB of random bytes from memory, on loopback; fio's nbd engine."
+    " TLS is TLS 1.3 over TCP with a pre-shared key.",
     "local: the line is a loopback without delay; every byte was read once before, into the cache folder.",
     "Medians where a row was repeated. rclone, httpdirfs and nbdkit run as Debian ships them, with the"
     " options that served them best.",
@@ -62,10 +72,11 @@ def machine(bench_kind):
 def measure(options, room, build):
     rows, kind = [], ""
     files = room.make("files")
-    make_files(files)
+    if not all(profile.startswith("sqlite") for profile in options.profiles):
+        make_files(files)
     for profile in options.profiles:
         with Room("hither-bench", room.folder) as own:
-            bench = Bench(own, build, files, "lan" if profile == "local" else profile)
+            bench = Bench(own, build, files, LINES.get(profile, profile))
             kind = bench.network.kind
             print(f"\n{profile}: {kind}" + (f" ({bench.why})" if bench.why else ""), flush=True)
             for part in SETS[profile]:
@@ -97,7 +108,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer and smaller; a look, no verdict")
     parser.add_argument("--only", action="append", help="a part: sequential, random_reads, demand, ...")
     parser.add_argument("--no-write", action="store_true", help="leave docs/ as it is")
-    parser.add_argument("profiles", nargs="*", metavar="lan|metro|wan|far|local")
+    parser.add_argument("profiles", nargs="*", metavar="lan|metro|wan|far|local|export|sqlite...")
     options = parser.parse_intermixed_args()
     unknown = set(options.profiles) - set(SETS)
     if unknown:
