@@ -124,7 +124,7 @@ static void judge(const uint8_t *bytes, size_t len, bool structured)
 
 static ssize_t peer_send(struct export_stream *s, const struct iovec *parts, int count)
 {
-	const struct export_connection *c = HITHER_CONTAINER(s, struct export_connection, stream);
+	struct export_connection *c = HITHER_CONTAINER(s, struct export_connection, stream);
 	ssize_t sum = 0;
 	CHECK(count > 0);
 	for (int i = 0; i < count; i++) {
@@ -132,7 +132,9 @@ static ssize_t peer_send(struct export_stream *s, const struct iovec *parts, int
 		sum += (ssize_t)parts[i].iov_len;
 	}
 	/* No client can make it queue more than it may have under way, and a little. */
+	pthread_mutex_lock(&c->lock);
 	CHECK(c->output_bytes <= (64u << 20));
+	pthread_mutex_unlock(&c->lock);
 	return sum;
 }
 
