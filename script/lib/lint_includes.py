@@ -40,8 +40,8 @@ def target_of(bracket, name, source):
 def wrong(source, target):
     if source.startswith("apps/"):
         own = "/".join(source.split("/")[:2]) + "/"
-        if not target.startswith(("core/include/hither/", own)):
-            return "an app includes only <hither/...> and its own files"
+        if not target.startswith(("core/include/hither/", "apps/common/", own)):
+            return "an app includes only <hither/...>, apps/common and its own files"
         return None
     row, folder = row_of(source)
     to_row, to_folder = row_of(target)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Sizes, durations and ranges, as people type and read them. */
-#ifndef HITHER_APP_UNITS_H
-#define HITHER_APP_UNITS_H
+#ifndef HITHER_APPS_UNITS_H
+#define HITHER_APPS_UNITS_H
 
 #include <hither/error.h>
 #include <stddef.h>

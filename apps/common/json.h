@@ -3,8 +3,8 @@
  * JSON, written into a buffer that grows, and read back from flat objects: all that the daemon and
  * the commands say to each other.
  */
-#ifndef HITHER_APP_JSON_H
-#define HITHER_APP_JSON_H
+#ifndef HITHER_APPS_JSON_H
+#define HITHER_APPS_JSON_H
 
 #include <stdbool.h>
 #include <stddef.h>

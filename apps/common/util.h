@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Locals that own something say so; the command sees no header of core/base. */
-#ifndef HITHER_APP_UTIL_H
-#define HITHER_APP_UTIL_H
+#ifndef HITHER_APPS_UTIL_H
+#define HITHER_APPS_UTIL_H
 
 #include <hither/error.h>
 #include <stdint.h>

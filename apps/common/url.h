@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* URLs as the command sees them: text to name a file by, to show, and to hand on. */
-#ifndef HITHER_APP_URL_H
-#define HITHER_APP_URL_H
+#ifndef HITHER_APPS_URL_H
+#define HITHER_APPS_URL_H
 
 /*
  * A file name for url: the last part of its path, percent-decoded, without query; else its host;
