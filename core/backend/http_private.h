@@ -10,7 +10,10 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { HTTP_SHOWN_BYTES = 160 }; /* of a URL in a message, which has more to say */
+enum {
+	HTTP_SHOWN_BYTES = 160,        /* of a URL in a message, which has more to say */
+	HTTP_GATHER_BYTES = 256 << 10, /* received, and given to the sink, at most at a time */
+};
 
 struct http_backend;
 
@@ -22,6 +25,8 @@ struct http_slot {
 	CURL *easy;
 	CURLM *multi;
 	char curl_message[CURL_ERROR_SIZE];
+	char *gather;                /* [HTTP_GATHER_BYTES] of body for the sink */
+	size_t gathered;             /* bytes in it */
 	struct http_slot *next;      /* of all; fixed once it is in the list */
 	struct http_slot *next_idle; /* guarded by http_backend.lock */
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One HTTP request, on the thread that wants its bytes. The body goes straight from libcurl's
- * receive buffer to the sink. Each request has a multi handle of its own instead of
+ * One HTTP request, on the thread that wants its bytes. libcurl hands out the body in pieces of at
+ * most 16 KiB, whatever it has received at once; they are gathered, so that the sink is troubled
+ * once for each time that something has come. Each request has a multi handle of its own instead of
  * curl_easy_perform(), which is the same underneath: that way cancel() can wake it, and the idle
  * time-out is exact.
  */
@@ -54,21 +55,40 @@ size_t http_on_header(char *line, size_t size, size_t count, void *request)
 	return x->judged && x->verdict < 0 ? 0 : len;
 }
 
-/* Hand data to the sink: what is left of it after skipping, and no more than is wanted. */
-static int deliver(struct http_request *x, const char *data, size_t len)
+/* Hand to the sink what has been gathered. */
+static int deliver(struct http_request *x)
 {
-	uint64_t left = x->wanted - x->delivered;
-	size_t use = len < left ? len : (size_t)left;
-	x->ignored += len - use;
-	if (!use)
-		return 0;
-	int r = x->sink->take(x->sink, data, use);
+	struct http_slot *slot = x->slot;
+	size_t len = slot->gathered;
+	slot->gathered = 0;
+	int r = len ? x->sink->take(x->sink, slot->gather, len) : 0;
 	if (r < 0)
 		return hither_fail(x->err, r, "http: %s: the receiver gave up: %s", x->question.url,
 		                   strerror(-r));
-	x->delivered += use;
-	x->touched_ns = hither_now_ns(); /* the sink's time is not the server's */
+	x->delivered += len;
+	if (len)
+		x->touched_ns = hither_now_ns(); /* the sink's time is not the server's */
 	return 0;
+}
+
+/* No more of data than is wanted. */
+static int gather(struct http_request *x, const char *data, size_t len)
+{
+	struct http_slot *slot = x->slot;
+	uint64_t left = x->wanted - x->delivered - slot->gathered;
+	size_t use = len < left ? len : (size_t)left;
+	x->ignored += len - use;
+	int r = 0;
+	while (use && !r) {
+		size_t room = HTTP_GATHER_BYTES - slot->gathered, n = use < room ? use : room;
+		memcpy(slot->gather + slot->gathered, data, n);
+		slot->gathered += n;
+		data += n;
+		use -= n;
+		if (slot->gathered == HTTP_GATHER_BYTES)
+			r = deliver(x);
+	}
+	return r;
 }
 
 size_t http_on_body(char *data, size_t size, size_t count, void *request)
@@ -79,7 +99,7 @@ size_t http_on_body(char *data, size_t size, size_t count, void *request)
 	x->touched_ns = hither_now_ns();
 	x->skip -= skip;
 	if (x->judged)
-		x->broken = deliver(x, data + skip, len - skip);
+		x->broken = gather(x, data + skip, len - skip);
 	else
 		x->ignored += len;
 	/* The rest of a small whole resource, or a server that babbles: cheaper to read, up to a
@@ -135,7 +155,9 @@ static void transfer(struct http_request *x)
 	int running = 1, left_ms;
 	while (!x->broken) {
 		CURLMcode code = curl_multi_perform(x->slot->multi, &running);
-		if (code == CURLM_OK && !running)
+		if (!x->broken)
+			x->broken = deliver(x);
+		if (x->broken || (code == CURLM_OK && !running))
 			return;
 		left_ms = idle_left_ms(x);
 		if (atomic_load(&x->b->cancelled))
@@ -186,6 +208,7 @@ static void prepare(struct http_request *x)
 	x->question.now = time(NULL);
 	x->touched_ns = hither_now_ns();
 	x->slot->curl_message[0] = 0;
+	x->slot->gathered = 0;
 }
 
 /* What came of it, most telling first: our own decision, the server's answer, libcurl's complaint.

@@ -6,10 +6,7 @@
 
 #include <stdlib.h>
 
-enum {
-	MOST_REDIRECTS = 10,
-	BUFFER_BYTES = 256 << 10, /* received at most at a time */
-};
+enum { MOST_REDIRECTS = 10 };
 
 static void set_up_tls(CURL *easy, const struct http_backend *b)
 {
@@ -39,7 +36,7 @@ static void set_up(struct http_slot *slot, const struct http_backend *b)
 	curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
 	curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)MOST_REDIRECTS);
 	curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)b->connect_timeout_ms);
-	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)BUFFER_BYTES);
+	curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)HTTP_GATHER_BYTES);
 	curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
 	curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "hither/" HITHER_VERSION);
@@ -54,6 +51,7 @@ void http_slot_destroy(struct http_slot *slot)
 		return;
 	curl_easy_cleanup(slot->easy);
 	curl_multi_cleanup(slot->multi);
+	free(slot->gather);
 	free(slot);
 }
 
@@ -64,7 +62,8 @@ static struct http_slot *create(const struct http_backend *b)
 		return NULL;
 	slot->easy = curl_easy_init();
 	slot->multi = curl_multi_init();
-	if (!slot->easy || !slot->multi) {
+	slot->gather = malloc(HTTP_GATHER_BYTES);
+	if (!slot->easy || !slot->multi || !slot->gather) {
 		http_slot_destroy(slot);
 		return NULL;
 	}
