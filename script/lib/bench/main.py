@@ -2,19 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """hither and its peers side by side. script/bench builds what this needs and runs it.
 
-Usage: main.py BUILD [--quick] [--only WHAT]... [--no-write] [lan|metro|wan|far|local|export]...
+Usage: main.py BUILD [--quick] [--only WHAT]... [--no-write] [SET]...
 """
 import argparse
-import datetime
 import os
-import platform
-import subprocess
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench import export, local, reads, sqlite, table  # noqa: E402
+from bench import export, local, reads, report, sqlite, table  # noqa: E402
 from bench.harness import Bench, make_files  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 
@@ -52,54 +49,35 @@ NOTES = [
 ]
 
 
-def machine(bench_kind):
-    cpu = "unknown"
-    with open("/proc/cpuinfo", encoding="utf-8") as info:
-        for line in info:
-            if line.startswith("model name"):
-                cpu = line.split(":", 1)[1].strip()
-                break
-    names = ["curl", "aria2", "rclone", "nbdkit", "libnbd-bin", "httpdirfs", "nginx"]
-    told = subprocess.run(["dpkg-query", "-W", "-f", "${Package} ${Version}, ", *names], text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout
-    commit = subprocess.run(["git", "-C", os.environ["top"], "rev-parse", "--short", "HEAD"], text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout.strip()
-    return [f"Date: {datetime.date.today()}; hither {commit or 'outside of git'}",
-            f"Machine: {os.cpu_count()} CPUs ({cpu}), kernel {platform.release()}",
-            f"Line: {bench_kind}", f"Versions: {told.rstrip(', ')}"]
-
-
 def measure(options, room, build):
-    rows, kind = [], ""
+    """Yields each set's name, its rows and the kind of line, as they are done."""
     files = room.make("files")
     if not all(profile.startswith("sqlite") for profile in options.profiles):
         make_files(files)
     for profile in options.profiles:
         with Room("hither-bench", room.folder) as own:
             bench = Bench(own, build, files, LINES.get(profile, profile))
-            kind = bench.network.kind
-            print(f"\n{profile}: {kind}" + (f" ({bench.why})" if bench.why else ""), flush=True)
+            print(f"\n{profile}: {bench.network.kind}" + (f" ({bench.why})" if bench.why else ""),
+                  flush=True)
+            rows = []
             for part in SETS[profile]:
                 if options.only and part.__name__ not in options.only:
                     continue
-                begin = time.monotonic()
-                try:
-                    for row in part(bench, options.quick):
-                        rows.append(row)
-                        print(table.text_line(row), flush=True)
-                except Failed as failure:
-                    rows.append(table.Row(profile, part.__name__, "failed", "", (), str(failure), False))
-                    print(f"  {part.__name__}: {failure}", flush=True)
-                print(f"    ({part.__name__}: {time.monotonic() - begin:.0f} s)", flush=True)
-    return rows, kind
+                rows += measure_part(bench, profile, part, options.quick)
+            yield profile, rows, bench.network.kind
 
 
-def write(rows, kind, room):
-    docs = os.path.join(os.environ["top"], "docs")
-    os.makedirs(docs, exist_ok=True)
-    drawn = table.plot(rows, room.folder, os.path.join(docs, "benchmarks.svg"))
-    with open(os.path.join(docs, "benchmarks.md"), "w", encoding="utf-8") as out:
-        out.write(table.markdown(rows, machine(kind), NOTES, "benchmarks.svg" if drawn else ""))
+def measure_part(bench, profile, part, quick):
+    rows, begin = [], time.monotonic()
+    try:
+        for row in part(bench, quick):
+            rows.append(row)
+            print(table.text_line(row), flush=True)
+    except Failed as failure:
+        rows.append(table.Row(profile, part.__name__, "failed", "", (), str(failure), False))
+        print(f"  {part.__name__}: {failure}", flush=True)
+    print(f"    ({part.__name__}: {time.monotonic() - begin:.0f} s)", flush=True)
+    return rows
 
 
 def main():
@@ -108,26 +86,29 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer and smaller; a look, no verdict")
     parser.add_argument("--only", action="append", help="a part: sequential, random_reads, demand, ...")
     parser.add_argument("--no-write", action="store_true", help="leave docs/ as it is")
-    parser.add_argument("profiles", nargs="*", metavar="lan|metro|wan|far|local|export|sqlite...")
+    parser.add_argument("profiles", nargs="*", metavar="|".join(SETS))
     options = parser.parse_intermixed_args()
     unknown = set(options.profiles) - set(SETS)
     if unknown:
-        parser.error(f"no such line: {', '.join(unknown)}")
-    whole = not options.profiles and not options.only and not options.quick
+        parser.error(f"no such set: {', '.join(unknown)}")
     options.profiles = options.profiles or list(SETS)
-    begin = time.monotonic()
+    keep = not (options.only or options.quick or options.no_write)
+    begin, all_rows = time.monotonic(), []
     try:
         # Not in /tmp, which may be memory.
         with Room("bench", os.path.dirname(os.path.abspath(options.build))) as room:
-            rows, kind = measure(options, room, options.build)
-            if whole and not options.no_write:
-                write(rows, kind, room)
+            for name, rows, kind in measure(options, room, options.build):
+                all_rows += rows
+                if keep:
+                    report.keep(name, rows, kind)
+            if keep:
+                report.write(list(SETS), NOTES, room.folder)
     except Failed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 1
-    missed = [row for row in rows if row.met is False]
-    print(f"\nbench: {sum(row.met is True for row in rows)} bars met, {len(missed)} missed,"
-          f" {time.monotonic() - begin:.0f} s" + ("" if whole else "; docs/ left as it was"))
+    missed = [row for row in all_rows if row.met is False]
+    print(f"\nbench: {sum(row.met is True for row in all_rows)} bars met, {len(missed)} missed,"
+          f" {time.monotonic() - begin:.0f} s" + ("" if keep else "; docs/ left as it was"))
     return 0
 
 

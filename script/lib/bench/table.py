@@ -11,7 +11,7 @@ class Row:
 
     def __init__(self, link, what, figure, unit, peers=(), bar="", met=None, plot=None):
         self.link, self.what, self.figure, self.unit = link, what, figure, unit
-        self.peers = sorted(peers, key=lambda p: p[1])  # (name, figure), in the same unit
+        self.peers = sorted(map(tuple, peers), key=lambda p: p[1])  # (name, figure), in the same unit
         self.bar, self.met, self.plot = bar, met, plot
 
     def verdict(self):
@@ -42,13 +42,18 @@ def text_line(row):
             f" {row.best():<34} {row.bar:<30} {row.verdict()}")
 
 
-def markdown(rows, machine, notes, plot):
+def heading(record):
+    return (f"{record['name']}: {record['date']}, hither {record['commit'] or 'outside of git'},"
+            f" {record['machine']}, line: {record['line']}")
+
+
+def markdown(sets, facts, notes, plot):
+    rows = [row for record in sets for row in record["rows"]]
     met = sum(row.met is True for row in rows)
     missed = sum(row.met is False for row in rows)
     out = ["# Benchmarks", "",
            "Written by `script/bench`; do not edit. hither and its peers ran one after another in the same"
-           " run, on the same emulated line, from the same nginx. Look at ratios, not at absolutes.", "",
-           *[f"- {line}" for line in machine], "",
+           " run, on the same emulated line, from the same server. Look at ratios, not at absolutes.", "",
            f"**{met} bars met, {missed} missed.**", ""]
     if plot:
         out += [f"![hither and its peers]({plot})", ""]
@@ -63,7 +68,8 @@ def markdown(rows, machine, notes, plot):
         for row in peers:
             each = "; ".join(f"{name} {show(figure)}" for name, figure in row.peers)
             out.append(f"| {row.link} | {row.what} ({row.unit}) | {show(row.figure)} | {each} |")
-    out += ["", "## Method", "", *[f"- {line}" for line in notes], ""]
+    out += ["", "## Method", "", *[f"- {line}" for line in notes], "", "## Measured", "",
+            *[f"- {heading(record)}" for record in sets], *[f"- {fact}" for fact in facts], ""]
     return "\n".join(out)
 
 
