@@ -222,6 +222,7 @@ int hither_direct_create(struct hither_backend *backend, const struct hither_mou
 		return hither_fail(err, -ENOMEM, "no memory for a mount");
 	d->base = (struct hither_mount){.ops = &direct_ops,
 	                                .backend = backend,
+	                                .direct = true,
 	                                .size_bytes = backend->size_bytes,
 	                                .writable = backend->flags & HITHER_BACKEND_WRITABLE};
 	d->workers = options->workers ? options->workers : DIRECT_WORKERS_DEFAULT;

@@ -23,7 +23,7 @@ static uint64_t chunk_count(const struct managed *m)
 
 int managed_evict_init(struct managed *m, struct hither_error *err)
 {
-	if (!m->cap_blocks)
+	if (!m->cap_blocks && !m->resident_blocks)
 		return 0;
 	m->used = calloc(1, chunk_count(m) / 8 + 1);
 	return m->used ? 0
@@ -89,6 +89,8 @@ static uint64_t drop_locked(struct managed *m, uint64_t first, uint64_t end)
 	struct managed_busy busy = {.first = first, .end = end};
 	managed_busy_add_locked(m, &busy);
 	pthread_mutex_unlock(&m->lock);
+	/* What somebody has changed in place is dirty after this, and stays. */
+	managed_watchers(m, MANAGED_WATCH_LEAVING, first, end);
 	/* An intent: after a crash of the machine these blocks count as absent, hole or not. */
 	int r = hither_store_intent(m->store, first, end - first);
 	pthread_mutex_lock(&m->lock);
@@ -128,15 +130,51 @@ bool managed_make_room(struct managed *m, uint64_t blocks)
 	return drop_some_locked(m, blocks) > 0;
 }
 
+/* What is asked for counts as present. */
+static uint64_t resident_locked(const struct managed *m)
+{
+	return m->block_count - hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) +
+	       (m->outstanding_bytes >> HITHER_BLOCK_SHIFT);
+}
+
+uint64_t managed_room_locked(const struct managed *m)
+{
+	uint64_t taken = m->resident_blocks ? resident_locked(m) : 0;
+	return !m->resident_blocks          ? UINT64_MAX
+	       : taken < m->resident_blocks ? m->resident_blocks - taken
+	                                    : 0;
+}
+
+bool managed_filling_locked(const struct managed *m)
+{
+	return m->resident_blocks &&
+	       resident_locked(m) >= m->resident_blocks - m->resident_blocks / 8;
+}
+
 static uint64_t excess_locked(const struct managed *m)
 {
 	uint64_t kept = hither_block_map_count(m->map, HITHER_BLOCK_LOCAL);
-	return m->cap_blocks && kept > m->cap_blocks ? kept - m->cap_blocks : 0;
+	uint64_t excess = m->cap_blocks && kept > m->cap_blocks ? kept - m->cap_blocks : 0;
+	if (m->resident_blocks) {
+		/* Some room is kept, so that a demand rarely waits for it. */
+		uint64_t keep = m->resident_blocks - m->resident_blocks / 16;
+		uint64_t present = resident_locked(m), over = present > keep ? present - keep : 0;
+		if (over > kept)
+			over = kept;
+		if (over > excess)
+			excess = over;
+	}
+	return excess;
+}
+
+bool managed_evict_wanted_locked(const struct managed *m)
+{
+	return !m->evicting && !m->evict_stuck && excess_locked(m) > 0;
 }
 
 bool managed_claim_evict_locked(struct managed *m, struct managed_job *job)
 {
-	if (m->evicting || !excess_locked(m))
+	if (!managed_evict_wanted_locked(m))
 		return false;
 	m->evicting = true;
 	*job = (struct managed_job){0};
@@ -147,9 +185,10 @@ bool managed_claim_evict_locked(struct managed *m, struct managed_job *job)
 void managed_run_evict(struct managed *m, struct managed_job *job)
 {
 	HITHER_LOCK_SCOPE(&m->lock);
-	uint64_t excess;
-	while ((excess = excess_locked(m)) > 0 && drop_some_locked(m, excess) > 0)
-		;
+	uint64_t excess, dropped = 1;
+	while (dropped && (excess = excess_locked(m)) > 0)
+		dropped = drop_some_locked(m, excess);
 	m->evicting = false;
 	managed_end_job_locked(m, job);
+	m->evict_stuck = !dropped;
 }

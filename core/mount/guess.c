@@ -162,6 +162,9 @@ static void start_guess_locked(struct managed *m, struct managed_job *job, uint6
 static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end)
 {
 	uint64_t extent = hither_link_extent(&m->link) >> HITHER_BLOCK_SHIFT;
+	uint64_t room = managed_room_locked(m);
+	if (extent > room)
+		extent = room;
 	if (extent < m->unit_blocks)
 		extent = m->unit_blocks;
 	if (end - first <= extent)
@@ -202,6 +205,8 @@ static bool sweeping_locked(const struct managed *m)
 	                                     (m->outstanding_bytes >> HITHER_BLOCK_SHIFT) >=
 	                             m->cap_blocks)
 		return false; /* the cap is for what is used, not for the front of the file */
+	if (managed_filling_locked(m))
+		return false;
 	return m->now() >= m->sweep_again_ns;
 }
 
@@ -233,7 +238,8 @@ static bool room_locked(const struct managed *m)
 	uint32_t most = m->jobs_max > 4   ? m->jobs_max * 3 / 4
 	                : m->jobs_max > 1 ? m->jobs_max - 1
 	                                  : 1;
-	return m->job_count < most && m->outstanding_bytes < hither_link_window(&m->link) &&
+	return m->job_count < most && managed_room_locked(m) &&
+	       m->outstanding_bytes < hither_link_window(&m->link) &&
 	       m->full_until_ns <= m->now() && !m->stale && m->base.backend;
 }
 

@@ -138,7 +138,8 @@ static int managed_pull(struct hither_mount *base, struct hither_error *err)
 {
 	struct managed *m = managed_of(base);
 	HITHER_LOCK_SCOPE(&m->lock);
-	if (m->cap_blocks && m->cap_blocks < m->block_count)
+	if ((m->cap_blocks && m->cap_blocks < m->block_count) ||
+	    (m->resident_blocks && m->resident_blocks < m->block_count))
 		return hither_fail(err, -ENOSPC, "%s: the cache's cap is smaller than the file",
 		                   m->name);
 	m->pull_waiters++;
@@ -252,7 +253,7 @@ static int managed_local_fd(struct hither_mount *base)
 {
 	struct managed *m = managed_of(base);
 	HITHER_LOCK_SCOPE(&m->lock);
-	if (m->base.writable || m->cap_blocks || m->stale)
+	if (m->base.writable || m->cap_blocks || m->resident_blocks || m->stale)
 		return -1;
 	if (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) > 0 || managed_dirty_locked(m))
 		return -1;
@@ -281,6 +282,7 @@ static void managed_free(struct managed *m)
 	hither_backend_close(m->base.backend);
 	pthread_mutex_destroy(&m->lock);
 	pthread_mutex_destroy(&m->order_lock);
+	pthread_rwlock_destroy(&m->watch_lock);
 	pthread_cond_destroy(&m->work);
 	pthread_cond_destroy(&m->timer);
 	pthread_cond_destroy(&m->settled);
@@ -330,10 +332,22 @@ static void init_locks(struct managed *m)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_mutex_init(&m->order_lock, NULL);
+	pthread_rwlock_init(&m->watch_lock, NULL);
 	pthread_cond_init(&m->work, &attr);
 	pthread_cond_init(&m->timer, &attr);
 	pthread_cond_init(&m->settled, &attr);
 	pthread_condattr_destroy(&attr);
+}
+
+/* Below some chunks nothing moves; and what is dirty must go early enough to make room. */
+static void take_resident_limit(struct managed *m, uint64_t bytes)
+{
+	uint64_t blocks = bytes >> HITHER_BLOCK_SHIFT, least = 64 * (uint64_t)m->chunk_blocks;
+	if (!bytes || hither_store_persistent(m->store))
+		return;
+	m->resident_blocks = blocks > least ? blocks : least;
+	if (m->push_dirty_blocks > m->resident_blocks / 4)
+		m->push_dirty_blocks = m->resident_blocks / 4;
 }
 
 static void take_options(struct managed *m, const struct hither_mount_options *o)
@@ -358,6 +372,7 @@ static void take_options(struct managed *m, const struct hither_mount_options *o
 	m->push_interval_ns = (o->push_interval_ms ? o->push_interval_ms : 5000) * HITHER_NS_PER_MS;
 	uint64_t dirty = o->push_dirty_bytes ? o->push_dirty_bytes : 64 << 20;
 	m->push_dirty_blocks = dirty >> HITHER_BLOCK_SHIFT;
+	take_resident_limit(m, o->resident_bytes);
 }
 
 int hither_managed_create(struct hither_backend *backend, struct hither_store *store,

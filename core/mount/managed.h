@@ -11,6 +11,7 @@
  *     pull.c   bytes coming in                        push.c   dirty bytes going out, flush
  *     guess.c  what to pull when nobody waits         evict.c  the cap on the store
  *     claim.c  which job is next                      retry.c  outages: backoff and deadlines
+ *     memory.c the store as memory that programs change in place
  *
  * A block's life:
  *     ABSENT --pull--> LOCAL --write--> DIRTY --push--> PUSHED --backend flush--> LOCAL
@@ -26,6 +27,7 @@
 #include "chunk/block_map.h"
 #include "chunk/store.h"
 #include "mount/link.h"
+#include "mount/memory.h"
 #include "mount/mount_internal.h"
 
 #include <pthread.h>
@@ -60,6 +62,7 @@ struct managed_job {
 	enum managed_job_kind kind;
 	uint64_t first, end; /* blocks (PULL, PUSH) */
 	bool demand;         /* PULL: somebody waits for it */
+	bool here;           /* PULL: by the one who waits, no worker */
 	uint64_t start_ns;
 	uint64_t first_byte_ns; /* PULL: 0 until the first byte has come */
 	uint64_t last_ns;       /* PULL: when bytes last came, or should have begun to */
@@ -98,7 +101,8 @@ struct managed {
 	uint32_t jobs_max;    /* requests in flight */
 	uint32_t unit_blocks; /* pulls are widened to this (what the backend must move at once) */
 	uint32_t chunk_blocks;
-	uint64_t cap_blocks; /* 0: none */
+	uint64_t cap_blocks;      /* 0: none */
+	uint64_t resident_blocks; /* most blocks present, dirty ones included; 0: any */
 	uint64_t deadline_ns;
 	uint64_t push_interval_ns;
 	uint64_t push_dirty_blocks;
@@ -159,9 +163,15 @@ struct managed {
 	bool closing;
 	uint64_t full_until_ns; /* the store has no room: pull past it until then */
 	bool evicting;
+	bool evict_stuck;    /* nothing could go; some job must end before it is tried again */
 	uint64_t evict_hand; /* chunk */
 	uint8_t *used;       /* [chunks / 8] referenced since the hand passed; NULL without cap */
 	_Atomic uint64_t evictions; /* changes when blocks leave the store */
+
+	/* who maps the store */
+	pthread_rwlock_t watch_lock; /* guards the list; held for reading while hooks run */
+	struct mount_memory_watch *watches;
+	_Atomic bool watched; /* there are some */
 
 	/* threads */
 	pthread_t threads[MANAGED_WORKERS_MAX];
@@ -222,6 +232,8 @@ void managed_park_locked(struct managed *m, struct hither_io *io);
 
 /* write.c */
 void managed_write(struct managed *m, struct hither_io *io);
+/* What is present of these was changed where it is. -ENOMEM: some are not noted. */
+int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t end);
 
 /* pull.c */
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job);
@@ -278,8 +290,23 @@ void managed_collect_expired_locked(struct managed *m, struct managed_ios *expir
 uint64_t managed_next_event_locked(const struct managed *m); /* 0: none */
 void managed_fail_waiting(struct managed *m, int result, const struct hither_error *err);
 
+/* memory.c */
+enum managed_watch {
+	MANAGED_WATCH_ARRIVED,
+	MANAGED_WATCH_PUSHING,
+	MANAGED_WATCH_LEAVING,
+	MANAGED_WATCH_COLLECT,
+};
+/* Call a hook of each watcher; no lock held. */
+void managed_watchers(struct managed *m, enum managed_watch what, uint64_t first, uint64_t end);
+
 /* evict.c */
+/* So many blocks may be pulled under the resident limit; 0: none until evictions have made room. */
+uint64_t managed_room_locked(const struct managed *m);
+/* So full that only what is wanted may come. */
+bool managed_filling_locked(const struct managed *m);
 int managed_evict_init(struct managed *m, struct hither_error *err);
+bool managed_evict_wanted_locked(const struct managed *m);
 bool managed_claim_evict_locked(struct managed *m, struct managed_job *job);
 void managed_run_evict(struct managed *m, struct managed_job *job);
 void managed_used_locked(struct managed *m, uint64_t first, uint64_t end);
@@ -294,6 +321,8 @@ void managed_run(struct managed *m, struct managed_job *job);
 /* For tests: mounts created now start no threads, not for a moment. */
 extern bool managed_by_hand;
 int managed_threads_start(struct managed *m, struct hither_error *err);
+/* Is anything claimable, as far as can be told quickly? */
+bool managed_work_locked(const struct managed *m);
 /* Something may be claimable: see that a thread looks. */
 void managed_wake_locked(struct managed *m);
 void managed_threads_stop(struct managed *m);

@@ -24,6 +24,7 @@ struct hither_mount {
 	struct hither_backend *backend; /* owned; NULL: offline */
 	uint64_t size_bytes;
 	bool writable;
+	bool direct; /* no store: every access goes to the backend */
 };
 
 /* The two kinds. They take over backend (which may be NULL for an offline managed mount) on

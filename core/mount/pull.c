@@ -67,6 +67,7 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 		at = &(*at)->next;
 	*at = job->next;
 	m->job_count--;
+	m->evict_stuck = false;
 	if (!m->job_count)
 		hither_link_idle(&m->link);
 	pthread_cond_broadcast(&m->settled);
@@ -124,6 +125,9 @@ static void hedge_stalled_locked(struct managed *m)
 
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 {
+	uint64_t room = managed_room_locked(m);
+	if (!room)
+		return false; /* evictions and pushes make some */
 	hedge_stalled_locked(m);
 	if (m->full_until_ns > m->now() && claim_direct_locked(m, job))
 		return true;
@@ -134,6 +138,8 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 			if (!managed_trim_locked(m, &first, &end))
 				continue;
 			uint64_t most = demand_blocks(m, first, end);
+			if (most > room)
+				most = room;
 			if (end - first > most)
 				end = first + most;
 			widen(m, &first, &end);
@@ -223,6 +229,7 @@ int managed_commit(struct managed *m, struct managed_job *job, const void *buf, 
 	if (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
 		pthread_cond_broadcast(&m->settled);
 	pthread_mutex_unlock(&m->lock);
+	managed_watchers(m, MANAGED_WATCH_ARRIVED, first, end);
 	managed_resume(m, &ready);
 	if (m->order_listens)
 		managed_arrived(m, offset, len);
@@ -363,7 +370,8 @@ void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
 	} else if (!result) {
 		managed_success_locked(m);
 	}
-	managed_wake_locked(m);
+	if (!job->here || managed_work_locked(m)) /* waking a thread costs more than a short pull */
+		managed_wake_locked(m);
 	pthread_mutex_unlock(&m->lock);
 	managed_answer_all(&failed, result, err);
 }
@@ -402,7 +410,9 @@ void managed_run_direct(struct managed *m, struct managed_job *job)
 {
 	struct hither_error err = {0};
 	struct hither_io *io = job->ios.head;
-	int r = read_past_store(m, io, &err);
+	int r = io->buf ? read_past_store(m, io, &err)
+	                : hither_fail(&err, -ENOSPC, "%s: no room in the local store %s", m->name,
+	                              hither_store_path(m->store));
 	pthread_mutex_lock(&m->lock);
 	managed_end_job_locked(m, job);
 	if (r && hither_error_is_transient(r)) {

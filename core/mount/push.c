@@ -25,6 +25,11 @@ uint64_t managed_push_due_locked(const struct managed *m)
 	if (hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) >= m->push_dirty_blocks &&
 	    !m->trouble.code)
 		return 1;
+	/* Nothing clean is left to make room with. */
+	if (!managed_room_locked(m) &&
+	    (m->evict_stuck || !hither_block_map_count(m->map, HITHER_BLOCK_LOCAL)) &&
+	    !m->trouble.code)
+		return 1;
 	uint64_t due = m->dirty_since_ns + m->push_interval_ns;
 	return due <= m->now() ? 1 : due;
 }
@@ -48,6 +53,7 @@ void managed_flush(struct managed *m, struct hither_io *io, bool remote)
 	struct hither_error err = {0};
 	int r = 0;
 	bool parked = false;
+	managed_watchers(m, MANAGED_WATCH_COLLECT, 0, m->block_count);
 	pthread_mutex_lock(&m->lock);
 	if (m->cancelled)
 		r = hither_fail(&err, -ECANCELED, "%s: cancelled", m->name);
@@ -193,6 +199,7 @@ static int push_bytes(struct managed *m, const struct managed_job *job, struct h
 	HITHER_FREE void *buf = malloc(len);
 	if (!buf)
 		return hither_fail(err, -EAGAIN, "%s: no memory to push %zu bytes", m->name, len);
+	managed_watchers(m, MANAGED_WATCH_PUSHING, job->first, job->end);
 	int r = hither_store_read(m->store, buf, len, offset);
 	if (r)
 		return hither_fail(err, r, "%s: reading the local store %s: %s", m->name,

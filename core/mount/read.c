@@ -107,7 +107,7 @@ static bool try_read(struct managed *m, struct hither_io *io, bool again)
 	managed_used_locked(m, first, end);
 	uint64_t evictions = m->evictions;
 	pthread_mutex_unlock(&m->lock);
-	if (!r)
+	if (!r && io->buf)
 		r = hither_store_read(m->store, io->buf, io->len, io->offset);
 	if (!r && m->evictions != evictions)
 		return false;

@@ -34,21 +34,33 @@ static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t f
 	return r;
 }
 
-static int become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
+static void dirtied_locked(struct managed *m)
 {
-	/* The log first: a block that a reader can see as written must survive SIGKILL. */
-	int noted = hither_store_note(m->store, first, end - first, HITHER_BLOCK_DIRTY);
-	int r = hither_block_map_set(m->map, first, end - first, HITHER_BLOCK_DIRTY);
-	managed_note_rewrite_locked(m, first, end);
 	m->write_seq++;
-	m->stats.writes++;
 	if (!m->dirty_since_ns) {
 		m->dirty_since_ns = m->now();
 		pthread_cond_signal(&m->timer);
 	}
 	if (managed_push_due_locked(m) == 1)
 		managed_wake_locked(m);
+}
+
+static int become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	/* The log first: a block that a reader can see as written must survive SIGKILL. */
+	int noted = hither_store_note(m->store, first, end - first, HITHER_BLOCK_DIRTY);
+	int r = hither_block_map_set(m->map, first, end - first, HITHER_BLOCK_DIRTY);
+	managed_note_rewrite_locked(m, first, end);
+	m->stats.writes++;
+	dirtied_locked(m);
 	return r ? r : noted;
+}
+
+int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t end)
+{
+	int r = dirty_present_locked(m, first, end);
+	dirtied_locked(m);
+	return r;
 }
 
 /* A write that failed may have changed some bytes: what was made dirty for it stays so. */

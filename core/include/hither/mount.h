@@ -41,7 +41,12 @@ struct hither_mount_options {
 	enum hither_changed changed;
 	const char *cache_dir; /* folder of caches, made if missing; NULL: keep the store in memory
 	                          (memfd) */
-	uint64_t cache_cap_bytes;  /* most bytes of clean data kept; 0: no cap */
+	uint64_t cache_cap_bytes; /* most bytes of clean data kept; 0: no cap */
+	/*
+	 * Of a store in memory: most bytes kept, dirty ones included (which are pushed first, then
+	 * dropped); whoever needs more waits meanwhile. At least 64 chunks; 0: no limit.
+	 */
+	uint64_t resident_bytes;
 	uint32_t chunk_bytes;      /* power of two, 4 KiB to 16 MiB; 0: 64 KiB */
 	uint32_t workers;          /* most requests in flight, 1 to 64; 0: 32 */
 	uint32_t deadline_ms;      /* how long a read or flush rides through an outage; 0: 5 min */
@@ -103,7 +108,8 @@ struct hither_io {
 	enum hither_io_op op;
 	uint64_t offset;
 	size_t len;
-	void *buf; /* read: filled; write: read from; until done() */
+	void *buf; /* read: filled; write: read from; until done(). A managed mount's read may have
+	              NULL: done() when the bytes are local, nothing is copied */
 	/*
 	 * Called once, on the submitting thread or a worker, with no lock held; result is 0 or
 	 * -errno, and err then has the message. May submit again; must not block on this mount.

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Faults. What is present is mapped at once, and as much around it as pays; what comes from nearby
+ * is pulled by who answers; for the rest a read waits in the mount, and whoever brings the bytes
+ * maps them, which lets the program go on.
+ */
+#include "slice_internal.h"
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+void slice_fault_range(struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end)
+{
+	uint64_t in_mount = s->mount_first + block;
+	uint64_t begin = in_mount - in_mount % s->chunk_blocks, blocks = s->chunk_blocks;
+	*first = begin > s->mount_first ? begin - s->mount_first : 0;
+	/* Somebody who goes on where the last fault's range ended will go on: twice as much. */
+	if (block >= s->stream_next && block < s->stream_next + blocks) {
+		uint64_t twice = s->stream_blocks * 2;
+		if (twice > SLICE_WINDOW_BLOCKS)
+			twice = SLICE_WINDOW_BLOCKS;
+		if (twice > blocks)
+			blocks = twice;
+	}
+	*end = begin + blocks - s->mount_first;
+	if (*end > s->block_count)
+		*end = s->block_count;
+	s->stream_next = *end;
+	s->stream_blocks = blocks;
+}
+
+void slice_fail(struct hither_slice *s, uint64_t first, uint64_t end,
+                const struct hither_error *err)
+{
+	uint64_t run;
+	slice_trouble(s, err->code, err->message);
+	pthread_rwlock_rdlock(&s->mapping);
+	for (uint64_t at = first; (run = slice_run(s, at, end, false, &at)) > 0; at += run) {
+		s->failed_count += run;
+		uffd_fail_pages(&s->uffd, slice_addr(s, at), run << SLICE_BLOCK_SHIFT);
+	}
+	pthread_rwlock_unlock(&s->mapping);
+}
+
+/* --- waiting in the mount --- */
+
+static void submit_wait(struct slice_wait *w);
+
+static void end_wait(struct slice_wait *w)
+{
+	struct hither_slice *s = w->slice;
+	pthread_mutex_lock(&s->lock);
+	struct slice_wait **at = &s->waits;
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	free(w);
+	pthread_cond_broadcast(&s->idle);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void wait_done(struct hither_io *io, int result, const struct hither_error *err)
+{
+	struct slice_wait *w = (struct slice_wait *)io;
+	struct hither_slice *s = w->slice;
+	struct hither_error own = {0};
+	uint64_t at;
+	if (!result) {
+		result = slice_map_present(s, w->first, w->end);
+		if (result)
+			hither_fail(&own, result, "mapping pages: %s", strerror(-result)),
+			        err = &own;
+	}
+	if (result)
+		slice_fail(s, w->first, w->end, err);
+	else if (slice_run(s, w->first, w->end, false, &at) > 0) {
+		submit_wait(w); /* something left the store before it could be mapped */
+		return;
+	}
+	end_wait(w);
+}
+
+static void submit_wait(struct slice_wait *w)
+{
+	struct hither_slice *s = w->slice;
+	uint64_t offset = (s->mount_first + w->first) << SLICE_BLOCK_SHIFT;
+	uint64_t len = (w->end - w->first) << SLICE_BLOCK_SHIFT,
+	         left = hither_mount_size(s->mount) - offset;
+	w->io = (struct hither_io){.op = HITHER_IO_READ,
+	                           .offset = offset,
+	                           .len = len < left ? len : left,
+	                           .done = wait_done};
+	hither_mount_submit(s->mount, &w->io);
+}
+
+static void wait_for(struct hither_slice *s, uint64_t first, uint64_t end)
+{
+	struct slice_wait *w = malloc(sizeof *w);
+	bool known = false;
+	if (!w) {
+		struct hither_error err = {0};
+		hither_fail(&err, -ENOMEM, "no memory to wait for a page");
+		slice_fail(s, first, end, &err);
+		return;
+	}
+	*w = (struct slice_wait){.slice = s, .first = first, .end = end};
+	pthread_mutex_lock(&s->lock);
+	for (const struct slice_wait *o = s->waits; o && !known; o = o->next)
+		known = o->first <= first && end <= o->end;
+	if (!known) {
+		w->next = s->waits;
+		s->waits = w;
+	}
+	pthread_mutex_unlock(&s->lock);
+	if (known) {
+		free(w);
+		return;
+	}
+	s->fault_waits++;
+	submit_wait(w);
+}
+
+void slice_waits_finish(struct hither_slice *s)
+{
+	HITHER_LOCK_SCOPE(&s->lock);
+	while (s->waits)
+		pthread_cond_wait(&s->idle, &s->lock);
+}
+
+/* --- answering --- */
+
+static void chunk_of(const struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end)
+{
+	uint64_t in_mount = s->mount_first + block;
+	uint64_t begin = in_mount - in_mount % s->chunk_blocks,
+	         stop = begin + s->chunk_blocks - s->mount_first;
+	*first = begin > s->mount_first ? begin - s->mount_first : 0;
+	*end = stop < s->block_count ? stop : s->block_count;
+}
+
+/* A page is about to be written. */
+static void allow_write(struct hither_slice *s, uint64_t block)
+{
+	s->write_faults++;
+	/* Told before it is allowed, and no push may arm this page again in between. */
+	pthread_rwlock_rdlock(&s->mapping);
+	slice_written(s, block, block + 1);
+	uffd_protect(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES, false);
+	pthread_rwlock_unlock(&s->mapping);
+}
+
+/*
+ * Its bit says that it is mapped. Mostly that is so by now; but the kernel takes pages out when it
+ * swaps. It may have forgotten that such a page was written: asynchronous tracking then takes it
+ * for written.
+ */
+static void map_again(struct hither_slice *s, uint64_t block)
+{
+	struct mount_memory_pin pin;
+	uint64_t mount_block = s->mount_first + block;
+	if (mount_memory_pin(s->mount, &pin, mount_block, mount_block + 1)) {
+		pthread_rwlock_rdlock(&s->mapping);
+		uffd_continue_page(&s->uffd, slice_addr(s, block),
+		                   s->tracker->kind == HITHER_SLICE_TRACK_FAULT);
+		pthread_rwlock_unlock(&s->mapping);
+		mount_memory_unpin(s->mount, &pin);
+	}
+	uffd_wake(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES);
+}
+
+/* Map a fault's range as far as it can be had here and now. */
+static int map_near(struct hither_slice *s, uint64_t block)
+{
+	uint64_t first, end;
+	slice_fault_range(s, block, &first, &end);
+	int r = slice_map_present(s, first, end);
+	if (r || slice_is_mapped(s, block) || !mount_memory_local(s->mount))
+		return r;
+	s->fault_waits++;
+	mount_memory_pull_here(s->mount, s->mount_first + first, s->mount_first + end);
+	return slice_map_present(s, first, end);
+}
+
+static void answer_fault(struct hither_slice *s, const struct uffd_msg *msg)
+{
+	uint64_t block = (msg->arg.pagefault.address - (uintptr_t)s->data) >> SLICE_BLOCK_SHIFT;
+	s->fault_count++;
+	if (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
+		allow_write(s, block);
+	} else if (slice_is_mapped(s, block)) {
+		map_again(s, block);
+	} else {
+		int r = map_near(s, block);
+		uint64_t first, end;
+		chunk_of(s, block, &first, &end);
+		if (r) {
+			struct hither_error err = {0};
+			hither_fail(&err, r, "mapping pages: %s", strerror(-r));
+			slice_fail(s, first, end, &err);
+		} else if (!slice_is_mapped(s, block)) {
+			wait_for(s, first, end);
+		} else {
+			/* It may have been mapped before this fault was waited for. */
+			uffd_wake(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES);
+		}
+	}
+}
+
+int slice_pull(struct hither_slice *s, uint64_t first, uint64_t end, struct hither_error *err)
+{
+	uint64_t offset = (s->mount_first + first) << SLICE_BLOCK_SHIFT;
+	uint64_t len = (end - first) << SLICE_BLOCK_SHIFT,
+	         left = hither_mount_size(s->mount) - offset;
+	return hither_mount_read_at(s->mount, NULL, len < left ? len : left, offset, err);
+}
+
+int slice_fault_here(struct hither_slice *s, uint64_t block, bool write, struct hither_error *err)
+{
+	s->fault_count++;
+	if (slice_is_mapped(s, block)) {
+		if (write && s->tracker->kind == HITHER_SLICE_TRACK_FAULT)
+			allow_write(s, block);
+		else
+			map_again(s, block);
+		return 0;
+	}
+	for (;;) {
+		uint64_t first, end;
+		int r = map_near(s, block);
+		if (r)
+			return hither_fail(err, r, "mapping pages: %s", strerror(-r));
+		if (slice_is_mapped(s, block))
+			return 0;
+		chunk_of(s, block, &first, &end);
+		r = slice_pull(s, first, end, err);
+		if (r)
+			return r;
+	}
+}
+
+/* --- the thread --- */
+
+static void read_faults(struct hither_slice *s)
+{
+	struct uffd_msg msgs[16];
+	ssize_t n;
+	while ((n = read(s->uffd.fd, msgs, sizeof msgs)) > 0)
+		for (size_t i = 0; i < (size_t)n / sizeof msgs[0]; i++)
+			if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
+				answer_fault(s, &msgs[i]);
+}
+
+void *slice_fault_main(void *arg)
+{
+	struct hither_slice *s = arg;
+	bool scans = s->writable && s->tracker->scan;
+	bool answers = s->faults == HITHER_SLICE_FAULTS_THREAD;
+	uint64_t due = hither_now_ns() + s->scan_ms * HITHER_NS_PER_MS;
+	for (;;) {
+		struct pollfd fds[] = {{s->stop_fd, POLLIN, 0}, {s->uffd.fd, POLLIN, 0}};
+		uint64_t now = hither_now_ns(),
+		         left = now < due ? (due - now) / HITHER_NS_PER_MS + 1 : 0;
+		poll(fds, answers ? 2 : 1, scans ? (int)left : -1);
+		if (fds[0].revents)
+			return NULL;
+		if (answers && fds[1].revents & POLLIN)
+			read_faults(s);
+		if (scans && hither_now_ns() >= due) {
+			slice_collect(s);
+			due = hither_now_ns() + s->scan_ms * HITHER_NS_PER_MS;
+		}
+	}
+}

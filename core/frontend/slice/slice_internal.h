@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The slice, inside. The region is a mapping of the store's memfd, registered with a userfaultfd:
+ * a page can be touched once it has been mapped by UFFDIO_CONTINUE, which is done for present
+ * blocks only, while they are pinned (mount/memory.h).
+ *
+ *     slice.c   open, close, the mount's hooks      fault.c   who touches what is not mapped
+ *     track.c   what was written: the choice        track_*.c its ways
+ *     through.c a mount as a backend                bus.c     faults answered in the faulting
+ * thread uffd.c    the kernel's calls
+ *
+ * Blocks are counted from the region's start, unless a name says `mount`.
+ *
+ * Locks: the mount's hooks come with none held. `mapping` is held for reading while pages are
+ * mapped and their bits set, for writing while written pages are looked for, so that a bit and its
+ * page agree; then the mount's. `lock` is innermost.
+ */
+#ifndef HITHER_SLICE_INTERNAL_H
+#define HITHER_SLICE_INTERNAL_H
+
+#include "mount/memory.h"
+#include "uffd.h"
+
+#include <hither/slice.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+enum {
+	SLICE_BLOCK_BYTES = 4096,
+	SLICE_BLOCK_SHIFT = 12,
+	SLICE_WINDOW_BLOCKS = 256, /* most that one fault of a sequential reader brings: 1 MiB */
+};
+
+/* A way to find written pages. Called with `mapping` held for writing, but `mapped` and `fault`. */
+struct slice_tracker {
+	enum hither_slice_tracking kind;
+	uint64_t features;                                             /* of userfaultfd, needed */
+	int (*open)(struct hither_slice *s, struct hither_error *err); /* NULL: nothing to do */
+	void (*close)(struct hither_slice *s);
+	/* These are about to be mapped, pinned. NULL: nothing to do. */
+	void (*mapped)(struct hither_slice *s, uint64_t first, uint64_t end);
+	/* Tell what was written (slice_written), and look at it as clean from now on. NULL: told
+	 * already. */
+	void (*scan)(struct hither_slice *s, uint64_t first, uint64_t end);
+	/* Look at these as clean from now on, telling nothing. */
+	void (*rearm)(struct hither_slice *s, uint64_t first, uint64_t end);
+	/* Let nobody write to these before they are mapped again, and tell what was written. */
+	void (*unmap)(struct hither_slice *s, uint64_t first, uint64_t end);
+	/* What was told could not be noted: tell it again. */
+	void (*again)(struct hither_slice *s, uint64_t first, uint64_t end);
+};
+
+/* A pull that some fault waits for. */
+struct slice_wait {
+	struct hither_io io; /* first */
+	struct slice_wait *next;
+	struct hither_slice *slice;
+	uint64_t first, end;
+};
+
+struct hither_slice {
+	struct mount_memory_watch watch; /* first */
+	/* fixed after open */
+	struct hither_mount *mount; /* its store is mapped */
+	bool own_mount;             /* made for this slice, over the caller's */
+	uint64_t mount_first;       /* where the region begins */
+	uint64_t block_count;
+	uint64_t size_bytes;
+	char *data;
+	const char *alias; /* TRACK_HASH: the same bytes, without faults */
+	bool writable;
+	enum hither_slice_faults faults;
+	struct uffd uffd;
+	const struct slice_tracker *tracker;
+	uint32_t chunk_blocks;
+	uint32_t scan_ms;
+	int pagemap_fd; /* TRACK_ASYNC */
+	int stop_fd;    /* an event: the thread shall end */
+	pthread_t thread;
+	bool has_thread;
+
+	pthread_rwlock_t mapping;
+	_Atomic uint64_t *mapped; /* bit per block */
+	_Atomic uint64_t *hashes; /* TRACK_HASH: one per block */
+
+	/* the fault thread's (or, with FAULTS_SIGBUS, whoever's; a guess that may be wrong) */
+	_Atomic uint64_t stream_next;   /* block after the last fault's range */
+	_Atomic uint64_t stream_blocks; /* its length */
+
+	_Atomic uint64_t mapped_count, fault_count, fault_waits, write_faults, scans, written_count,
+	        unmapped_count, failed_count;
+
+	pthread_mutex_t lock; /* guards what follows */
+	pthread_cond_t idle;  /* a wait has ended */
+	struct slice_wait *waits;
+	struct hither_error trouble;
+};
+
+static inline bool slice_is_mapped(const struct hither_slice *s, uint64_t block)
+{
+	return atomic_load_explicit(&s->mapped[block / 64], memory_order_acquire) >> block % 64 & 1;
+}
+static inline char *slice_addr(const struct hither_slice *s, uint64_t block)
+{
+	return s->data + (block << SLICE_BLOCK_SHIFT);
+}
+
+/* slice.c */
+/* The first run in [first, end) of blocks that are mapped (or not); 0: none. */
+uint64_t slice_run(const struct hither_slice *s, uint64_t first, uint64_t end, bool mapped,
+                   uint64_t *run_first);
+/* Map what is present, and wake who waits for it. 0 or -errno. */
+int slice_map_present(struct hither_slice *s, uint64_t first, uint64_t end);
+/* These were written: the mount is told. */
+void slice_written(struct hither_slice *s, uint64_t first, uint64_t end);
+void slice_collect(struct hither_slice *s);
+void slice_trouble(struct hither_slice *s, int code, const char *message);
+
+/* fault.c */
+void *slice_fault_main(void *arg);
+/* What a fault at `block` brings. */
+void slice_fault_range(struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end);
+/* Blocks until `block` is mapped, or has failed. */
+int slice_fault_here(struct hither_slice *s, uint64_t block, bool write, struct hither_error *err);
+/* Blocks until [first, end) is local or has failed; it need not be mapped. */
+int slice_pull(struct hither_slice *s, uint64_t first, uint64_t end, struct hither_error *err);
+void slice_fail(struct hither_slice *s, uint64_t first, uint64_t end,
+                const struct hither_error *err);
+void slice_waits_finish(struct hither_slice *s);
+
+/* track.c */
+int slice_tracker_choose(struct hither_slice *s, enum hither_slice_tracking kind, bool user_only,
+                         uint64_t *features, struct hither_error *err);
+extern const struct slice_tracker slice_track_async, slice_track_fault, slice_track_hash,
+        slice_track_none;
+
+/* through.c: m as a backend, which does not own it. */
+int slice_through(struct hither_mount *m, bool writable, struct hither_backend **out,
+                  struct hither_error *err);
+
+/* bus.c */
+int slice_bus_add(struct hither_slice *s, struct hither_error *err);
+void slice_bus_remove(struct hither_slice *s);
+
+#endif

@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <errno.h>
+#include <hither/layer.h>
+#include <hither/slice.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SIZE = (2 << 20) + 777, PAGE = 4096 };
+
+static struct hither_error err;
+
+/* Bytes that tell their place. */
+static unsigned char byte_at(uint64_t at)
+{
+	return (unsigned char)(at * 31 + (at >> 12) * 7 + (at >> 20));
+}
+
+static struct hither_backend *remote_new(size_t size)
+{
+	struct hither_backend *b;
+	unsigned char *bytes = malloc(size);
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = byte_at(i);
+	CHECK_OK(hither_backend_memory_create(size, &b, &err));
+	CHECK_OK(hither_backend_write_at(b, bytes, size, 0, &err));
+	free(bytes);
+	return b;
+}
+
+static struct hither_mount *mount_new(struct hither_backend *b, struct hither_mount_options o)
+{
+	struct hither_mount *m;
+	CHECK_OK(hither_mount_backend(b, "test", &o, &m, &err));
+	return m;
+}
+
+static struct hither_slice *slice_new(struct hither_mount *m, struct hither_slice_options o)
+{
+	struct hither_slice *s;
+	int r = hither_slice_open(m, &o, &s, &err);
+	if (r == -EPERM || r == -ENOSYS)
+		SKIP(err.message);
+	CHECK_EQ(r, 0);
+	return s;
+}
+
+static void check_bytes(const struct hither_slice *s, uint64_t from, uint64_t to)
+{
+	const unsigned char *p = hither_slice_data(s);
+	for (uint64_t i = from; i < to; i++)
+		CHECK_EQ(p[i], byte_at(i));
+}
+
+static void what_is_touched_is_pulled(void)
+{
+	struct hither_mount *m = mount_new(
+	        remote_new(SIZE), (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	struct hither_slice_stats st;
+	CHECK_EQ(hither_slice_size(s), SIZE);
+	hither_slice_stats(s, &st);
+	CHECK(st.shares_store);
+	CHECK_EQ(st.mapped_bytes, 0);
+	/* In this thread: a fault is answered a moment before it is counted. */
+	CHECK_OK(hither_slice_prefault(s, 1 << 20, 10, &err));
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.mapped_bytes, 64 << 10); /* a whole chunk */
+	CHECK_EQ(st.fault_count, 1);
+	check_bytes(s, 0, SIZE);
+	CHECK_OK(hither_slice_close(s, &err));
+	s = slice_new(m, (struct hither_slice_options){0});
+	CHECK_OK(hither_slice_prefault(s, 0, SIZE, &err));
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.mapped_bytes, (SIZE + PAGE - 1) / PAGE * PAGE);
+	CHECK(st.fault_count < 10); /* few, large answers for who reads on */
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+static void what_arrives_is_mapped_before_it_is_touched(void)
+{
+	struct hither_mount *m = mount_new(remote_new(SIZE), (struct hither_mount_options){0});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	struct hither_slice_stats st;
+	CHECK_OK(hither_mount_pull(m, &err));
+	CHECK_OK(hither_slice_prefault(s, 0, SIZE, &err)); /* what came before the slice */
+	hither_slice_stats(s, &st);
+	uint64_t before = st.fault_count;
+	check_bytes(s, 0, SIZE);
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.fault_count, before);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+static void a_part_of_a_mount(void)
+{
+	struct hither_mount *m =
+	        mount_new(remote_new(SIZE), (struct hither_mount_options){.pull_off = true});
+	struct hither_slice *s =
+	        slice_new(m, (struct hither_slice_options){.offset = 5 * PAGE, .len = 100000});
+	const unsigned char *p = hither_slice_data(s);
+	CHECK_EQ(hither_slice_size(s), 100000);
+	for (unsigned i = 0; i < 100000; i++)
+		CHECK_EQ(p[i], byte_at(i + 5 * PAGE));
+	struct hither_slice *t;
+	CHECK_EQ(hither_slice_open(m, &(struct hither_slice_options){.offset = 1}, &t, &err),
+	         -EINVAL);
+	CHECK_EQ(hither_slice_open(m, &(struct hither_slice_options){.offset = 4 << 20}, &t, &err),
+	         -EINVAL);
+	CHECK_EQ(hither_slice_prefault(s, 99999, 2, &err), -EINVAL);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+static const enum hither_slice_tracking ways[] = {
+        HITHER_SLICE_TRACK_ASYNC, HITHER_SLICE_TRACK_FAULT, HITHER_SLICE_TRACK_HASH};
+
+/* NULL where the kernel lacks it. */
+static struct hither_slice *tracked(struct hither_mount *m, struct hither_slice_options o)
+{
+	struct hither_slice *s;
+	int r = hither_slice_open(m, &o, &s, &err);
+	if (r == -EOPNOTSUPP) {
+		printf("    (%s)\n", err.message);
+		return NULL;
+	}
+	CHECK_EQ(r, 0);
+	struct hither_slice_stats st;
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.tracking, o.tracking);
+	return s;
+}
+
+static void check_remote(struct hither_backend *b, const unsigned char *want, size_t len)
+{
+	unsigned char *got = malloc(len);
+	CHECK_OK(hither_backend_read_at(b, got, len, 0, &err));
+	CHECK(memcmp(got, want, len) == 0);
+	free(got);
+}
+
+static void writes_by(enum hither_slice_tracking way, enum hither_slice_faults faults)
+{
+	struct hither_backend *b = remote_new(SIZE);
+	struct hither_mount *m = mount_new(
+	        b, (struct hither_mount_options){.pull_off = true, .push_interval_ms = 3600000});
+	struct hither_slice *s =
+	        tracked(m, (struct hither_slice_options){
+	                           .tracking = way, .faults = faults, .scan_ms = 3600000});
+	if (!s) {
+		CHECK_OK(hither_mount_close(m, &err));
+		return;
+	}
+	struct hither_mount_stats ms;
+	unsigned char *p = hither_slice_data(s), *want = malloc(SIZE);
+	for (unsigned i = 0; i < SIZE; i++)
+		want[i] = byte_at(i);
+	check_bytes(s, 0, 1 << 20); /* what is only read stays clean */
+	CHECK_OK(hither_slice_flush(s, &err));
+	hither_mount_stats(m, &ms);
+	CHECK_EQ(ms.pushed_bytes, 0);
+	for (unsigned round = 0; round < 3; round++) {
+		for (unsigned i = 0; i < 40; i++) {
+			unsigned at = (i * 50021 + round * 7919) % SIZE;
+			p[at] = want[at] = (unsigned char)(p[at] + 1 + round);
+		}
+		p[SIZE - 1] = want[SIZE - 1] = (unsigned char)round;
+		CHECK_OK(hither_slice_flush(s, &err));
+		check_remote(b, want, SIZE);
+		hither_mount_stats(m, &ms);
+		CHECK_EQ(ms.dirty_bytes, 0);
+	}
+	CHECK(ms.pushed_bytes <= 3 * 41 * PAGE); /* no page that was not written */
+	p[0] = want[0] = 99;
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_push(m, &err)); /* what was last written is not forgotten */
+	check_remote(b, want, SIZE);
+	free(want);
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+static void writes_are_found_and_pushed(void)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		writes_by(ways[i], HITHER_SLICE_FAULTS_THREAD);
+		writes_by(ways[i], HITHER_SLICE_FAULTS_SIGBUS);
+	}
+}
+
+static void other_frontends_see_what_is_written(void)
+{
+	struct hither_mount *m =
+	        mount_new(remote_new(SIZE), (struct hither_mount_options){.pull_off = true});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	struct hither_slice *t = slice_new(m, (struct hither_slice_options){.offset = PAGE});
+	char *p = hither_slice_data(s), *q = hither_slice_data(t), buf[3];
+	memcpy(p + PAGE + 5, "abc", 3);
+	CHECK(memcmp(q + 5, "abc", 3) == 0);
+	CHECK_OK(hither_mount_read_at(m, buf, 3, PAGE + 5, &err));
+	CHECK(memcmp(buf, "abc", 3) == 0);
+	CHECK_OK(hither_mount_write_at(m, "xyz", 3, PAGE + 5, &err));
+	CHECK(memcmp(p + PAGE + 5, "xyz", 3) == 0);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_slice_close(t, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+static void over_any_mount(void)
+{
+	struct hither_backend *b = remote_new(SIZE);
+	struct hither_mount *m = mount_new(b, (struct hither_mount_options){.direct = true});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.chunk_bytes = PAGE});
+	struct hither_slice_stats st;
+	unsigned char *p = hither_slice_data(s), *want = malloc(SIZE);
+	for (unsigned i = 0; i < SIZE; i++)
+		want[i] = byte_at(i);
+	hither_slice_stats(s, &st);
+	CHECK(!st.shares_store);
+	CHECK_OK(hither_slice_prefault(s, SIZE - 3, 3, &err));
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.mapped_bytes, PAGE);
+	check_bytes(s, 0, SIZE);
+	p[12345] = want[12345] = 1;
+	CHECK_OK(hither_slice_flush(s, &err));
+	check_remote(b, want, SIZE);
+	p[SIZE - 2] = want[SIZE - 2] = 2;
+	CHECK_OK(hither_slice_close(s, &err));
+	check_remote(b, want, SIZE);
+	free(want);
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+static void larger_than_its_limit(void)
+{
+	enum { BIG = 8 << 20 };
+	for (unsigned way = 0; way < 3; way++) {
+		struct hither_backend *b = remote_new(BIG);
+		struct hither_mount *m =
+		        mount_new(b, (struct hither_mount_options){.pull_off = true,
+		                                                   .chunk_bytes = 4 * PAGE,
+		                                                   .resident_bytes = 2 << 20});
+		struct hither_slice *s =
+		        tracked(m, (struct hither_slice_options){.tracking = ways[way]});
+		struct hither_slice_stats st;
+		if (s) {
+			unsigned char *p = hither_slice_data(s), *want = malloc(BIG);
+			for (unsigned i = 0; i < BIG; i++)
+				want[i] = byte_at(i);
+			for (unsigned pass = 0; pass < 3; pass++)
+				for (unsigned at = 0; at < BIG; at += PAGE) {
+					CHECK_EQ(p[at + 1], want[at + 1]);
+					if (at / PAGE % (pass + 1) == 0)
+						p[at + 1] = want[at + 1] =
+						        (unsigned char)(at / PAGE + pass);
+					hither_slice_stats(s, &st);
+					CHECK(st.mapped_bytes <= 2 << 20);
+				}
+			CHECK(st.unmapped_bytes >= 12 << 20);
+			CHECK_OK(hither_slice_close(s, &err));
+			CHECK_OK(hither_mount_push(m, &err));
+			check_remote(b, want, BIG);
+			free(want);
+		}
+		CHECK_OK(hither_mount_close(m, &err));
+	}
+}
+
+/* Runs f in a child; its signal, or 0. */
+static int signal_of(void (*f)(void *), void *arg)
+{
+	fflush(stdout);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		signal(SIGSEGV, SIG_DFL); /* sanitizers have theirs */
+		signal(SIGBUS, SIG_DFL);
+		f(arg);
+		_exit(0);
+	}
+	int status;
+	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static void touch(void *p)
+{
+	*(volatile char *)p;
+}
+
+static void a_child_does_not_have_it(void)
+{
+	struct hither_mount *m =
+	        mount_new(remote_new(SIZE), (struct hither_mount_options){.pull_off = true});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	CHECK_EQ(signal_of(touch, hither_slice_data(s)), SIGSEGV);
+	check_bytes(s, 0, 10);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+struct failing {
+	enum hither_slice_faults faults;
+};
+
+/* Touches bytes that fail to come; nothing else is known of this process afterwards. */
+static void touch_failing(void *arg)
+{
+	const struct failing *f = arg;
+	struct hither_backend *b;
+	CHECK_OK(hither_layer_fault(remote_new(SIZE), &b, &err));
+	struct hither_mount *m =
+	        mount_new(b, (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.faults = f->faults});
+	check_bytes(s, 0, 10);
+	hither_layer_fault_arm(b, HITHER_FAULT_READ, 0, 1000, -EIO, 0);
+	check_bytes(s, 0, 10);
+	struct hither_error e = {0};
+	CHECK_EQ(hither_slice_prefault(s, 1 << 20, 1, &e), -EIO);
+	touch((char *)hither_slice_data(s) + (1 << 20));
+}
+
+static void a_failure_is_sigbus(void)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		struct failing f = {i ? HITHER_SLICE_FAULTS_SIGBUS : HITHER_SLICE_FAULTS_THREAD};
+		int number = signal_of(touch_failing, &f);
+		CHECK_EQ(number, SIGBUS);
+	}
+}
+
+static void system_calls_after_prefault(void)
+{
+	struct hither_mount *m = mount_new(
+	        remote_new(SIZE), (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice *s =
+	        slice_new(m, (struct hither_slice_options){.user_faults_only = true});
+	struct hither_slice_stats st;
+	const char *p = hither_slice_data(s);
+	int fds[2];
+	char buf[100];
+	hither_slice_stats(s, &st);
+	CHECK(!st.kernel_faults);
+	CHECK_EQ(pipe(fds), 0);
+	CHECK_EQ(write(fds[1], p, sizeof buf), -1);
+	CHECK_EQ(errno, EFAULT);
+	CHECK_OK(hither_slice_prefault(s, 0, sizeof buf, &err));
+	CHECK_EQ(write(fds[1], p, sizeof buf), sizeof buf);
+	CHECK_EQ(read(fds[0], buf, sizeof buf), sizeof buf);
+	CHECK(memcmp(buf, p, sizeof buf) == 0);
+	close(fds[0]);
+	close(fds[1]);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+int main(void)
+{
+	RUN(what_is_touched_is_pulled);
+	RUN(what_arrives_is_mapped_before_it_is_touched);
+	RUN(a_part_of_a_mount);
+	RUN(writes_are_found_and_pushed);
+	RUN(other_frontends_see_what_is_written);
+	RUN(over_any_mount);
+	RUN(larger_than_its_limit);
+	RUN(a_child_does_not_have_it);
+	RUN(a_failure_is_sigbus);
+	RUN(system_calls_after_prefault);
+	return 0;
+}

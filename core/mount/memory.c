@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "mount/memory.h"
+
+#include "base/cleanup.h"
+#include "mount/managed.h"
+
+/* A pin is a busy range: evictions and writes keep away from both alike. */
+_Static_assert(sizeof(struct mount_memory_pin) == sizeof(struct managed_busy), "one layout");
+static struct managed_busy *busy_of(struct mount_memory_pin *pin)
+{
+	return (struct managed_busy *)pin;
+}
+
+int mount_memory_fd(struct hither_mount *base)
+{
+	if (base->ops != &managed_ops)
+		return -1;
+	struct hither_store *store = managed_of(base)->store;
+	return hither_store_persistent(store) ? -1 : hither_store_fd(store);
+}
+
+uint32_t mount_memory_chunk_bytes(struct hither_mount *base)
+{
+	return managed_of(base)->chunk_blocks << HITHER_BLOCK_SHIFT;
+}
+
+bool mount_memory_local(struct hither_mount *base)
+{
+	return base->backend && (base->backend->flags & HITHER_BACKEND_LOCAL);
+}
+
+void mount_memory_watch(struct hither_mount *base, struct mount_memory_watch *w)
+{
+	struct managed *m = managed_of(base);
+	pthread_rwlock_wrlock(&m->watch_lock);
+	w->next = m->watches;
+	m->watches = w;
+	pthread_rwlock_unlock(&m->watch_lock);
+	m->watched = true;
+}
+
+void mount_memory_unwatch(struct hither_mount *base, struct mount_memory_watch *w)
+{
+	struct managed *m = managed_of(base);
+	pthread_rwlock_wrlock(&m->watch_lock);
+	struct mount_memory_watch **at = &m->watches;
+	while (*at != w)
+		at = &(*at)->next;
+	*at = w->next;
+	m->watched = m->watches != NULL;
+	pthread_rwlock_unlock(&m->watch_lock);
+}
+
+void managed_watchers(struct managed *m, enum managed_watch what, uint64_t first, uint64_t end)
+{
+	if (!m->watched)
+		return;
+	pthread_rwlock_rdlock(&m->watch_lock);
+	for (struct mount_memory_watch *w = m->watches; w; w = w->next) {
+		switch (what) {
+		case MANAGED_WATCH_ARRIVED:
+			w->arrived(w, first, end);
+			break;
+		case MANAGED_WATCH_PUSHING:
+			w->pushing(w, first, end);
+			break;
+		case MANAGED_WATCH_LEAVING:
+			w->leaving(w, first, end);
+			break;
+		case MANAGED_WATCH_COLLECT:
+			w->collect(w);
+			break;
+		}
+	}
+	pthread_rwlock_unlock(&m->watch_lock);
+}
+
+bool mount_memory_pin(struct hither_mount *base, struct mount_memory_pin *pin, uint64_t first,
+                      uint64_t end)
+{
+	struct managed *m = managed_of(base);
+	HITHER_LOCK_SCOPE(&m->lock);
+	for (;;) {
+		uint64_t at;
+		uint64_t run = hither_block_map_run(m->map, first, end, end - first,
+		                                    HITHER_BLOCKS_PRESENT, &at);
+		if (!run)
+			return false;
+		pin->first = at;
+		pin->end = at + run;
+		if (!managed_busy_find_locked(m, pin->first, pin->end))
+			break;
+		pthread_cond_wait(&m->settled, &m->lock);
+	}
+	managed_busy_add_locked(m, busy_of(pin));
+	managed_used_locked(m, pin->first, pin->end);
+	return true;
+}
+
+void mount_memory_unpin(struct hither_mount *base, struct mount_memory_pin *pin)
+{
+	struct managed *m = managed_of(base);
+	HITHER_LOCK_SCOPE(&m->lock);
+	managed_busy_remove_locked(m, busy_of(pin));
+}
+
+int mount_memory_touched(struct hither_mount *base, uint64_t first, uint64_t end)
+{
+	struct managed *m = managed_of(base);
+	HITHER_LOCK_SCOPE(&m->lock);
+	return managed_changed_in_place_locked(m, first, end);
+}
+
+/* The first absent part of [first, end), if this thread may pull it now. */
+static bool claim_here_locked(struct managed *m, struct managed_job *job, uint64_t first,
+                              uint64_t end)
+{
+	uint64_t room = managed_room_locked(m);
+	if (m->cancelled || m->stale || !m->base.backend || m->job_count >= m->jobs_max ||
+	    m->retry_at_ns || m->full_until_ns || !room || !managed_trim_locked(m, &first, &end))
+		return false;
+	if (end - first > room)
+		end = first + room;
+	first -= first % m->unit_blocks;
+	end += m->unit_blocks - 1;
+	end -= end % m->unit_blocks;
+	if (end > m->block_count)
+		end = m->block_count;
+	*job = (struct managed_job){.first = first, .end = end, .demand = true, .here = true};
+	managed_start_job_locked(m, job, MANAGED_JOB_PULL);
+	m->outstanding_bytes += managed_bytes(m, first, end);
+	return true;
+}
+
+bool mount_memory_pull_here(struct hither_mount *base, uint64_t first, uint64_t end)
+{
+	struct managed *m = managed_of(base);
+	struct managed_job job;
+	for (;;) {
+		pthread_mutex_lock(&m->lock);
+		bool here = hither_block_map_all(m->map, first, end - first, HITHER_BLOCKS_PRESENT);
+		bool ours = !here && claim_here_locked(m, &job, first, end);
+		pthread_mutex_unlock(&m->lock);
+		if (!ours)
+			return here;
+		managed_run_pull(m, &job);
+		if (job.arrived < managed_bytes(m, job.first, job.end))
+			return false; /* it has failed: a read that waits knows how to go on */
+	}
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A mount's store as memory, for core/frontend/slice: a program maps the very memfd that pulls are
+ * written to, and changes its bytes without asking. So the mount and whoever maps its store tell
+ * each other:
+ *
+ *  - A block is mapped only while it is pinned, and pinned only while it is present.
+ *  - What was changed in place is told by mount_memory_touched(); it is dirty from then on.
+ *  - A watcher is asked before dirty blocks are read to be pushed (it arms its tracking again, so
+ *    that a later change is told as a new one: rule 5), and before clean ones leave the store (it
+ *    unmaps them, and tells what was changed: they stay then, rule 6).
+ *
+ * Any thread. Hooks are called with no lock of the mount's held; they may call these functions.
+ */
+#ifndef HITHER_MOUNT_MEMORY_H
+#define HITHER_MOUNT_MEMORY_H
+
+#include <hither/mount.h>
+
+/* Ranges are blocks of 4 KiB, half-open, within the mount. */
+struct mount_memory_watch {
+	struct mount_memory_watch *next;
+	void (*arrived)(struct mount_memory_watch *w, uint64_t first, uint64_t end);
+	void (*pushing)(struct mount_memory_watch *w, uint64_t first, uint64_t end);
+	void (*leaving)(struct mount_memory_watch *w, uint64_t first, uint64_t end);
+	/* Tell all that was changed so far: a flush begins. */
+	void (*collect)(struct mount_memory_watch *w);
+};
+
+/* Present blocks that cannot leave the store; `next`, `first` and `end` as in struct managed_busy.
+ */
+struct mount_memory_pin {
+	struct mount_memory_pin *next;
+	uint64_t first, end;
+};
+
+/* The store's memfd, as large as the mount in whole bytes; borrowed. -1: the store is not in
+ * memory. */
+int mount_memory_fd(struct hither_mount *m);
+uint32_t mount_memory_chunk_bytes(struct hither_mount *m);
+/* Do its bytes come at memory or disk speed? */
+bool mount_memory_local(struct hither_mount *m);
+
+void mount_memory_watch(struct hither_mount *m, struct mount_memory_watch *w);
+/* No hook of w runs when it has returned. Not from a hook. */
+void mount_memory_unwatch(struct hither_mount *m, struct mount_memory_watch *w);
+
+/*
+ * Pin the first run of present blocks in the range. False: all are absent. Waits while others
+ * change or pin some of them, never for a network. Ranges of one thread must not overlap.
+ */
+bool mount_memory_pin(struct hither_mount *m, struct mount_memory_pin *pin, uint64_t first,
+                      uint64_t end);
+void mount_memory_unpin(struct hither_mount *m, struct mount_memory_pin *pin);
+
+/* Present blocks of the range were changed in place. -ENOMEM: tell it again later. */
+int mount_memory_touched(struct hither_mount *m, uint64_t first, uint64_t end);
+
+/*
+ * Pull the range on the calling thread, if no other thread is at it and the backend has a place
+ * free. True: all of it is present. False: submit a read and wait, which also tells why.
+ */
+bool mount_memory_pull_here(struct hither_mount *m, uint64_t first, uint64_t end);
+
+#endif
