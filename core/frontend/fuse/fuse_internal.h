@@ -11,8 +11,13 @@
 #include <sys/types.h>
 
 enum {
-	FUSE_BLOCK_BYTES = 4096,      /* as statfs tells it */
-	FUSE_GOOD_BYTES = 64 << 10,   /* st_blksize: what a program should read at a time */
+	FUSE_BLOCK_BYTES = 4096, /* as statfs tells it */
+	/*
+	 * st_blksize, which is what stdio and Python read at least: more would make who wants a
+	 * byte wait for more than that byte's pages. cp, cat and their kind read 128 KiB and more
+	 * anyway.
+	 */
+	FUSE_GOOD_BYTES = 4096,
 	FUSE_VALID_SECONDS = 1 << 25, /* a year: names and sizes never change under a mount */
 };
 

@@ -46,6 +46,7 @@ static void a_file_has_its_bytes(void)
 	check_range(fd, 0, SIZE, SIZE);
 	struct stat st;
 	CHECK_EQ(fstat(fd, &st), 0);
+	CHECK_EQ(st.st_blksize, 4096); /* whoever buffers by it waits for no more than that */
 	CHECK_EQ(st.st_size, SIZE);
 	CHECK_EQ(st.st_mode, S_IFREG | 0444);
 	CHECK_EQ(st.st_blocks, (SIZE + 511) / 512);
