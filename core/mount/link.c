@@ -14,7 +14,6 @@
 #define EXTENT_MIN (UINT64_C(64) << 10)
 #define EXTENT_MAX (UINT64_C(2) << 20)
 #define STARTUP_FLAT_ROUNDS 3
-#define PROBE_EVERY 8
 
 static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
 {
@@ -102,9 +101,9 @@ uint64_t hither_link_window(const struct hither_link *l)
 		return WINDOW_FIRST;
 	/* In 1/16 s and ns steps without overflow: rates reach 2^34, round trips 2^33. */
 	uint64_t product = (rate >> 4) * (rtt >> 4) / (HITHER_NS_PER_S >> 8);
+	uint64_t gained = product * 2;
 	if (l->startup_flat < STARTUP_FLAT_ROUNDS)
-		return clamp(product * 2, WINDOW_FIRST, WINDOW_MAX);
-	uint64_t gained = l->round % PROBE_EVERY == 0 ? product * 7 / 4 : product + product / 2;
+		return clamp(gained, WINDOW_FIRST, WINDOW_MAX);
 	/* However short the round trip, a request costs: keep 8 ms of work queued. */
 	uint64_t busy = rate / 125;
 	return clamp(gained > busy ? gained : busy, WINDOW_MIN, WINDOW_MAX);
