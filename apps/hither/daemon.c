@@ -16,6 +16,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+enum { FAILURE_AGAIN_S = 60 }; /* the same failure is logged once in so long */
+
 /* --- what others see --- */
 
 void daemon_log(struct daemon *d, const char *fmt, ...)
@@ -261,9 +263,26 @@ static int detach_process(struct daemon *d, struct hither_error *err)
 	return 0;
 }
 
+/* A program got an error number: here is why. */
+static void access_failed(void *user, const struct hither_error *err)
+{
+	struct daemon *d = user;
+	uint64_t now = (uint64_t)time(NULL);
+	pthread_mutex_lock(&d->lock);
+	bool news = strcmp(d->failure, err->message) || now - d->failure_at >= FAILURE_AGAIN_S;
+	if (news) {
+		snprintf(d->failure, sizeof d->failure, "%s", err->message);
+		d->failure_at = now;
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (news)
+		daemon_log(d, "%s", err->message);
+}
+
 static int attach(struct daemon *d, struct hither_error *err)
 {
-	const struct hither_fuse_options options = {.allow_other = d->settings->allow_other};
+	const struct hither_fuse_options options = {
+	        .allow_other = d->settings->allow_other, .failed = access_failed, .failed_user = d};
 	AUTO_FREE char *name = url_file_name(d->settings->url);
 	const struct hither_fuse_file file = {.mount = d->mount, .name = name};
 	int listen_fd = -1;

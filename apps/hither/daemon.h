@@ -53,6 +53,10 @@ struct daemon {
 	bool lazy;   /* unmount even if in use */
 	bool signal; /* asked by a signal: end even if the push fails, as long as nothing is lost */
 	bool forced; /* no more pushing */
+	/* The latest failure of an access that was logged, and when: an outage fails thousands
+	 * alike. */
+	char failure[sizeof((struct hither_error *)NULL)->message];
+	uint64_t failure_at;
 };
 
 /* Run from start to end; the exit code. at is resolved already. */

@@ -33,8 +33,9 @@ enum {
 };
 
 struct fuse_channel {
-	pthread_rwlock_t gate; /* guards fd */
-	int fd;                /* -1: shut */
+	pthread_rwlock_t gate;     /* guards fd */
+	int fd;                    /* -1: shut */
+	struct fuse_failed failed; /* fixed */
 
 	pthread_mutex_t lock; /* guards everything below, and the slots' fields that say so */
 	/* Of reads that are parked. Changed under the lock; a glance without it is enough to say
@@ -74,12 +75,13 @@ static struct fuse_slot *ring_find(struct fuse_slot *head, uint64_t unique)
 	return NULL;
 }
 
-struct fuse_channel *fuse_channel_create(int fd)
+struct fuse_channel *fuse_channel_create(int fd, struct fuse_failed failed)
 {
 	struct fuse_channel *ch = calloc(1, sizeof *ch);
 	if (!ch)
 		return NULL;
 	ch->fd = fd;
+	ch->failed = failed;
 	ch->refs = 1;
 	ring_init(&ch->parked);
 	ring_init(&ch->queued);
@@ -299,7 +301,9 @@ static void finish_elsewhere(struct fuse_slot *s, int result)
 static void io_done(struct hither_io *io, int result, const struct hither_error *err)
 {
 	struct fuse_slot *s = HITHER_CONTAINER(io, struct fuse_slot, io);
-	(void)err; /* a program gets no text; the mount keeps it in its statistics */
+	const struct fuse_failed *failed = &s->channel->failed;
+	if (result && result != -ECANCELED && err && failed->tell)
+		failed->tell(failed->user, err); /* a program gets no text */
 	if (pthread_equal(s->submitter, pthread_self()) && !s->submitter_left) {
 		s->answered = true;
 		answer(s, result);

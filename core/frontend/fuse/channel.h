@@ -75,8 +75,14 @@ static inline void *fuse_slot_request(struct fuse_slot *s)
 	return (char *)s + FUSE_SLOT_HEAD - FUSE_REQUEST_HEAD;
 }
 
+/* Whom to tell why an access failed; see struct hither_fuse_options. */
+struct fuse_failed {
+	void (*tell)(void *user, const struct hither_error *err); /* NULL: nobody */
+	void *user;
+};
+
 /* Takes over fd on success. NULL: no memory. */
-struct fuse_channel *fuse_channel_create(int fd);
+struct fuse_channel *fuse_channel_create(int fd, struct fuse_failed failed);
 int fuse_channel_fd(const struct fuse_channel *ch); /* valid until shut */
 /* Close the device, which ends the connection if it was the last to hold it. Threads have ended.
  * Twice is fine. */

@@ -146,11 +146,16 @@ static void raise_readahead(const struct hither_fuse *f)
 
 /* --- attach --- */
 
-static int make_channel(struct hither_fuse *f, int fd, struct hither_error *err)
+static int make_channel(struct hither_fuse *f, int fd, const struct hither_fuse_options *options,
+                        struct hither_error *err)
 {
+	struct fuse_failed failed = {0};
+	if (options)
+		failed = (struct fuse_failed){options->failed, options->failed_user};
+
 	int flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) ||
-	    !(f->channel = fuse_channel_create(fd))) {
+	    !(f->channel = fuse_channel_create(fd, failed))) {
 		close(fd); /* which ends the connection; detach unmounts */
 		return hither_fail(err, -ENOMEM, "fuse: cannot set up the connection for %s",
 		                   f->at.path);
@@ -170,7 +175,7 @@ static int mount_it(struct hither_fuse *f, const struct hither_fuse_options *opt
 	int fd = -1;
 	int r = fuse_mountpoint_mount(&f->at, &wish, &fd, err);
 	if (!r)
-		r = make_channel(f, fd, err);
+		r = make_channel(f, fd, options, err);
 	if (!r && f->readahead_bytes != READAHEAD_FAR)
 		raise_readahead(f);
 	return r;

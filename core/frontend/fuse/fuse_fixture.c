@@ -162,6 +162,13 @@ static void *command_main(void *arg)
 	return NULL;
 }
 
+static void note_failure(void *user, const struct hither_error *err)
+{
+	struct control *c = user;
+	CHECK(err->code < 0 && err->message[0]);
+	atomic_fetch_add(&c->told, 1);
+}
+
 static int attach(struct side *s, const char *path, const struct setup *setup,
                   struct hither_error *err)
 {
@@ -172,7 +179,9 @@ static int attach(struct side *s, const char *path, const struct setup *setup,
 		s->mounts[i] = open_mount(s->c, setup);
 		files[i] = (struct hither_fuse_file){s->mounts[i], names[i]};
 	}
-	struct hither_fuse_options options = {.no_passthrough = setup->no_passthrough};
+	struct hither_fuse_options options = {.no_passthrough = setup->no_passthrough,
+	                                      .failed = note_failure,
+	                                      .failed_user = s->c};
 	return hither_fuse_attach(files, s->count, path, &options, &s->fuse, err);
 }
 

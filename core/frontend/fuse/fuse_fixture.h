@@ -24,6 +24,7 @@ struct control {
 	sem_t opened;
 	atomic_int fail; /* -errno for every read */
 	atomic_bool cancelled;
+	atomic_int told; /* failures that the frontend has told of */
 };
 
 struct setup {

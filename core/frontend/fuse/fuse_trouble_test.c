@@ -215,6 +215,7 @@ static void failures_are_eio(void)
 		reader_start(&r, &s, O_DIRECT, 0, 4096);
 		CHECK_EQ(reader_join(&r), -1);
 		CHECK_EQ(r.error, codes[i][1]);
+		CHECK_EQ(atomic_load(&s.control->told), 1); /* and its owner knows why */
 		atomic_store(&s.control->fail, 0);
 		reader_start(&r, &s, O_DIRECT, 0, 4096); /* a failure is not remembered */
 		CHECK_EQ(reader_join(&r), codes[i][0] == -ESTALE && r.result < 0 ? r.result : 4096);

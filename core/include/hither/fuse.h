@@ -21,6 +21,13 @@ struct hither_fuse_options {
 	bool allow_other;         /* other users may open it (as root, or with user_allow_other) */
 	uint32_t readahead_bytes; /* 0: by the link: 1 MiB where it is near, else 128 KiB */
 	bool no_passthrough;      /* never let the kernel read the store's file by itself */
+	/*
+	 * An access failed: the program got an error number, this is the message. Any thread, with
+	 * no lock held, while hither_fuse_serve() runs or after; must not block. NULL: nobody is
+	 * told.
+	 */
+	void (*failed)(void *user, const struct hither_error *err);
+	void *failed_user;
 };
 
 /** May this kernel and user do it? 0, or -ENOSYS / -EPERM / -ENOENT and what to change. */
