@@ -12,6 +12,7 @@ extern const struct command command_pull;
 extern const struct command command_cat;
 extern const struct command command_cache;
 extern const struct command command_export;
+extern const struct command command_block;
 
 /* "hither: message" to stderr, one line. Returns code. */
 int fail_with(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -8,7 +8,7 @@
 #include "command.h"
 
 #include "apart.h"
-#include "progress.h"
+#include "service.h"
 #include "source.h"
 #include "units.h"
 #include "url.h"
@@ -263,16 +263,6 @@ static int start(struct exporter *x, struct hither_error *err)
 	return r ? r : listen_all(x, err);
 }
 
-static int write_pid_file(const struct settings *s, struct hither_error *err)
-{
-	if (!s->pid_file)
-		return 0;
-	AUTO_CLOSE int fd = open(s->pid_file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	if (fd < 0 || dprintf(fd, "%d\n", (int)getpid()) < 0)
-		return hither_fail(err, -errno, "write %s: %s", s->pid_file, strerror(errno));
-	return 0;
-}
-
 /* "nbd://127.0.0.1:10809/name: 1.0 GB from URL" for each way to each. */
 static void describe(const struct exporter *x, FILE *out)
 {
@@ -310,27 +300,6 @@ static int report_ready(const struct exporter *x, struct hither_error *err)
 	describe(x, out);
 	prctl(PR_SET_PDEATHSIG, 0); /* the parent may end now */
 	fclose(out);
-	return 0;
-}
-
-/* Leave the terminal and the folder we were started in. Paths are absolute by now. */
-static int detach_process(const struct exporter *x, struct hither_error *err)
-{
-	const char *log = x->settings->log;
-	if (x->settings->foreground && !log)
-		return 0;
-	AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	AUTO_CLOSE int out = log ? open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
-	if (null < 0 || (log && out < 0))
-		return hither_fail(err, -errno, "open %s: %s", null < 0 ? "/dev/null" : log,
-		                   strerror(errno));
-	if (dup2(out >= 0 ? out : null, STDERR_FILENO) < 0)
-		return hither_fail(err, -errno, "dup2: %s", strerror(errno));
-	setlinebuf(stderr);
-	if (x->settings->foreground)
-		return 0;
-	if (dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0 || chdir("/"))
-		return hither_fail(err, -errno, "leave the terminal: %s", strerror(errno));
 	return 0;
 }
 
@@ -392,9 +361,9 @@ static int serve(struct exporter *x)
 	if (!r)
 		r = start(x, &err);
 	if (!r)
-		r = write_pid_file(x->settings, &err);
+		r = service_write_pid(x->settings, &err);
 	if (!r)
-		r = detach_process(x, &err);
+		r = service_leave_terminal(x->settings, &err);
 	set_state(x, !r, r);
 	if (!r)
 		r = report_ready(x, &err);

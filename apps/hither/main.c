@@ -13,7 +13,7 @@
 
 static const struct command *const commands[] = {
         &command_mount, &command_umount, &command_status, &command_pull,
-        &command_cat,   &command_cache,  &command_export,
+        &command_cat,   &command_cache,  &command_export, &command_block,
 };
 
 enum { MAX_ARGS = 32 };

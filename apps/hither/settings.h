@@ -6,6 +6,7 @@
 #include "options.h"
 #include "units.h"
 
+#include <hither/block.h>
 #include <hither/export.h>
 
 struct settings {
@@ -29,6 +30,8 @@ struct settings {
 	char **listens, **names; /* NULL-terminated, or NULL */
 	char *tls, *tls_certificates, *tls_psk_file, *pid_file;
 	struct hither_export_options export;
+	char *block_kind;
+	struct hither_block_options block;
 	bool lazy, force, json, metrics, watch, quiet;
 };
 

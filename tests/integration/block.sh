@@ -1,0 +1,96 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# block.sh HITHER [KIND...]: a file system on block devices: mkfs, mount, git clone, fsck, a killed
+# process and what is left of it. KIND: ublk, nbd, loop; default: those that this kernel has.
+# Exit 0 passed, 1 failed, 77 skipped.
+set -euo pipefail
+
+hither=$1
+shift
+kinds=("$@")
+[ ${#kinds[@]} -gt 0 ] || kinds=(ublk nbd loop)
+[ "$(id -u)" = 0 ] || { echo "skipped: only root can make block devices"; exit 77; }
+for tool in mkfs.ext4 e2fsck git sha256sum; do
+  command -v "$tool" >/dev/null || { echo "skipped: $tool is missing"; exit 77; }
+done
+
+work=$(mktemp -d)
+device=
+cleanup() {
+  umount "$work/mnt" 2>/dev/null || true
+  [ -z "$device" ] || "$hither" block detach "$device" >/dev/null 2>&1 || true
+  rm -rf "$work"
+}
+trap cleanup EXIT
+export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null
+mkdir "$work/mnt"
+
+# A small repository with some history.
+git init -q "$work/origin"
+for i in 1 2 3 4 5; do
+  head -c $((i * 50000)) /dev/urandom >"$work/origin/file$i"
+  git -C "$work/origin" add .
+  git -C "$work/origin" -c user.name=t -c user.email=t@localhost commit -qm "$i"
+done
+
+fail() {
+  echo "failed: $*"
+  exit 1
+}
+
+# start KIND: sets device.
+start() {
+  device=
+  "$hither" block --kind "$1" --cache none --log "$work/log" --pid-file "$work/pid" \
+    "file:$work/image" >"$work/said" || fail "$(cat "$work/log" 2>/dev/null)"
+  device=$(sed 's/:.*//' "$work/said")
+  "$hither" block list | grep -q "^$device .*alive" || fail "$device is not in the list"
+}
+
+check_kind() {
+  local kind=$1
+  truncate -s 0 "$work/image"
+  truncate -s 64M "$work/image"
+  start "$kind"
+  mkfs.ext4 -q -F "$device"
+  mount "$device" "$work/mnt"
+  git clone -q "$work/origin" "$work/mnt/clone"
+  git -C "$work/mnt/clone" fsck --full --strict 2>/dev/null
+  "$hither" block detach "$device" 2>"$work/said" && fail "a mounted device was removed"
+  grep -q 'in use' "$work/said" || fail "$(cat "$work/said")"
+  umount "$work/mnt"
+  e2fsck -fn "$device" >/dev/null 2>&1 || fail "e2fsck of $device"
+  "$hither" block detach "$device"
+  "$hither" block list | grep -q "^$device " && fail "$device is still in the list"
+
+  # All of it has come to the file: a fresh device shows the same.
+  e2fsck -fn "$work/image" >/dev/null 2>&1 || fail "e2fsck of the file"
+  start "$kind"
+  mount -o ro "$device" "$work/mnt"
+  diff -r "$work/origin" "$work/mnt/clone" -x .git || fail "the clone differs"
+  umount "$work/mnt"
+
+  # Killed: accesses fail, they do not hang; the next start, or cleanup, removes what is left.
+  kill -KILL "$(cat "$work/pid")"
+  while kill -0 "$(cat "$work/pid")" 2>/dev/null; do read -rt 0.05 <> <(:) || true; done
+  timeout 20 dd "if=$device" of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null &&
+    fail "a dead process answered"
+  "$hither" block list | grep -q "^$device .*dead" || fail "$device is not listed as dead"
+  "$hither" block cleanup >/dev/null
+  "$hither" block list | grep -q "^$device .*dead" && fail "$device was not cleaned up"
+  device=
+  echo "$kind: passed"
+}
+
+done=0
+for kind in "${kinds[@]}"; do
+  # The pid file cannot be written, so that nothing stays where the kind is possible.
+  said=$("$hither" block --kind "$kind" --cache none --pid-file /nowhere/x memory:1M 2>&1) || true
+  if [[ $said != *"/nowhere/x"* ]]; then
+    echo "$said"
+    continue
+  fi
+  check_kind "$kind"
+  done=1
+done
+[ "$done" = 1 ] || { echo "skipped: no kind of block device can be made here"; exit 77; }
