@@ -11,6 +11,7 @@
 #include <string.h>
 
 const struct hither_order_format *const hither_order_formats[] = {
+        &hither_order_sqlite,
         NULL,
 };
 

@@ -23,6 +23,8 @@ struct hither_order_format {
 	              struct hither_error *err);
 };
 
+extern const struct hither_order_format hither_order_sqlite;
+
 /** All of them, ended by NULL. */
 extern const struct hither_order_format *const hither_order_formats[];
 
