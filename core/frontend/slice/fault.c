@@ -148,8 +148,12 @@ static void allow_write(struct hither_slice *s, uint64_t block)
 	s->write_faults++;
 	/* Told before it is allowed, and no push may arm this page again in between. */
 	pthread_rwlock_rdlock(&s->mapping);
-	slice_written(s, block, block + 1);
-	uffd_protect(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES, false);
+	if (slice_is_mapped(s, block)) {
+		slice_written(s, block, block + 1);
+		uffd_protect(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES, false);
+	} else { /* it has left the store meanwhile, and nothing can be told of it */
+		uffd_wake(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES);
+	}
 	pthread_rwlock_unlock(&s->mapping);
 }
 
@@ -164,8 +168,10 @@ static void map_again(struct hither_slice *s, uint64_t block)
 	uint64_t mount_block = s->mount_first + block;
 	if (mount_memory_pin(s->mount, &pin, mount_block, mount_block + 1)) {
 		pthread_rwlock_rdlock(&s->mapping);
-		uffd_continue_page(&s->uffd, slice_addr(s, block),
-		                   s->tracker->kind == HITHER_SLICE_TRACK_FAULT);
+		/* Not if it has been unmapped meanwhile: its writes would not be seen. */
+		if (slice_is_mapped(s, block))
+			uffd_continue_page(&s->uffd, slice_addr(s, block),
+			                   s->tracker->kind == HITHER_SLICE_TRACK_FAULT);
 		pthread_rwlock_unlock(&s->mapping);
 		mount_memory_unpin(s->mount, &pin);
 	}
@@ -188,6 +194,8 @@ static int map_near(struct hither_slice *s, uint64_t block)
 static void answer_fault(struct hither_slice *s, const struct uffd_msg *msg)
 {
 	uint64_t block = (msg->arg.pagefault.address - (uintptr_t)s->data) >> SLICE_BLOCK_SHIFT;
+	if (block >= s->block_count)
+		return; /* a remote one's other memory */
 	s->fault_count++;
 	if (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
 		allow_write(s, block);
@@ -261,13 +269,18 @@ void *slice_fault_main(void *arg)
 	bool answers = s->faults == HITHER_SLICE_FAULTS_THREAD;
 	uint64_t due = hither_now_ns() + s->scan_ms * HITHER_NS_PER_MS;
 	for (;;) {
-		struct pollfd fds[] = {{s->stop_fd, POLLIN, 0}, {s->uffd.fd, POLLIN, 0}};
+		struct pollfd fds[] = {{s->stop_fd, POLLIN, 0},
+		                       {s->peer_fd, POLLIN | POLLRDHUP, 0},
+		                       {answers ? s->uffd.fd : -1, POLLIN, 0}};
 		uint64_t now = hither_now_ns(),
 		         left = now < due ? (due - now) / HITHER_NS_PER_MS + 1 : 0;
-		poll(fds, answers ? 2 : 1, scans ? (int)left : -1);
-		if (fds[0].revents)
+		if (poll(fds, 3, scans ? (int)left : -1) < 0)
+			continue;
+		if (fds[0].revents || fds[1].revents) {
+			s->gone = true;
 			return NULL;
-		if (answers && fds[1].revents & POLLIN)
+		}
+		if (fds[2].revents & POLLIN)
 			read_faults(s);
 		if (scans && hither_now_ns() >= due) {
 			slice_collect(s);

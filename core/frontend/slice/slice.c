@@ -209,6 +209,12 @@ static int take_options(struct hither_slice *s, struct hither_mount *m,
 	return r;
 }
 
+int slice_bits_create(struct hither_slice *s, struct hither_error *err)
+{
+	s->mapped = calloc((s->block_count + 63) / 64, sizeof *s->mapped);
+	return s->mapped ? 0 : hither_fail(err, -ENOMEM, "no memory for a slice");
+}
+
 static int map_region(struct hither_slice *s, struct hither_error *err)
 {
 	size_t len = s->block_count << SLICE_BLOCK_SHIFT;
@@ -221,20 +227,14 @@ static int map_region(struct hither_slice *s, struct hither_error *err)
 	if (madvise(p, len, MADV_DONTFORK) < 0)
 		return hither_fail(err, -errno, "MADV_DONTFORK: %s", strerror(errno));
 	madvise(p, len, MADV_NOHUGEPAGE); /* fails where there are none */
-	s->mapped = calloc((s->block_count + 63) / 64, sizeof *s->mapped);
-	return s->mapped ? 0 : hither_fail(err, -ENOMEM, "no memory for a slice");
+	return slice_bits_create(s, err);
 }
 
-static int start_faults(struct hither_slice *s, struct hither_error *err)
+int slice_thread_start(struct hither_slice *s, struct hither_error *err)
 {
 	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (s->stop_fd < 0)
 		return hither_fail(err, -errno, "eventfd: %s", strerror(errno));
-	if (s->faults == HITHER_SLICE_FAULTS_SIGBUS) {
-		int r = slice_bus_add(s, err);
-		if (r)
-			return r;
-	}
 	int r = pthread_create(&s->thread, NULL, slice_fault_main, s);
 	s->has_thread = !r;
 	return r ? hither_fail(err, -r, "cannot start a thread: %s", strerror(r)) : 0;
@@ -260,16 +260,18 @@ static int set_up(struct hither_slice *s, struct hither_mount *m,
 		                  s->tracker->features != 0, err);
 	if (!r && s->tracker->open)
 		r = s->tracker->open(s, err);
+	if (!r && s->faults == HITHER_SLICE_FAULTS_SIGBUS)
+		r = slice_bus_add(s, err);
 	if (!r)
-		r = start_faults(s, err);
+		r = slice_thread_start(s, err);
 	return r;
 }
 
-static void slice_free(struct hither_slice *s)
+void slice_free(struct hither_slice *s)
 {
 	if (s->tracker && s->tracker->close)
 		s->tracker->close(s);
-	if (s->data)
+	if (s->data && !s->remote)
 		munmap(s->data, s->block_count << SLICE_BLOCK_SHIFT);
 	if (s->uffd.fd >= 0)
 		close(s->uffd.fd);
@@ -282,17 +284,46 @@ static void slice_free(struct hither_slice *s)
 	free(s);
 }
 
-int hither_slice_open(struct hither_mount *m, const struct hither_slice_options *options,
-                      struct hither_slice **out, struct hither_error *err)
+int slice_new(struct hither_slice **out, struct hither_error *err)
 {
 	struct hither_slice *s = calloc(1, sizeof *s);
 	if (!s)
 		return hither_fail(err, -ENOMEM, "no memory for a slice");
-	s->uffd.fd = s->stop_fd = s->pagemap_fd = -1;
+	s->uffd.fd = s->stop_fd = s->pagemap_fd = s->peer_fd = -1;
 	pthread_rwlock_init(&s->mapping, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->idle, NULL);
-	int r = set_up(s, m, options, err);
+	*out = s;
+	return 0;
+}
+
+void slice_watch(struct hither_slice *s)
+{
+	s->watch = (struct mount_memory_watch){.arrived = on_arrived,
+	                                       .pushing = on_pushing,
+	                                       .leaving = on_leaving,
+	                                       .collect = on_collect};
+	mount_memory_watch(s->mount, &s->watch);
+}
+
+void slice_stop(struct hither_slice *s)
+{
+	if (s->has_thread) {
+		eventfd_write(s->stop_fd, 1);
+		pthread_join(s->thread, NULL);
+		s->has_thread = false;
+	}
+	slice_waits_finish(s);
+}
+
+int hither_slice_open(struct hither_mount *m, const struct hither_slice_options *options,
+                      struct hither_slice **out, struct hither_error *err)
+{
+	struct hither_slice *s;
+	int r = slice_new(&s, err);
+	if (r)
+		return r;
+	r = set_up(s, m, options, err);
 	if (r) {
 		slice_bus_remove(s);
 		struct hither_mount *own = s->own_mount ? s->mount : NULL;
@@ -300,11 +331,7 @@ int hither_slice_open(struct hither_mount *m, const struct hither_slice_options 
 		hither_mount_close(own, NULL);
 		return r;
 	}
-	s->watch = (struct mount_memory_watch){.arrived = on_arrived,
-	                                       .pushing = on_pushing,
-	                                       .leaving = on_leaving,
-	                                       .collect = on_collect};
-	mount_memory_watch(s->mount, &s->watch);
+	slice_watch(s);
 	*out = s;
 	return 0;
 }
@@ -338,6 +365,11 @@ int hither_slice_prefault(struct hither_slice *s, uint64_t offset, uint64_t len,
 	return 0;
 }
 
+void hither_slice_collect(struct hither_slice *s)
+{
+	slice_collect(s);
+}
+
 int hither_slice_flush(struct hither_slice *s, struct hither_error *err)
 {
 	return hither_mount_flush(s->mount, err);
@@ -369,16 +401,11 @@ int hither_slice_close(struct hither_slice *s, struct hither_error *err)
 {
 	if (!s)
 		return 0;
+	slice_clients_finish(s);
 	slice_collect(s);
 	mount_memory_unwatch(s->mount, &s->watch);
-	if (s->has_thread) {
-		uint64_t one = 1;
-		while (write(s->stop_fd, &one, sizeof one) < 0 && errno == EINTR)
-			;
-		pthread_join(s->thread, NULL);
-	}
 	slice_bus_remove(s);
-	slice_waits_finish(s);
+	slice_stop(s);
 	struct hither_mount *own = s->own_mount ? s->mount : NULL;
 	slice_free(s);
 	return hither_mount_close(own, err);

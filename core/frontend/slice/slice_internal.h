@@ -6,8 +6,9 @@
  *
  *     slice.c   open, close, the mount's hooks      fault.c   who touches what is not mapped
  *     track.c   what was written: the choice        track_*.c its ways
- *     through.c a mount as a backend                bus.c     faults answered in the faulting
- * thread uffd.c    the kernel's calls
+ *     through.c a mount as a backend                bus.c     faults by signal
+ *     serve.c   other processes' regions            view.c    their side of it
+ *     uffd.c    the kernel's calls
  *
  * Blocks are counted from the region's start, unless a name says `mount`.
  *
@@ -76,6 +77,8 @@ struct hither_slice {
 	uint32_t scan_ms;
 	int pagemap_fd; /* TRACK_ASYNC */
 	int stop_fd;    /* an event: the thread shall end */
+	bool remote;    /* serve.c: data is another process's address */
+	int peer_fd;    /* and this the socket to it */
 	pthread_t thread;
 	bool has_thread;
 
@@ -90,10 +93,14 @@ struct hither_slice {
 	_Atomic uint64_t mapped_count, fault_count, fault_waits, write_faults, scans, written_count,
 	        unmapped_count, failed_count;
 
+	_Atomic bool gone; /* remote: the other process went away */
+
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t idle;  /* a wait has ended */
 	struct slice_wait *waits;
 	struct hither_error trouble;
+	struct hither_slice *clients;     /* regions of other processes */
+	struct hither_slice *next_client; /* guarded by their parent's lock */
 };
 
 static inline bool slice_is_mapped(const struct hither_slice *s, uint64_t block)
@@ -106,6 +113,13 @@ static inline char *slice_addr(const struct hither_slice *s, uint64_t block)
 }
 
 /* slice.c */
+int slice_new(struct hither_slice **out, struct hither_error *err);
+int slice_bits_create(struct hither_slice *s, struct hither_error *err);
+int slice_thread_start(struct hither_slice *s, struct hither_error *err);
+void slice_watch(struct hither_slice *s);
+/* No thread and no wait is left. */
+void slice_stop(struct hither_slice *s);
+void slice_free(struct hither_slice *s);
 /* The first run in [first, end) of blocks that are mapped (or not); 0: none. */
 uint64_t slice_run(const struct hither_slice *s, uint64_t first, uint64_t end, bool mapped,
                    uint64_t *run_first);
@@ -137,6 +151,9 @@ extern const struct slice_tracker slice_track_async, slice_track_fault, slice_tr
 /* through.c: m as a backend, which does not own it. */
 int slice_through(struct hither_mount *m, bool writable, struct hither_backend **out,
                   struct hither_error *err);
+
+/* serve.c */
+void slice_clients_finish(struct hither_slice *s);
 
 /* bus.c */
 int slice_bus_add(struct hither_slice *s, struct hither_error *err);

@@ -87,6 +87,10 @@ uint64_t hither_slice_size(const struct hither_slice *s);
 int hither_slice_prefault(struct hither_slice *s, uint64_t offset, uint64_t len,
                           struct hither_error *err);
 
+/** Look for written pages now, rather than within scan_ms; pushing them is the mount's. Any thread.
+ */
+void hither_slice_collect(struct hither_slice *s);
+
 /** Every byte written before the call is safe, as hither_mount_flush() says. Any thread. */
 int hither_slice_flush(struct hither_slice *s, struct hither_error *err);
 
@@ -110,6 +114,32 @@ struct hither_slice_stats {
 void hither_slice_stats(struct hither_slice *s, struct hither_slice_stats *out);
 /** "async", "fault", "hash" or "none". */
 const char *hither_slice_tracking_name(enum hither_slice_tracking tracking);
+
+/* --- other processes --- */
+
+/**
+ * Hand the region to the process at the other end of `socket` (a connected UNIX stream socket),
+ * which calls hither_slice_attach() and may read. From here on this process answers its faults,
+ * too, until the socket is closed over there or the slice is. The socket becomes the slice's.
+ * Blocks until the other side has attached. Not with HITHER_SLICE_FAULTS_SIGBUS: -EOPNOTSUPP.
+ * -EPROTO: what came is not an attaching process's. Any thread.
+ */
+int hither_slice_serve(struct hither_slice *s, int socket, struct hither_error *err);
+
+/** A region that another process serves. */
+struct hither_slice_view;
+/**
+ * Attach to the slice that is served at the other end of `socket`, which becomes the view's. Blocks
+ * until it is. When the serving process ends or closes the slice, whoever touches the memory gets
+ * SIGBUS, and whoever waits for a page at that time, too: nobody hangs and nobody reads zeros.
+ */
+int hither_slice_attach(int socket, struct hither_slice_view **out, struct hither_error *err);
+const void *hither_slice_view_data(const struct hither_slice_view *v);
+uint64_t hither_slice_view_size(const struct hither_slice_view *v);
+/** Is it still served? */
+bool hither_slice_view_alive(const struct hither_slice_view *v);
+/** Nobody may touch the memory any more. NULL is fine. */
+void hither_slice_detach(struct hither_slice_view *v);
 
 /**
  * Unmap. What was written is told to the mount, which pushes it in time and when it is closed; over

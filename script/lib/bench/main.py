@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench import export, local, reads, report, sqlite, table  # noqa: E402
+from bench import export, local, memory, reads, report, sqlite, table  # noqa: E402
 from bench.harness import Bench, make_files  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 
@@ -24,12 +24,14 @@ SETS = {
     "far": [reads.first_byte, reads.sequential, reads.demand],
     "export": [export.servers],
     "local": [local.start, local.against_ext4, local.writes],
+    "slice": [memory.rates, memory.faults, memory.dirty, memory.link],
     "sqlite": [sqlite.queries],
     "sqlite-local": [sqlite.all_local],
     "sqlite-write": [sqlite.small_transactions],
 }
 # Sets that are not named like their line.
-LINES = {"local": "lan", "export": "lan", "sqlite": "wan", "sqlite-local": "lan", "sqlite-write": "metro"}
+LINES = {"local": "lan", "export": "lan", "slice": "lan", "sqlite": "wan", "sqlite-local": "lan",
+         "sqlite-write": "metro"}
 NOTES = [
     "lan: 0.2 ms, no limit; metro: 10 ms, 500 Mbit/s; wan: 50 ms, 200 Mbit/s; far: 150 ms, 50 Mbit/s.",
     "Each mount starts with an empty cache; peers' caches are deleted between runs. Files hold random"
@@ -43,6 +45,8 @@ NOTES = [
     " script/lib/bench/shop.py. sqlite-local and sqlite-write: in one process, the VFS loaded.",
     "export: all serve the same 512 MiB of random bytes from memory, on loopback; fio's nbd engine."
     " TLS is TLS 1.3 over TCP with a pre-shared key.",
+    "slice: each pair in one process; memory means the memory backend, 1 GiB. The link is the delay and"
+    " rate layers.",
     "local: the line is a loopback without delay; every byte was read once before, into the cache folder.",
     "Medians where a row was repeated. rclone, httpdirfs and nbdkit run as Debian ships them, with the"
     " options that served them best.",
@@ -52,7 +56,7 @@ NOTES = [
 def measure(options, room, build):
     """Yields each set's name, its rows and the kind of line, as they are done."""
     files = room.make("files")
-    if not all(profile.startswith("sqlite") for profile in options.profiles):
+    if not all(profile.startswith(("sqlite", "slice")) for profile in options.profiles):
         make_files(files)
     for profile in options.profiles:
         with Room("hither-bench", room.folder) as own:
