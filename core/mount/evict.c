@@ -145,6 +145,13 @@ uint64_t managed_room_locked(const struct managed *m)
 	                                    : 0;
 }
 
+bool managed_stuck_locked(const struct managed *m)
+{
+	return !m->evicting && m->round == ROUND_NONE &&
+	       (m->evict_stuck || !hither_block_map_count(m->map, HITHER_BLOCK_LOCAL)) &&
+	       managed_push_due_locked(m) != 1;
+}
+
 bool managed_filling_locked(const struct managed *m)
 {
 	return m->resident_blocks &&

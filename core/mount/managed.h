@@ -303,6 +303,8 @@ void managed_watchers(struct managed *m, enum managed_watch what, uint64_t first
 /* evict.c */
 /* So many blocks may be pulled under the resident limit; 0: none until evictions have made room. */
 uint64_t managed_room_locked(const struct managed *m);
+/* There is no room, and nothing under way makes any. */
+bool managed_stuck_locked(const struct managed *m);
 /* So full that only what is wanted may come. */
 bool managed_filling_locked(const struct managed *m);
 int managed_evict_init(struct managed *m, struct hither_error *err);

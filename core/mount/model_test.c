@@ -430,6 +430,10 @@ static void run_world(uint64_t seed, uint64_t steps)
 		snprintf(w->cache, sizeof w->cache, "/tmp/hither-model-XXXXXX");
 		CHECK(mkdtemp(w->cache));
 	}
+	if (!*w->cache && rnd(w, 2)) { /* 64 chunks, the least */
+		w->options.chunk_bytes = HITHER_BLOCK_BYTES;
+		w->options.resident_bytes = 1;
+	}
 	open_world(w);
 	for (uint64_t i = 0; i < steps; i++)
 		one_step(w);

@@ -126,8 +126,11 @@ static void hedge_stalled_locked(struct managed *m)
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 {
 	uint64_t room = managed_room_locked(m);
-	if (!room)
-		return false; /* evictions and pushes make some */
+	/* Evictions and pushes make room; where they cannot, since others wait for what is here,
+	 * the first in line may have more than its share, so that somebody goes on. */
+	bool stuck = !room && managed_stuck_locked(m);
+	if (!room && !stuck)
+		return false;
 	hedge_stalled_locked(m);
 	if (m->full_until_ns > m->now() && claim_direct_locked(m, job))
 		return true;
@@ -138,7 +141,7 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 			if (!managed_trim_locked(m, &first, &end))
 				continue;
 			uint64_t most = demand_blocks(m, first, end);
-			if (most > room)
+			if (most > room && !stuck)
 				most = room;
 			if (end - first > most)
 				end = first + most;
@@ -148,6 +151,8 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 			m->outstanding_bytes += managed_bytes(m, first, end);
 			return true;
 		}
+		if (stuck)
+			return false;
 	}
 	return false;
 }

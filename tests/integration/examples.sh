@@ -1,0 +1,79 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs hither into a folder, builds each of examples/ against that by pkg-config, and runs it.
+# usage: examples.sh BUILD
+set -euo pipefail
+build=$1
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+if nm -D "$build/core/libhither.so" | grep -qE '__(asan|tsan)_init'; then
+  echo "skipped: a sanitized library is not linked by plain programs"
+  exit 77
+fi
+root=$(mktemp -d)
+server=
+cleanup() {
+  [ -z "$server" ] || kill "$server" || true
+  rm -rf "$root"
+}
+trap cleanup EXIT
+
+meson install -C "$build" --no-rebuild --quiet --destdir "$root" >"$root/log" 2>&1 || {
+  cat "$root/log"
+  exit 1
+}
+pc=$(find "$root" -name hither.pc)
+export PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$root
+libdir=$root$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=libdir hither)
+export LD_LIBRARY_PATH=$libdir
+for source in "$top"/examples/*.c; do
+  name=$(basename "$source" .c)
+  # shellcheck disable=SC2046  # a list of options
+  cc -Wall -Wextra -Wno-unused-parameter -Werror -O1 -o "$root/$name" "$source" \
+    $(pkg-config --cflags --libs hither)
+done
+
+# expect WHAT WANT COMMAND...
+expect() {
+  local what=$1 want=$2 got
+  shift 2
+  got=$("$@")
+  [ "$got" = "$want" ] || {
+    echo "$what: got '$got', not '$want'"
+    exit 1
+  }
+  echo "$what: $got"
+}
+
+seq 200000 >"$root/numbers"
+printf x >>"$root/numbers"
+if out=$("$root/slice" "$root/numbers" 2>&1); then
+  [ "$out" = 200000 ] || {
+    echo "slice: got '$out', not 200000"
+    exit 1
+  }
+  expect read_at 120 "$root/read_at" "$root/numbers"
+else
+  grep -q userfaultfd <<<"$out" || {
+    echo "slice: $out"
+    exit 1
+  }
+  echo "slices are not run: $out"
+fi
+expect backend $((1048579 * 1048579 % 256)) "$root/backend" 1048579
+
+"$root/export" "$root/numbers" "unix:$root/sock" &
+server=$!
+for _ in $(seq 100); do
+  [ ! -S "$root/sock" ] || break
+  sleep 0.1
+done
+if command -v nbdcopy >/dev/null; then
+  nbdcopy "nbd+unix:///?socket=$root/sock" "$root/copy"
+  cmp "$root/numbers" "$root/copy"
+  echo "export: equal"
+elif [ -S "$root/sock" ]; then
+  echo "export: it listens; nbdcopy, which would read it, is missing"
+else
+  echo "export: no socket after 10 s"
+  exit 1
+fi
