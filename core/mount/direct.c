@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <string.h>
 
-enum { DIRECT_WORKERS_MAX = 64, DIRECT_WORKERS_DEFAULT = 16 };
+enum { DIRECT_WORKERS_MAX = 64, DIRECT_WORKERS_DEFAULT = 16, HERE_BYTES = 256 << 10 };
 
 struct direct {
 	struct hither_mount base;
@@ -114,12 +114,46 @@ static void *direct_main(void *arg)
 	return NULL;
 }
 
+/*
+ * Bytes at memory speed are not worth another thread, whose waking takes longer. True: io is over.
+ * What failed for a while only waits with the others.
+ */
+static bool run_here(struct direct *d, struct hither_io *io)
+{
+	struct hither_error err = {0};
+	if (!(d->base.backend->flags & HITHER_BACKEND_LOCAL) || io->op == HITHER_IO_FLUSH ||
+	    io->len > HERE_BYTES)
+		return false;
+	pthread_mutex_lock(&d->lock);
+	bool take = !d->cancelled && !d->head &&
+	            d->stats.in_flight + d->workers < d->base.backend->parallel;
+	d->stats.in_flight += take;
+	pthread_mutex_unlock(&d->lock);
+	if (!take)
+		return false;
+	int r = run_once(d, io, &err);
+	pthread_mutex_lock(&d->lock);
+	if (hither_error_is_transient(r)) {
+		d->stats.in_flight--;
+		pthread_mutex_unlock(&d->lock);
+		return false;
+	}
+	d->stats.reads += io->op == HITHER_IO_READ;
+	d->stats.writes += io->op == HITHER_IO_WRITE;
+	count_locked(d, io, r, &err);
+	pthread_mutex_unlock(&d->lock);
+	io->done(io, r, &err);
+	return true;
+}
+
 static void direct_submit(struct hither_mount *base, struct hither_io *io)
 {
 	struct direct *d = (struct direct *)base;
 	io->submitted_ns = hither_now_ns();
 	io->waited = true;
 	io->next = NULL;
+	if (run_here(d, io))
+		return;
 	HITHER_LOCK_SCOPE(&d->lock);
 	if (io->op == HITHER_IO_READ) {
 		d->stats.reads++;

@@ -238,10 +238,10 @@ static void log_refusal(struct hither_export *e, const char *why)
 }
 
 /* Is one more welcome? Else it is counted. */
-static bool has_place(struct hither_export *e)
+static bool is_welcome(struct hither_export *e, bool admitted)
 {
 	HITHER_LOCK_SCOPE(&e->lock);
-	if (e->stats.connected < e->options.max_connections)
+	if (admitted && e->stats.connected < e->options.max_connections)
 		return true;
 	e->stats.connections++;
 	e->stats.refused++;
@@ -259,9 +259,10 @@ static bool accept_from(struct hither_export *e, int listen_fd)
 	}
 	if (fd < 0)
 		return true; /* it has gone already */
-	if (!has_place(e)) {
+	bool admitted = !e->options.admit || e->options.admit(e->options.admit_user, fd);
+	if (!is_welcome(e, admitted)) {
 		close(fd);
-		log_refusal(e, "there are too many");
+		log_refusal(e, admitted ? "there are too many" : "it is not on the list");
 		return true;
 	}
 	if (!export_connection_start(e, fd, NULL, &err))

@@ -40,6 +40,13 @@ struct hither_export_options {
 	uint32_t connection_bytes; /* most bytes of a connection's requests under way, roughly; a
 	                              longer single request is taken by itself; 0: 16 MiB */
 	uint32_t drain_ms; /* on stop, how long clients have to take their last replies; 0: 5 s */
+	/*
+	 * May this client, whose connected socket is fd, come in? Asked for each one that was
+	 * accepted at a listening socket, before a byte is read or sent; on serve()'s thread. NULL:
+	 * all may.
+	 */
+	bool (*admit)(void *user, int fd);
+	void *admit_user;
 	/* Troubles with clients, one line each; any thread. NULL: not wanted. */
 	void (*log)(void *user, const char *message);
 	void *log_user;

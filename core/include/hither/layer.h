@@ -27,6 +27,17 @@ int hither_layer_rate(struct hither_backend *inner, uint64_t bytes_per_second,
 int hither_layer_log(struct hither_backend *inner, void *stream, struct hither_backend **out,
                      struct hither_error *err);
 
+/**
+ * Two backends with the same bytes: writes go to both, reads to the first, and to the second where
+ * that fails. One whose write or flush failed while the other's did not is out for good, as it has
+ * not got the bytes any more; nobody notices, but lost() is called (NULL: not wanted), once, on the
+ * thread of that call: number is 0 or 1. Takes over both on success. Of the two sizes and limits
+ * the smaller count. Its version is "".
+ */
+int hither_layer_mirror(struct hither_backend *first, struct hither_backend *second,
+                        void (*lost)(void *user, unsigned number, const struct hither_error *why),
+                        void *user, struct hither_backend **out, struct hither_error *err);
+
 enum hither_fault_op {
 	HITHER_FAULT_READ,
 	HITHER_FAULT_WRITE,

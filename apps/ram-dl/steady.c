@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "steady.h"
+
+#include "util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57 /* include/uapi/linux/prctl.h, Linux 5.6 */
+#endif
+
+int steady_lock(size_t reserve_bytes, struct hither_error *err)
+{
+	if (mlockall(MCL_CURRENT | MCL_FUTURE))
+		return hither_fail(
+		        err, -errno,
+		        "lock memory: %s: run it as root, or raise the limit (ulimit -l)",
+		        strerror(errno));
+	/* One heap for all threads, that neither shrinks nor is left for mappings. */
+	mallopt(M_ARENA_MAX, 1);
+	mallopt(M_TRIM_THRESHOLD, -1);
+	mallopt(M_MMAP_MAX, 0);
+	AUTO_FREE char *reserve = malloc(reserve_bytes + 1);
+	if (!reserve)
+		return hither_fail(err, -ENOMEM, "no memory to reserve");
+	memset(reserve, 1, reserve_bytes + 1);
+	__asm__ volatile("" : : "r"(reserve) : "memory"); /* it is not for nothing */
+	return 0;
+}
+
+static bool write_text(const char *path, const char *text)
+{
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
+void steady_protect(char *missing, size_t size)
+{
+	bool score = write_text("/proc/self/oom_score_adj", "-1000");
+	bool flusher = !prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	snprintf(missing, size, "%s%s%s",
+	         score ? "" : "the OOM killer may choose it (no right to lower oom_score_adj)",
+	         !score && !flusher ? "; " : "",
+	         flusher ? ""
+	                 : "its allocations may wait for paging (PR_SET_IO_FLUSHER needs "
+	                   "CAP_SYS_RESOURCE)");
+}

@@ -1,0 +1,162 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# ram_swap.sh BUILD [PART...]: ram-dl swap, in a machine that may be spoiled (in_vm.sh): a program that
+# uses twice its memory, by each kind of device; beside nbd-client and nbdkit; a mirror of which one
+# server dies; a server that dies alone. PART: pages, peer, mirror, death; default: all.
+# Exit 0 passed, 1 failed, 77 skipped.
+set -euo pipefail
+
+build=$1
+shift
+parts=("$@")
+[ ${#parts[@]} -gt 0 ] || parts=(pages peer mirror death)
+dl=$build/apps/ram-dl/ram-dl ul=$build/apps/ram-dl/ram-ul load=$build/tests/tools/paging
+[ "$(id -u)" = 0 ] || { echo "skipped: only root can swap"; exit 77; }
+grep -q hypervisor /proc/cpuinfo && [ "$(awk '/MemTotal/ {print int($2/1024)}' /proc/meminfo)" -lt 4000 ] ||
+  { echo "skipped: not in a small virtual machine"; exit 77; }
+
+limit=64 # MiB of memory that the program has; it uses twice as much
+work=$(mktemp -d)
+group=/tmp/cgroup-$$
+mkdir -p "$group"
+mount -t cgroup2 none "$group" 2>/dev/null || { echo "skipped: no cgroup v2"; exit 77; }
+echo +memory >"$group/cgroup.subtree_control"
+mkdir -p "$group/load"
+echo $((limit << 20)) >"$group/load/memory.max"
+pids=()
+cleanup() {
+  kill "${pids[@]}" 2>/dev/null || true
+  wait
+  rm -rf "$work"
+}
+trap cleanup EXIT
+
+fail() {
+  echo "failed: $*"
+  cat "$work"/*.log 2>/dev/null || true
+  dmesg | tail -n 5
+  exit 1
+}
+
+# until_line FILE: wait until somebody has written a line to it (they are our children).
+until_line() {
+  local n=0
+  until [ -s "$1" ]; do
+    n=$((n + 1))
+    [ "$n" -lt 600 ] || fail "nothing in $1"
+    read -rt 0.1 <> <(:) || true
+  done
+}
+
+# serve NAME: a ram-ul at unix:$work/NAME.
+serve() {
+  "$ul" -l "unix:$work/$1" 300M >"$work/$1.said" 2>"$work/$1.log" &
+  ul_pid=$!
+  pids+=("$ul_pid")
+  until_line "$work/$1.said"
+}
+
+# attach NAME ARGUMENTS...: ram-dl swap over serve's NAME.
+attach() {
+  local name=$1
+  shift
+  "$dl" swap "$@" "nbd+unix:///?socket=$work/$name" >"$work/dl.said" 2>"$work/dl.log" &
+  dl_pid=$!
+  pids+=("$dl_pid")
+  while [ ! -s "$work/dl.said" ] && kill -0 "$dl_pid" 2>/dev/null; do read -rt 0.1 <> <(:) || true; done
+  [ -s "$work/dl.said" ] || fail "ram-dl swap did not start"
+  cat "$work/dl.said"
+}
+
+detach() {
+  kill "$dl_pid"
+  wait "$dl_pid" || fail "ram-dl ended with $?"
+  [ "$(wc -l </proc/swaps)" = 1 ] || fail "$(cat /proc/swaps)"
+}
+
+# pages: the program in its group; prints milliseconds.
+pages() {
+  (echo $BASHPID >"$group/load/cgroup.procs" && exec "$load" $((limit * 2)) 2)
+}
+
+part_pages() {
+  local kind
+  serve a
+  for kind in kernel ublk nbd loop; do
+    case $kind in
+      kernel) attach a ;;
+      *) attach a --in-process --kind "$kind" ;;
+    esac
+    pages >"$work/ms" || fail "$kind: the program failed"
+    echo "$kind: $(cat "$work/ms") ms"
+    "$dl" status | tee "$work/status"
+    grep -Eq 'out +[1-9][0-9]{3,} pages' "$work/status" || fail "nothing was paged out"
+    "$dl" status --json | grep -q '"probe_p50_us": *[1-9]' || fail "no latency"
+    detach
+  done
+  "$ul" inspect "nbd+unix:///?socket=$work/a" | tee "$work/inspect"
+  grep -q 'label "ram-dl"' "$work/inspect" || fail "inspect"
+  grep -Eq '^[1-9][0-9]{3,} of 7[0-9]+ pages have bytes' "$work/inspect" || fail "inspect: no pages"
+}
+
+# The same program on the same machine, over the usual tools.
+part_peer() {
+  command -v nbdkit nbd-client mkswap >/dev/null || { echo "peer: nbdkit or nbd-client is missing"; return; }
+  local round
+  for round in 1 2; do
+    nbdkit -f -U "$work/kit" -P "$work/kit.pid" memory 300M &
+    pids+=($!)
+    until_line "$work/kit.pid"
+    nbd-client -unix "$work/kit" /dev/nbd9 -b 4096 -C 4 >/dev/null 2>&1
+    mkswap /dev/nbd9 >/dev/null
+    swapon -p 100 /dev/nbd9
+    pages >"$work/ms"
+    echo "round $round: nbd-client + nbdkit memory: $(cat "$work/ms") ms"
+    swapoff /dev/nbd9
+    nbd-client -d /dev/nbd9 >/dev/null
+    kill "$(cat "$work/kit.pid")"
+    rm -f "$work/kit.pid"
+    serve peer
+    attach peer >/dev/null
+    pages >"$work/ms"
+    echo "round $round: ram-dl + ram-ul: $(cat "$work/ms") ms"
+    detach
+    kill "$ul_pid"
+    wait "$ul_pid" || fail "ram-ul ended with $?"
+  done
+}
+
+part_mirror() {
+  serve first
+  local first_pid=$ul_pid
+  serve second
+  attach first --mirror "nbd+unix:///?socket=$work/second" --deadline 10s
+  pages >"$work/ms" &
+  local load_pid=$!
+  while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 20000 ]; do read -rt 0.1 <> <(:) || true; done
+  kill -KILL "$first_pid"
+  wait "$load_pid" || fail "the program noticed that a server died"
+  grep -q 'first server is lost' "$work/dl.log" || fail "nobody said that a server was lost"
+  echo "mirror: one server was killed: $(cat "$work/ms") ms, all pages right"
+  detach
+}
+
+# Alone, a dead server means errors: the program ends, the machine does not hang, swap goes away.
+part_death() {
+  local how
+  for how in '' --in-process; do
+    serve "only$how"
+    # shellcheck disable=SC2086  # nothing, or an option
+    attach "only$how" $how --deadline 5s
+    pages >"$work/ms" 2>/dev/null &
+    local load_pid=$! code=0
+    while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 20000 ]; do read -rt 0.1 <> <(:) || true; done
+    kill -KILL "$ul_pid"
+    wait "$load_pid" || code=$?
+    [ "$code" != 0 ] || fail "the program finished without its pages"
+    detach
+    echo "death$how: the program ended with $code, the swap area was detached"
+  done
+}
+
+for part in "${parts[@]}"; do "part_$part"; done
