@@ -213,12 +213,12 @@ static int serve(struct server *s)
 	struct hither_error err = {0};
 	pthread_t signals;
 	sigset_t set;
-	int r = start(s, &err);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
+	pthread_sigmask(SIG_BLOCK, &set, NULL); /* in all threads that come */
+	int r = start(s, &err);
 	if (!r) {
-		pthread_sigmask(SIG_BLOCK, &set, NULL);
 		r = -pthread_create(&signals, NULL, signal_main, s);
 		if (r)
 			hither_fail(&err, r, "start a thread: %s", strerror(-r));

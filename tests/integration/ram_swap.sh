@@ -12,10 +12,10 @@ parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=(pages peer mirror death)
 dl=$build/apps/ram-dl/ram-dl ul=$build/apps/ram-dl/ram-ul load=$build/tests/tools/paging
 [ "$(id -u)" = 0 ] || { echo "skipped: only root can swap"; exit 77; }
-grep -q hypervisor /proc/cpuinfo && [ "$(awk '/MemTotal/ {print int($2/1024)}' /proc/meminfo)" -lt 4000 ] ||
-  { echo "skipped: not in a small virtual machine"; exit 77; }
+memory=$(awk '/MemTotal/ {print int($2/1024)}' /proc/meminfo)
+[ "$memory" -lt 4000 ] || { echo "skipped: not in a small virtual machine"; exit 77; }
 
-limit=64 # MiB of memory that the program has; it uses twice as much
+limit=8 # MiB of memory that the program has; it uses twice as much
 work=$(mktemp -d)
 group=/tmp/cgroup-$$
 mkdir -p "$group"
@@ -50,7 +50,7 @@ until_line() {
 
 # serve NAME: a ram-ul at unix:$work/NAME.
 serve() {
-  "$ul" -l "unix:$work/$1" 300M >"$work/$1.said" 2>"$work/$1.log" &
+  "$ul" -l "unix:$work/$1" 128M >"$work/$1.said" 2>"$work/$1.log" &
   ul_pid=$!
   pids+=("$ul_pid")
   until_line "$work/$1.said"
@@ -76,7 +76,7 @@ detach() {
 
 # pages: the program in its group; prints milliseconds.
 pages() {
-  (echo $BASHPID >"$group/load/cgroup.procs" && exec "$load" $((limit * 2)) 2)
+  (echo $BASHPID >"$group/load/cgroup.procs" && exec "$load" $((limit * 2)) 1)
 }
 
 part_pages() {
@@ -96,7 +96,7 @@ part_pages() {
   done
   "$ul" inspect "nbd+unix:///?socket=$work/a" | tee "$work/inspect"
   grep -q 'label "ram-dl"' "$work/inspect" || fail "inspect"
-  grep -Eq '^[1-9][0-9]{3,} of 7[0-9]+ pages have bytes' "$work/inspect" || fail "inspect: no pages"
+  grep -Eq '^[1-9][0-9]{3,} of 32767 pages have bytes' "$work/inspect" || fail "inspect: no pages"
 }
 
 # The same program on the same machine, over the usual tools.
@@ -104,7 +104,7 @@ part_peer() {
   command -v nbdkit nbd-client mkswap >/dev/null || { echo "peer: nbdkit or nbd-client is missing"; return; }
   local round
   for round in 1 2; do
-    nbdkit -f -U "$work/kit" -P "$work/kit.pid" memory 300M &
+    nbdkit -f -U "$work/kit" -P "$work/kit.pid" memory 128M &
     pids+=($!)
     until_line "$work/kit.pid"
     nbd-client -unix "$work/kit" /dev/nbd9 -b 4096 -C 4 >/dev/null 2>&1
@@ -133,7 +133,7 @@ part_mirror() {
   attach first --mirror "nbd+unix:///?socket=$work/second" --deadline 10s
   pages >"$work/ms" &
   local load_pid=$!
-  while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 20000 ]; do read -rt 0.1 <> <(:) || true; done
+  while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 3000 ]; do read -rt 0.1 <> <(:) || true; done
   kill -KILL "$first_pid"
   wait "$load_pid" || fail "the program noticed that a server died"
   grep -q 'first server is lost' "$work/dl.log" || fail "nobody said that a server was lost"
@@ -150,7 +150,7 @@ part_death() {
     attach "only$how" $how --deadline 5s
     pages >"$work/ms" 2>/dev/null &
     local load_pid=$! code=0
-    while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 20000 ]; do read -rt 0.1 <> <(:) || true; done
+    while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 3000 ]; do read -rt 0.1 <> <(:) || true; done
     kill -KILL "$ul_pid"
     wait "$load_pid" || code=$?
     [ "$code" != 0 ] || fail "the program finished without its pages"
