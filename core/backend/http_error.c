@@ -28,7 +28,8 @@ static int too_many_redirects(const struct http_request *x)
 	char shown[HTTP_SHOWN_BYTES];
 	http_show_url(last ? last : "?", shown);
 	return hither_fail(x->err, -ELOOP,
-	                   "http: %.90s: redirected too often; the last URL was %.120s",
+	                   "http: %.90s: redirected too often, at last to %.120s; give the URL of "
+	                   "the file itself",
 	                   x->question.url, shown);
 }
 
@@ -68,11 +69,13 @@ int http_request_fail(struct http_request *x)
 	switch (x->curl_code) {
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:
-		return hither_fail(x->err, -EHOSTUNREACH, "http: %s: %.120s", x->question.url,
-		                   detail(x));
+		return hither_fail(x->err, -EHOSTUNREACH,
+		                   "http: %s: %.120s; check the name, the network and --proxy",
+		                   x->question.url, detail(x));
 	case CURLE_COULDNT_CONNECT:
-		return hither_fail(x->err, connect_code(x), "http: %s: %.120s", x->question.url,
-		                   detail(x));
+		return hither_fail(x->err, connect_code(x),
+		                   "http: %s: %.120s; check that the server runs, and --proxy",
+		                   x->question.url, detail(x));
 	case CURLE_OPERATION_TIMEDOUT:
 		return hither_fail(x->err, -ETIMEDOUT, "http: %s: %.120s", x->question.url,
 		                   detail(x));

@@ -87,10 +87,11 @@ static int encoded(const struct hither_http_answer *a, const struct hither_http_
 static int wrong_range(const struct hither_http_answer *a, const struct hither_http_question *q,
                        uint64_t last, struct hither_error *err)
 {
-	return hither_fail(err, -EPROTO,
-	                   "http: %s: the server sent bytes " U64 "-" U64 " when " U64 "-" U64
-	                   " was asked for",
-	                   q->url, a->first, a->last, q->offset, last);
+	return hither_fail(
+	        err, -EPROTO,
+	        "http: %s: the server sent bytes " U64 "-" U64 " when " U64 "-" U64
+	        " was asked for; download it first, or serve it by a server with Range support",
+	        q->url, a->first, a->last, q->offset, last);
 }
 
 static int judge_206_frame(const struct hither_http_answer *a, const struct hither_http_question *q,
@@ -106,7 +107,7 @@ static int judge_206_frame(const struct hither_http_answer *a, const struct hith
 	if (!a->has_range || a->bad_range)
 		return hither_fail(err, -EPROTO,
 		                   "http: %s: the server sent a range without a good Content-Range "
-		                   "header",
+		                   "header; download it first",
 		                   q->url);
 	if (a->has_length && a->length != a->last - a->first + 1)
 		return hither_fail(err, -EPROTO,
@@ -193,13 +194,13 @@ static int judge_416(const struct hither_http_answer *a, const struct hither_htt
 	if (q->opening)
 		return hither_fail(err, -EPROTO,
 		                   "http: %s: the server answered 416 when its first bytes were "
-		                   "asked for",
+		                   "asked for; download it first",
 		                   q->url);
 	if (a->has_total && !a->bad_range && a->total != q->size_bytes)
 		return other_size(q, a->total, err);
 	return hither_fail(err, -ESTALE,
 	                   "http: %s has changed since it was opened: the server has no bytes " U64
-	                   "-" U64 " any more",
+	                   "-" U64 " any more; open it again",
 	                   q->url, q->offset, q->offset + q->len - 1);
 }
 
@@ -218,7 +219,8 @@ static int busy(const struct hither_http_answer *a, const struct hither_http_que
                 struct hither_error *err)
 {
 	hither_fail(err, -EAGAIN, "http: %s: the server answered %d (%s)", q->url, a->status,
-	            a->status == 429 ? "too many requests" : "it cannot serve this now");
+	            a->status == 429 ? "too many requests; try again later"
+	                             : "it cannot serve this now; try again later");
 	if (err)
 		err->retry_after_ms = retry_after_ms(a, q);
 	return -EAGAIN;
@@ -257,9 +259,12 @@ static int judge_error(const struct hither_http_answer *a, const struct hither_h
 	case 404:
 	case 410:
 		if (q->opening)
-			return hither_fail(err, -ENOENT, "http: %s: not found (answer %d)", q->url,
+			return hither_fail(err, -ENOENT,
+			                   "http: %s: not found (answer %d); check the URL", q->url,
 			                   a->status);
-		return hither_fail(err, -ESTALE, "http: %s is gone since it was opened (answer %d)",
+		return hither_fail(err, -ESTALE,
+		                   "http: %s is gone since it was opened (answer %d); open it "
+		                   "again when it is back",
 		                   q->url, a->status);
 	case 412:
 		if (q->opening) /* nothing was asked that could fail so */

@@ -163,7 +163,9 @@ static int busy(const char *path, int lock_fd, struct hither_error *err)
 	char pid[16] = "";
 	ssize_t n = pread(lock_fd, pid, sizeof pid - 1, 0);
 	pid[n > 0 ? strspn(pid, "0123456789") : 0] = 0;
-	return hither_fail(err, -EBUSY, "%s: in use by process %s", path, *pid ? pid : "unknown");
+	return hither_fail(err, -EBUSY,
+	                   "%s: in use by process %s; unmount that, or use another cache folder",
+	                   path, *pid ? pid : "unknown");
 }
 
 /* 0; -EAGAIN: the folder was deleted meanwhile. */
@@ -270,6 +272,8 @@ int hither_store_folder_open(const char *cache_dir, const char *name, bool creat
 {
 	char text[URL_FILE_BYTES];
 	int r = create ? make_cache_dir(cache_dir, err) : 0;
+	if (r)
+		return r;
 	url_text(name, text);
 	for (int suffix = 0, races = 0; r == 0 && suffix < MOST_COLLISIONS;) {
 		struct hither_store_folder f = {.dir_fd = -1, .lock_fd = -1};

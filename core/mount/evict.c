@@ -119,7 +119,8 @@ static uint64_t drop_locked(struct managed *m, uint64_t first, uint64_t end)
 static uint64_t drop_some_locked(struct managed *m, uint64_t want)
 {
 	uint64_t dropped = 0, first, end;
-	for (unsigned i = 0; dropped < want && i < EVICT_BATCH && pick_locked(m, &first, &end); i++)
+	for (unsigned i = 0;
+	     dropped < want && i < EVICT_BATCH && !m->closing && pick_locked(m, &first, &end); i++)
 		dropped += drop_locked(m, first, end);
 	return dropped;
 }

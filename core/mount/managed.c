@@ -191,8 +191,9 @@ static void managed_stats(struct hither_mount *base, struct hither_mount_stats *
 	out->in_flight = m->job_count;
 	out->rtt_ns = hither_link_rtt_ns(&m->link);
 	out->rate_bytes = hither_link_rate(&m->link);
-	out->error = m->stale ? m->stale : m->trouble.code;
-	memcpy(out->message, m->trouble.message, sizeof out->message);
+	const struct hither_error *why = m->gave_up.code && !m->stale ? &m->gave_up : &m->trouble;
+	out->error = m->stale ? m->stale : why->code;
+	memcpy(out->message, why->message, sizeof out->message);
 	if (!out->error)
 		out->message[0] = 0;
 }

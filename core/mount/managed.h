@@ -158,6 +158,7 @@ struct managed {
 	uint32_t failures;    /* in a row */
 	uint64_t progress_ns; /* last time the backend did something for us */
 	struct hither_error trouble; /* the latest failure, code 0 after a success */
+	struct hither_error gave_up; /* what the latest expired io was told, 0 after a success */
 	int stale;                   /* -ESTALE: the resource has changed; for ever */
 	_Atomic bool cancelled;      /* read without the lock by whoever is delivering */
 	bool closing;

@@ -31,6 +31,7 @@ void managed_success_locked(struct managed *m)
 	m->failures = 0;
 	m->retry_at_ns = 0;
 	m->progress_ns = m->now();
+	m->gave_up.code = 0;
 	if (!m->stale)
 		m->trouble.code = 0;
 }

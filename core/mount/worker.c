@@ -82,9 +82,12 @@ static void answer_expired_locked(struct managed *m)
 	if (!expired.head)
 		return;
 	struct hither_error err = {0};
-	hither_fail(&err, -ETIMEDOUT, "%s: gave up after %llu s without an answer: %s", m->name,
-	            (unsigned long long)(m->deadline_ns / HITHER_NS_PER_S),
+	hither_fail(&err, -ETIMEDOUT,
+	            "%s: gave up after %llu s without an answer (%.160s); --deadline sets for how "
+	            "long to wait",
+	            m->name, (unsigned long long)(m->deadline_ns / HITHER_NS_PER_S),
 	            m->trouble.code ? m->trouble.message : "the server is silent");
+	m->gave_up = err;
 	pthread_mutex_unlock(&m->lock);
 	managed_answer_all(&expired, -ETIMEDOUT, &err);
 	pthread_mutex_lock(&m->lock);

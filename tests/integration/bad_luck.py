@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""bad_luck.py BUILD [SECONDS]: what a mount does when things go wrong, seen by programs and by people.
+
+The network is gone for SECONDS (2); the cache's disk is full, the cache in use, of another format,
+damaged; the resource shrinks, grows, goes; servers answer wrongly; many threads read oddly. Each message
+must be one line that names the thing and the way out. Exit 0 passed, 1 failed, 77 skipped.
+"""
+import concurrent.futures
+import contextlib
+import errno
+import glob
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+
+from moody_web import PAGE, Web, content
+from nbd_line import Failed, Line, Mount, Server, expect, need, run
+from rig.process import Room
+
+SIZE = (8 << 20) + 1234
+FAST = ("--rtt", "4ms")
+
+
+class Place:
+    """The room, with what every test needs in it."""
+
+    def __init__(self, room, build, seconds):
+        self.room, self.build, self.seconds = room, build, seconds
+        self.path, self.cache = room.path("mounted"), room.path("cache")
+        self.hither = os.path.join(build, "apps/hither/hither")
+
+    @contextlib.contextmanager
+    def mounted(self, url, *options):
+        mount = Mount(self.room, self.build, url, self.path)
+        mount.mount(*options)
+        try:
+            yield mount
+        finally:
+            subprocess.run([self.hither, "umount", "--force", self.path], capture_output=True, check=False)
+
+    def says(self, url, *options, words):
+        """Mounting fails, in one line with these words."""
+        done = run([self.hither, "mount", *options, url, self.path], check=False, timeout=60)
+        if done.returncode == 0:
+            run([self.hither, "umount", self.path])
+        check_message(done.stderr, done.returncode, words)
+
+    def status(self):
+        return run([self.hither, "status", self.path]).stdout
+
+
+def check_message(text, code, words):
+    expect(code == 1 and text.count("\n") == 1 and text.startswith("hither: ") and len(text) < 400,
+           f"exit {code}, not one line: {text!r}")
+    missing = [w for w in words if w not in text]
+    expect(not missing, f"{text!r} lacks {missing}")
+
+
+def read(path, offset, length):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(fd, length, offset)
+    finally:
+        os.close(fd)
+
+
+def fails(code, function, *args):
+    try:
+        function(*args)
+    except OSError as error:
+        expect(error.errno == code, f"{error}, not {errno.errorcode[code]}")
+        return
+    raise Failed(f"{function.__name__} did not fail")
+
+
+# --- the network ---
+
+def reads_ride_through_an_outage(p):
+    with Web(SIZE) as web:
+        line = Line(p.room, p.build, web.port, FAST)
+        with p.mounted(f"http://127.0.0.1:{line.port}/x", "--cache", "none", "--pull", "off",
+                       "--deadline", f"{p.seconds * 4 + 20:g}s", "--idle-timeout", "1s"), \
+                concurrent.futures.ThreadPoolExecutor(8) as pool:
+            expect(read(p.path, 0, 100) == content(0, 100), "the first bytes are wrong")
+            # The outage begins in the middle of these.
+            early = [pool.submit(read, p.path, i << 18, 1 << 18) for i in range(4)]
+            line.tell("outage", "on")
+            late = [pool.submit(read, p.path, (i << 18) + 5, 70000) for i in range(20, 24)]
+            done, _ = concurrent.futures.wait(late, p.seconds)
+            expect(not done, "a read ended although the network was gone")
+            began = time.monotonic()
+            line.tell("outage", "off")
+            for i, future in enumerate(early):
+                expect(future.result() == content(i << 18, 1 << 18), "wrong after the outage")
+            for i, future in enumerate(late, 20):
+                expect(future.result() == content((i << 18) + 5, 70000), "wrong after the outage")
+            took = time.monotonic() - began
+            expect(took < 8, f"{took:.1f} s from the outage's end to the bytes")
+            print(f"  {p.seconds:g} s dark, bytes {took:.2f} s later")
+
+
+def reads_give_up_at_the_deadline(p):
+    with Web(SIZE) as web:
+        line = Line(p.room, p.build, web.port, FAST)
+        with p.mounted(f"http://127.0.0.1:{line.port}/x", "--cache", "none", "--pull", "off",
+                       "--deadline", "1s"):
+            line.tell("outage", "on")
+            began = time.monotonic()
+            fails(errno.EIO, read, p.path, 4 << 20, 5)
+            took = time.monotonic() - began
+            expect(0.9 < took < 6, f"a deadline of 1 s took {took:.1f} s")
+            said = p.status()
+            expect(f"127.0.0.1:{line.port}/x" in said and "gave up after 1 s" in said
+                   and "--deadline" in said, f"status does not say why: {said}")
+            line.tell("outage", "off")
+            expect(read(p.path, 4 << 20, 5) == content(4 << 20, 5), "wrong after the outage")
+            said = p.status()
+            expect("  error " not in said and "gave up after 1 s" in said.partition("  log ")[2],
+                   f"status does not say what happened: {said}")
+
+
+def writes_wait_and_are_kept(p):
+    need("qemu-nbd")
+    image = p.room.path("image")
+    with open(image, "wb") as f:
+        f.truncate(4 << 20)
+    server = Server(p.room, "qemu-nbd", image)
+    line = Line(p.room, p.build, server.port, FAST)
+    url = f"nbd://127.0.0.1:{line.port}"
+
+    def write(fd, offset, text):
+        os.pwrite(fd, text, offset)
+        os.fsync(fd)
+
+    with p.mounted(url, "--cache", p.cache, "--deadline", f"{p.seconds * 4 + 20:g}s"), \
+            concurrent.futures.ThreadPoolExecutor(1) as pool:
+        fd = os.open(p.path, os.O_RDWR)
+        write(fd, 0, b"before")
+        line.tell("outage", "on")
+        future = pool.submit(write, fd, 5000, b"during")
+        done, _ = concurrent.futures.wait([future], p.seconds)
+        expect(not done, "fsync said success although the network was gone")
+        line.tell("outage", "off")
+        future.result()
+        expect(read(image, 5000, 6) == b"during", "the server lacks what fsync acknowledged")
+        os.close(fd)
+        run([p.hither, "umount", p.path])
+    with p.mounted(url, "--cache", p.cache, "--deadline", "1s"):
+        fd = os.open(p.path, os.O_RDWR)
+        os.pread(fd, PAGE, 2 * PAGE)  # else the write itself would wait for its page, and fail
+        line.tell("outage", "on")
+        os.pwrite(fd, b"later", 9000)
+        fails(errno.EIO, os.fsync, fd)
+        expect("gave up after 1 s" in p.status(), f"status does not say why: {p.status()}")
+        line.tell("outage", "off")
+        write(fd, 9100, b"and on")  # what the failed fsync was for goes too
+        os.close(fd)
+        run([p.hither, "umount", p.path])
+        expect(read(image, 9000, 5) == b"later" and read(image, 9100, 6) == b"and on",
+               "what was written in the outage never came")
+
+
+# --- the cache ---
+
+def a_full_disk_is_no_error(p):
+    if os.geteuid():
+        print("  left out: a small file system needs root")
+        return
+    disk = p.room.make("disk")
+    run(["mount", "-t", "tmpfs", "-o", "size=3m", "hither-test", disk])
+    try:
+        with Web(SIZE) as web:
+            with p.mounted(web.url(), "--cache", f"{disk}/cache"):
+                for offset in range(0, SIZE, 100000):
+                    expect(read(p.path, offset, 100000) == content(offset, min(100000, SIZE - offset)),
+                           f"wrong at {offset} with a full disk")
+                run([p.hither, "umount", p.path])
+            with p.mounted(web.url(), "--cache", f"{disk}/cache", "--pull", "off"):
+                expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong at the second mount")
+                run([p.hither, "umount", p.path])
+    finally:
+        run(["umount", disk])
+
+
+def a_cache_has_one_user(p):
+    with Web(SIZE) as web, p.mounted(web.url(), "--cache", p.cache) as mount:
+        pid = str(mount.daemon())
+        done = run([p.hither, "pull", "--cache", p.cache, web.url()], check=False)
+        check_message(done.stderr, done.returncode, [p.cache, pid, "unmount", "another cache"])
+        done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()], check=False)
+        check_message(done.stderr, done.returncode, [p.cache, pid])
+        expect(read(p.path, 1, SIZE) == content(1, SIZE - 1), "the first user suffered")
+
+
+def a_strange_cache_is_refused_or_dropped(p):
+    with Web(SIZE) as web:
+        cache = p.room.path("strange")
+        run([p.hither, "pull", "--quiet", "--cache", cache, web.url()])
+        [state] = glob.glob(f"{cache}/*/state")
+        good = open(state, "rb").read()
+        for what, at, words in (("another version", 12, "format"), ("a damaged header", 40, "damaged"),
+                                ("no header", 0, "state log")):
+            bad = bytearray(good)
+            bad[at] ^= 0x55
+            with open(state, "wb") as f:
+                f.write(bad)
+            p.says(web.url(), "--cache", cache, words=[state, "delete it to start anew", words])
+        with open(state, "wb") as f:
+            f.write(good)
+        with p.mounted(web.url(), "--cache", cache):
+            expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong from an intact cache")
+            expect(web.requests and os.path.exists(state), "no cache")
+        listing = run([p.hither, "cache", "--cache", cache, "list"]).stdout
+        expect(web.url() in listing, f"cache list: {listing}")
+        size = run([p.hither, "cache", "--cache", cache, "size"]).stdout
+        expect("in 1 cache" in size, f"cache size: {size}")
+        run([p.hither, "cache", "--cache", cache, "clear"])
+        expect(not glob.glob(f"{cache}/*"), "cache clear left something")
+    p.says(web.url(), "--cache", "/proc/no/such", words=["/proc/no", "cannot make this cache folder"])
+
+
+# --- the resource ---
+
+def a_resource_that_changes_is_never_mixed(p):
+    for size in (SIZE - (5 << 20), SIZE + (1 << 20), SIZE):
+        with Web(SIZE) as web:
+            with p.mounted(web.url(), "--cache", "none", "--pull", "off"):
+                expect(read(p.path, 0, 10) == content(0, 10), "wrong")
+                web.size, web.etag = size, '"2"'
+                fails(errno.ESTALE, read, p.path, 6 << 20, 4096)
+                said = p.status()
+                expect(web.url() in said and "open it again" in said, f"status does not say why: {said}")
+            cache = p.room.path(f"changing-{size}")
+            web.size, web.etag = SIZE, '"1"'
+            run([p.hither, "pull", "--quiet", "--cache", cache, web.url()])
+            web.size, web.etag = size, '"2"'
+            p.says(web.url(), "--cache", cache, "--on-change", "fail",
+                   words=[web.url(), "changed", "--on-change"])
+            with p.mounted(web.url(), "--cache", cache):
+                expect(read(p.path, 0, size + 1) == content(0, size), "not the new version")
+
+
+def servers_that_answer_wrongly(p):
+    answers = {"missing": ["404", "check the URL"], "busy": ["503", "try again later"],
+               "round_and_round": ["redirected too often", "give the URL of the file itself"],
+               "unsatisfied": ["416", "download it first"],
+               "elsewhere": ["sent bytes 4096-", "download it first"],
+               "whole": ["range requests", "download it first"]}
+    with Web(SIZE) as web:
+        for web.mood, words in answers.items():
+            p.says(web.url(), "--cache", "none", "--deadline", "1s", words=[web.url()[:40], *words])
+        web.mood = "good"
+        with p.mounted(web.url(), "--cache", "none", "--pull", "off", "--deadline", "30s"):
+            for offset, web.mood in ((1 << 20, "busy"), (2 << 20, "cut")):
+                back = threading.Timer(0.3, setattr, (web, "mood", "good"))
+                back.start()
+                expect(read(p.path, offset, 50000) == content(offset, 50000), f"wrong after {web.mood}")
+                back.join()
+            for offset, web.mood in ((3 << 20, "elsewhere"), (4 << 20, "unsatisfied")):
+                fails({"elsewhere": errno.EPROTO, "unsatisfied": errno.ESTALE}[web.mood],
+                      read, p.path, offset, 4096)
+                expect(web.url() in p.status(), "status does not name the URL")
+    p.says("http://127.0.0.1:9/x", "--cache", "none", "--deadline", "1s",
+           words=["http://127.0.0.1:9/x", "check that the server runs"])
+    p.says("http://nowhere.invalid/x", "--cache", "none", "--deadline", "1s",
+           words=["nowhere.invalid", "check the name"])
+
+
+# --- the readers ---
+
+def sixty_four_odd_readers(p):
+    def reader(number):
+        rng = random.Random(number)
+        fd = os.open(p.path, os.O_RDONLY)
+        try:
+            start = rng.randrange(SIZE - 20000)
+            for at in range(start + 400, start, -1):  # backwards, byte by byte
+                expect(os.pread(fd, 1, at) == content(at, 1), f"byte {at} is wrong")
+            for at in range(start, start + 400):
+                expect(os.pread(fd, 1, at) == content(at, 1), f"byte {at} is wrong")
+            for _ in range(20):
+                at, length = rng.randrange(SIZE + 2 * PAGE), rng.randrange(1, 200000)
+                expect(os.pread(fd, length, at) == content(at, max(0, min(length, SIZE - at))),
+                       f"[{at}, +{length}) is wrong")
+            expect(os.pread(fd, 10, SIZE) == b"" and os.pread(fd, 10, 1 << 50) == b"", "past the end")
+        finally:
+            os.close(fd)
+    with Web(SIZE) as web:
+        line = Line(p.room, p.build, web.port, FAST)
+        with p.mounted(f"http://127.0.0.1:{line.port}/x", "--cache", "none", "--workers", "64"), \
+                concurrent.futures.ThreadPoolExecutor(64) as pool:
+            list(pool.map(reader, range(64)))
+            expect(1 < web.most <= 64, f"{web.most} requests in flight")
+            print(f"  at most {web.most} requests at a time")
+
+
+TESTS = (reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
+         a_full_disk_is_no_error, a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
+         a_resource_that_changes_is_never_mixed, servers_that_answer_wrongly, sixty_four_odd_readers)
+
+
+def main():
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 2
+    need()
+    failed = 0
+    for test in TESTS if seconds < 30 else TESTS[:3]:
+        began = time.monotonic()
+        with Room("hither-bad-luck") as room:
+            try:
+                test(Place(room, os.path.realpath(sys.argv[1]), seconds))
+                print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+            except Failed as failure:
+                failed += 1
+                print(f"{test.__name__}: {failure}", flush=True)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
