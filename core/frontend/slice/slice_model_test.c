@@ -109,6 +109,9 @@ static void *play(void *arg)
 		} else if (what == 2) {
 			hither_layer_fault_arm(w->faulty, HITHER_FAULT_WRITE, rnd(&p->rng, 4), 1,
 			                       rnd(&p->rng, 2) ? -ECONNRESET : -EIO, 100);
+		} else if (what == 3 && rnd(&p->rng, 4) == 0) { /* an outage: readers wait */
+			hither_layer_fault_arm(w->faulty, HITHER_FAULT_READ, rnd(&p->rng, 4), 1,
+			                       -ECONNRESET, 4000);
 		} else if (what < 500) {
 			CHECK(memcmp(mem, w->plain + at, len) == 0);
 		} else {

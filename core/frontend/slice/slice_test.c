@@ -361,6 +361,30 @@ static void system_calls_after_prefault(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+static void system_calls_where_the_kernel_may_fault(void)
+{
+	struct hither_mount *m = mount_new(
+	        remote_new(SIZE), (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	struct hither_slice_stats st;
+	char *p = hither_slice_data(s), buf[100];
+	int fds[2];
+	hither_slice_stats(s, &st);
+	CHECK_EQ(pipe(fds), 0);
+	if (st.kernel_faults) {
+		CHECK_EQ(write(fds[1], p, sizeof buf), sizeof buf);
+		CHECK_EQ(read(fds[0], p + (1 << 20), sizeof buf), sizeof buf);
+		CHECK(memcmp(p, p + (1 << 20), sizeof buf) == 0);
+		CHECK_OK(hither_slice_flush(s, &err)); /* what the kernel writes is found, too */
+		hither_slice_stats(s, &st);
+		CHECK_EQ(st.written_bytes, PAGE);
+	}
+	close(fds[0]);
+	close(fds[1]);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 int main(void)
 {
 	RUN(what_is_touched_is_pulled);
@@ -373,5 +397,6 @@ int main(void)
 	RUN(a_child_does_not_have_it);
 	RUN(a_failure_is_sigbus);
 	RUN(system_calls_after_prefault);
+	RUN(system_calls_where_the_kernel_may_fault);
 	return 0;
 }

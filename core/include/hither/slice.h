@@ -130,8 +130,9 @@ int hither_slice_serve(struct hither_slice *s, int socket, struct hither_error *
 struct hither_slice_view;
 /**
  * Attach to the slice that is served at the other end of `socket`, which becomes the view's. Blocks
- * until it is. When the serving process ends or closes the slice, whoever touches the memory gets
- * SIGBUS, and whoever waits for a page at that time, too: nobody hangs and nobody reads zeros.
+ * until it is. Both sides share the store's memory, so serve only whom you trust with writing it.
+ * When the serving process ends or closes the slice, whoever touches the memory gets SIGBUS, and
+ * whoever waits for a page at that time, too: nobody hangs and nobody reads zeros.
  */
 int hither_slice_attach(int socket, struct hither_slice_view **out, struct hither_error *err);
 const void *hither_slice_view_data(const struct hither_slice_view *v);
