@@ -99,7 +99,7 @@ def gives_up(room, build):
         raise Failed("read without a network")
     except OSError as error:
         expect(error.errno == errno.EIO, f"{error}, not EIO")
-    expect(time.monotonic() - begin < 20, "a deadline of a second took far longer")
+    expect(time.monotonic() - begin < 60, "a deadline of a second took far longer")
     line.tell("outage", "off")
     with open(log, encoding="utf-8") as text:
         said = text.read()
@@ -118,7 +118,7 @@ def resident(room, build):
     mount = Mount(room, build, f"nbd://127.0.0.1:{server.port}/", image + ".mount")
     mount.mount("--cache", room.path("vast-cache"))
     run([os.path.join(build, "tests/tools/load"), mount.path, "--mode", "random", "--threads", "16",
-         "--count", "20000", "--for", "5"])
+         "--count", "5000", "--for", "3"])
     with open(f"/proc/{mount.daemon()}/status", encoding="ascii") as status:
         high = next(int(line.split()[1]) << 10 for line in status if line.startswith("VmHWM:"))
     mount.umount()
