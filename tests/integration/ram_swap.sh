@@ -15,7 +15,7 @@ dl=$build/apps/ram-dl/ram-dl ul=$build/apps/ram-dl/ram-ul load=$build/tests/tool
 memory=$(awk '/MemTotal/ {print int($2/1024)}' /proc/meminfo)
 [ "$memory" -lt 4000 ] || { echo "skipped: not in a small virtual machine"; exit 77; }
 
-limit=8 # MiB of memory that the program has; it uses twice as much
+limit=16 # MiB of memory that the program has; it uses twice as much
 work=$(mktemp -d)
 group=/tmp/cgroup-$$
 mkdir -p "$group"
@@ -104,6 +104,7 @@ part_peer() {
   command -v nbdkit nbd-client mkswap >/dev/null || { echo "peer: nbdkit or nbd-client is missing"; return; }
   local round
   for round in 1 2; do
+    rm -f "$work/kit"
     nbdkit -f -U "$work/kit" -P "$work/kit.pid" memory 128M &
     pids+=($!)
     until_line "$work/kit.pid"
@@ -133,7 +134,7 @@ part_mirror() {
   attach first --mirror "nbd+unix:///?socket=$work/second" --deadline 10s
   pages >"$work/ms" &
   local load_pid=$!
-  while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 3000 ]; do read -rt 0.1 <> <(:) || true; done
+  while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 5000 ]; do read -rt 0.1 <> <(:) || true; done
   kill -KILL "$first_pid"
   wait "$load_pid" || fail "the program noticed that a server died"
   grep -q 'first server is lost' "$work/dl.log" || fail "nobody said that a server was lost"
@@ -150,7 +151,7 @@ part_death() {
     attach "only$how" $how --deadline 5s
     pages >"$work/ms" 2>/dev/null &
     local load_pid=$! code=0
-    while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 3000 ]; do read -rt 0.1 <> <(:) || true; done
+    while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 5000 ]; do read -rt 0.1 <> <(:) || true; done
     kill -KILL "$ul_pid"
     wait "$load_pid" || code=$?
     [ "$code" != 0 ] || fail "the program finished without its pages"
