@@ -50,6 +50,7 @@ until_line() {
 
 # serve NAME: a ram-ul at unix:$work/NAME.
 serve() {
+  rm -f "$work/$1.said"
   "$ul" -l "unix:$work/$1" 128M >"$work/$1.said" 2>"$work/$1.log" &
   ul_pid=$!
   pids+=("$ul_pid")
@@ -60,6 +61,7 @@ serve() {
 attach() {
   local name=$1
   shift
+  rm -f "$work/dl.said" # else the last one's may be taken for this one's
   "$dl" swap "$@" "nbd+unix:///?socket=$work/$name" >"$work/dl.said" 2>"$work/dl.log" &
   dl_pid=$!
   pids+=("$dl_pid")
