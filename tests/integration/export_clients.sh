@@ -71,7 +71,7 @@ END
   nbdinfo --map=hither:dirty "$uri" >/dev/null || fail "nbdinfo --map=hither:dirty"
   # fio lets libnbd read no files of keys, so it cannot do TLS.
   [[ $uri == nbds* ]] || fio --name=verify --ioengine=nbd "--uri=$uri" --rw=randwrite --bs=4k-64k --iodepth=16 --size=32m \
-    --verify=crc32c --verify_fatal=1 --do_verify=1 --thread --output="$work/fio" >/dev/null 2>&1 ||
+    --verify_state_save=0 --verify=crc32c --verify_fatal=1 --do_verify=1 --thread --output="$work/fio" >/dev/null 2>&1 ||
     fail "fio: $(cat "$work/fio")"
 }
 
