@@ -42,7 +42,7 @@ static int listen_at(const char *path)
 	return fd;
 }
 
-static void run_server(int fd, char *const argv[])
+static void run_server(int fd, const char *const argv[])
 {
 	char pid[32];
 	snprintf(pid, sizeof pid, "%d", (int)getpid());
@@ -54,12 +54,12 @@ static void run_server(int fd, char *const argv[])
 		fcntl(fd, F_SETFD, 0);
 	int null = open("/dev/null", O_WRONLY);
 	dup2(null, 2); /* it tells of every error that a test asks for */
-	execvp(argv[0], argv);
+	execvp(argv[0], (char *const *)argv);
 	_exit(127);
 }
 
 /* From the main thread only: nbdkit ends with the thread that started it. */
-static void start(char *const argv[])
+static void start(const char *const argv[])
 {
 	int fd = listen_at(socket_path);
 	server = fork();
@@ -71,7 +71,7 @@ static void start(char *const argv[])
 
 static void start_file(void)
 {
-	start((char *[]){"nbdkit", "-f", "file", image, NULL});
+	start((const char *[]){"nbdkit", "-f", "file", image, NULL});
 }
 
 static void kill_server(void)
@@ -185,7 +185,7 @@ static int open_contract(void *user, bool writable, struct hither_backend **out,
 
 static void the_contract_holds(void)
 {
-	start((char *[]){"nbdkit", "-f", "memory", "3M", NULL});
+	start((const char *[]){"nbdkit", "-f", "memory", "3M", NULL});
 	contract_check(&(struct contract_subject){
 	        .name = url, .open = open_contract, .user = url, .writable = true, .keeps = true});
 	kill_server();
@@ -193,9 +193,9 @@ static void the_contract_holds(void)
 
 static void the_contract_holds_with_large_blocks(void)
 {
-	start((char *[]){"nbdkit", "-f", "--filter=blocksize-policy", "memory", "3M",
-	                 "blocksize-minimum=8K", "blocksize-preferred=64K", "blocksize-maximum=64K",
-	                 "blocksize-error-policy=error", NULL});
+	start((const char *[]){"nbdkit", "-f", "--filter=blocksize-policy", "memory", "3M",
+	                       "blocksize-minimum=8K", "blocksize-preferred=64K",
+	                       "blocksize-maximum=64K", "blocksize-error-policy=error", NULL});
 	struct hither_backend *b = open_url(false, 0);
 	CHECK_EQ(b->align_bytes, 8192);
 	hither_backend_close(b);
@@ -208,9 +208,9 @@ static void the_servers_errors_are_passed_on(void)
 {
 	struct hither_error err = {0};
 	char buf[4096] = {0};
-	start((char *[]){"nbdkit", "-f", "--filter=error", "memory", "1M", "error-pread=EIO",
-	                 "error-pread-rate=100%", "error-pwrite=ENOSPC", "error-pwrite-rate=100%",
-	                 NULL});
+	start((const char *[]){"nbdkit", "-f", "--filter=error", "memory", "1M", "error-pread=EIO",
+	                       "error-pread-rate=100%", "error-pwrite=ENOSPC",
+	                       "error-pwrite-rate=100%", NULL});
 	struct hither_backend *b = open_url(true, 0);
 	CHECK_EQ(hither_backend_read_at(b, buf, sizeof buf, 8192, &err), -EIO);
 	CHECK(strstr(err.message, "read 4096 bytes at 8192") && strstr(err.message, "nbd+unix:"));
@@ -234,7 +234,7 @@ static int open_error(bool writable, uint32_t connect_timeout_ms, struct hither_
 static void what_cannot_be_opened_says_why(void)
 {
 	struct hither_error err = {0};
-	start((char *[]){"nbdkit", "-f", "-r", "memory", "1M", NULL});
+	start((const char *[]){"nbdkit", "-f", "-r", "memory", "1M", NULL});
 	CHECK_EQ(open_error(true, 0, &err), -EROFS);
 	CHECK(strstr(err.message, "read-only"));
 	kill_server();
@@ -293,7 +293,7 @@ static void a_silent_server_is_a_timeout(void)
 {
 	struct hither_error err = {0};
 	/* One thread: nbdkit 1.32 crashes if several meet a client that has gone. */
-	start((char *[]){"nbdkit", "-f", "--threads=1", "file", image, NULL});
+	start((const char *[]){"nbdkit", "-f", "--threads=1", "file", image, NULL});
 	struct hither_backend *b = open_url(false, 100);
 	CHECK_EQ(read_all(b, stop_now, NULL, &err), -ETIMEDOUT);
 	CHECK(strstr(err.message, "stopped answering"));
@@ -481,7 +481,7 @@ static void a_server_with_one_place_serves_all_threads(void)
 	atomic_uint rounds = 0;
 	struct rider riders[THREADS];
 	pthread_t threads[THREADS];
-	start((char *[]){"nbdkit", "-f", "--filter=limit", "file", image, "limit=1", NULL});
+	start((const char *[]){"nbdkit", "-f", "--filter=limit", "file", image, "limit=1", NULL});
 	struct hither_backend *b = open_url(true, 0);
 	for (int i = 0; i < THREADS; i++) {
 		riders[i] = (struct rider){b, (uint64_t)i * 99 + 5, &stop, &rounds};
