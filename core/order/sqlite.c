@@ -188,6 +188,13 @@ static void content(struct sq_order *o, uint32_t number, bool told)
 			sq_map_add(&o->map, c.overflow, number, place.tree, true);
 }
 
+static void put_unread(struct sq_order *o, uint32_t number, bool told)
+{
+	struct sq_unread *at = &o->unread[o->unread_at++ % SQ_LATER];
+	o->unread_count += !at->page;
+	*at = (struct sq_unread){.page = number, .told = told};
+}
+
 static void touch(struct sq_order *o, uint32_t number)
 {
 	const struct sq_place *place = sq_map_find(&o->map, number);
@@ -210,8 +217,20 @@ static void touch(struct sq_order *o, uint32_t number)
 	if (here)
 		content(o, number, true);
 	else
-		o->unread[o->unread_at++ % SQ_LATER] =
-		        (struct sq_unread){.page = number, .told = leaf || overflow};
+		put_unread(o, number, leaf || overflow);
+}
+
+/* Pages that were read and have come. */
+static void settle_unread(struct sq_order *o)
+{
+	for (unsigned i = 0; o->unread_count > 0 && i < SQ_LATER; i++) {
+		struct sq_unread *at = &o->unread[(o->unread_at + i) % SQ_LATER], u = *at;
+		if (!u.page || !sq_bytes(o, o->other, u.page))
+			continue;
+		at->page = 0;
+		o->unread_count--;
+		content(o, u.page, u.told);
+	}
 }
 
 static bool sqlite_ready(struct sq_order *o);
@@ -221,6 +240,8 @@ static void sqlite_saw(struct hither_order *base, uint64_t offset, uint64_t len,
 	struct sq_order *o = (struct sq_order *)base;
 	if (!sqlite_ready(o) || !o->schema_known || !len)
 		return;
+	/* A reader may be told of a page before we are: what it read first comes first. */
+	settle_unread(o);
 	uint64_t first = offset / o->shape.page_bytes,
 	         last = (offset + len - 1) / o->shape.page_bytes;
 	if (last - first >= READ_MOST_PAGES)
@@ -235,17 +256,8 @@ static void sqlite_arrived(struct hither_order *base, uint64_t offset, uint64_t 
 {
 	struct sq_order *o = (struct sq_order *)base;
 	o->news = o->lookups_news = true;
-	if (!o->schema_known)
-		return;
-	for (unsigned i = 0; i < SQ_LATER; i++) {
-		struct sq_unread u = o->unread[(o->unread_at + i) % SQ_LATER];
-		if (!u.page || offset_of(o, u.page) >= offset + len ||
-		    offset_of(o, u.page) + o->shape.page_bytes <= offset ||
-		    !sq_bytes(o, o->other, u.page))
-			continue;
-		o->unread[(o->unread_at + i) % SQ_LATER].page = 0;
-		content(o, u.page, u.told);
-	}
+	if (o->schema_known)
+		settle_unread(o);
 }
 
 /* --- what comes next --- */

@@ -16,9 +16,12 @@
 enum {
 	ROW_AVERAGES = 1,
 	ROW_STRUCTURE = 10,
-	WIDE_MOST_PAGES = 80, /* a tree of no more is taken whole; interior pages likewise */
-	BLOCKS = 24,          /* read last, that are remembered */
-	LISTS_MOST = 256,     /* in one block */
+	WIDE_MOST_PAGES = 80, /* interior pages are taken if they are no more */
+	IDX_MOST_PAGES = 16,  /* _idx is taken whole if it is no more */
+	AHEAD_LEAST = 4,      /* blocks of one term's list */
+	AHEAD_MOST = 32,
+	BLOCKS = 24,      /* read last, that are remembered */
+	LISTS_MOST = 256, /* in one block */
 	ROWS_AHEAD = 32,
 	ROWS_MOST = 1024,
 	BLOCK_SPAN = 64, /* pages read since the last block was */
@@ -109,7 +112,7 @@ static bool take_children(struct sq_order *o, uint16_t tree, bool leaves_too)
 	uint32_t root = o->trees[tree].root;
 	if (!sq_get(o, o->other, root, &p))
 		return false;
-	if (!sq_page_is_interior(&p) || p.count > WIDE_MOST_PAGES)
+	if (!sq_page_is_interior(&p) || p.count > (leaves_too ? IDX_MOST_PAGES : WIDE_MOST_PAGES))
 		return true;
 	sq_map_children(o, root, &p, tree);
 	struct sq_page child;
@@ -119,7 +122,7 @@ static bool take_children(struct sq_order *o, uint16_t tree, bool leaves_too)
 	for (uint32_t i = 0; i <= p.count; i++) {
 		uint32_t page = sq_page_child(&p, i);
 		if (sq_is_page(o, page))
-			sq_want(o, page);
+			sq_want_later(o, page);
 	}
 	return true;
 }
@@ -147,6 +150,16 @@ void sq_fts_run(struct sq_order *o)
 }
 
 /* --- blocks --- */
+
+/* A list goes on: the more of its blocks were read, the more of them come next. */
+static void run_ahead(struct sq_order *o, struct sq_fts *f, uint32_t page)
+{
+	unsigned n = AHEAD_LEAST +
+	             (unsigned)(f->block_count < AHEAD_MOST ? f->block_count : AHEAD_MOST) / 2;
+	for (unsigned i = 0; page && i < n && i < AHEAD_MOST; i++)
+		if ((page = sq_scan_next(o, page)))
+			sq_want(o, page);
+}
 
 static void remember(struct sq_order *o, struct sq_fts *f, uint32_t page)
 {
@@ -325,8 +338,10 @@ void sq_fts_touch(struct sq_order *o, uint16_t tree, uint32_t page, bool leaf, s
 	struct sq_fts *f = fts_of(o, o->trees[tree].fts);
 	if (f)
 		start(o, f);
-	if (f && tree == f->data && leaf)
+	if (f && tree == f->data && leaf) {
 		remember(o, f, page);
+		run_ahead(o, f, page);
+	}
 	if (!leaf || (f && tree == f->data) || o->trees[tree].kind != SQ_TABLE)
 		return;
 	for (f = o->fts; f; f = f->next)

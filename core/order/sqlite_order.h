@@ -140,7 +140,7 @@ struct sq_order {
 	uint64_t clock;                    /* pages read so far */
 	uint64_t window;                   /* bytes the link keeps in flight */
 	struct sq_unread unread[SQ_LATER]; /* read by SQLite before they were local */
-	unsigned unread_at;
+	unsigned unread_at, unread_count;
 	uint8_t *page; /* the buffers of sq_get: a page each */
 	uint8_t *other;
 
