@@ -48,7 +48,10 @@ static void http_close(struct hither_backend *base)
 	while (b->slots) {
 		struct http_slot *slot = b->slots;
 		b->slots = slot->next;
-		http_slot_destroy(slot);
+		if (b->url && !atomic_load(&b->cancelled))
+			http_slot_leave(b, slot);
+		else
+			http_slot_destroy(slot);
 	}
 	if (b->share)
 		curl_share_cleanup(b->share);

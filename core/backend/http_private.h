@@ -29,6 +29,7 @@ struct http_slot {
 	size_t gathered;             /* bytes in it */
 	struct http_slot *next;      /* of all; fixed once it is in the list */
 	struct http_slot *next_idle; /* guarded by http_backend.lock */
+	bool used;                   /* it may have a connection */
 };
 
 struct http_backend {
@@ -89,6 +90,8 @@ struct http_request {
 /* Idle slot or a new one. NULL: no memory. */
 struct http_slot *http_slot_take(struct http_backend *b);
 void http_slot_give(struct http_backend *b, struct http_slot *slot);
+/* The end of b: the next backend may have the slot's connection. */
+void http_slot_leave(const struct http_backend *b, struct http_slot *slot);
 void http_slot_destroy(struct http_slot *slot);
 
 /* The callbacks that a slot's easy handle gets, with the request as their last argument. */

@@ -1,12 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pool of connections of the http backend. Last used first, so that what is open is used again.
+/*
+ * The pool of connections of the http backend. Last used first, so that what is open is used again.
+ * What a backend leaves open when it is closed is kept for the next one of this process that speaks
+ * to the same origin: whoever looks for several files beside each other pays one handshake each.
  */
 #include "backend/http_private.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-enum { MOST_REDIRECTS = 10 };
+enum { MOST_REDIRECTS = 10, LEFT_MOST = 8 };
+#define LEFT_NS (30 * HITHER_NS_PER_S)
+
+/* Slots without a backend. Which connection suits a request is libcurl's to say, by host, proxy and
+ * TLS settings; the origin only tells which slot may have one. */
+struct left {
+	struct http_slot *slot; /* NULL: free */
+	char *url;
+	uint64_t since_ns;
+};
+static pthread_mutex_t left_lock = PTHREAD_MUTEX_INITIALIZER; /* guards left */
+static struct left left[LEFT_MOST];
 
 static void set_up_tls(CURL *easy, const struct http_backend *b)
 {
@@ -82,12 +98,58 @@ static struct http_slot *take_idle(struct http_backend *b)
 	return slot;
 }
 
+static void forget(struct left *l)
+{
+	http_slot_destroy(l->slot);
+	free(l->url);
+	*l = (struct left){0};
+}
+
+static struct http_slot *take_left(const struct http_backend *b)
+{
+	struct http_slot *slot = NULL;
+	uint64_t now = hither_now_ns();
+	HITHER_LOCK_SCOPE(&left_lock);
+	for (int i = 0; i < LEFT_MOST; i++) {
+		struct left *l = &left[i];
+		if (l->slot && now - l->since_ns > LEFT_NS)
+			forget(l);
+		if (!slot && l->slot && http_same_origin(l->url, b->url)) {
+			slot = HITHER_TAKE(l->slot, NULL);
+			forget(l);
+		}
+	}
+	return slot;
+}
+
+void http_slot_leave(const struct http_backend *b, struct http_slot *slot)
+{
+	char *url = slot->used ? strdup(b->url) : NULL;
+	curl_easy_reset(slot->easy); /* and nothing points to b any more */
+	curl_easy_setopt(slot->easy, CURLOPT_SHARE, NULL);
+	HITHER_LOCK_SCOPE(&left_lock);
+	int oldest = 0;
+	for (int i = 0; i < LEFT_MOST; i++)
+		if (left[i].since_ns < left[oldest].since_ns)
+			oldest = i;
+	if (!url) {
+		http_slot_destroy(slot);
+		return;
+	}
+	forget(&left[oldest]);
+	left[oldest] = (struct left){slot, url, hither_now_ns()};
+}
+
 struct http_slot *http_slot_take(struct http_backend *b)
 {
 	struct http_slot *slot = take_idle(b);
 	if (slot)
 		return slot;
-	slot = create(b);
+	slot = take_left(b);
+	if (slot)
+		set_up(slot, b);
+	else
+		slot = create(b);
 	if (!slot)
 		return NULL;
 	HITHER_LOCK_SCOPE(&b->lock);
@@ -99,6 +161,7 @@ struct http_slot *http_slot_take(struct http_backend *b)
 void http_slot_give(struct http_backend *b, struct http_slot *slot)
 {
 	HITHER_LOCK_SCOPE(&b->lock);
+	slot->used = true;
 	slot->next_idle = b->idle;
 	b->idle = slot;
 }

@@ -131,7 +131,8 @@ static void reads_share_one_connection(void)
 	CHECK(http_server_saw(&server, "\r\nRange: bytes=8192-299999\r\n"));
 	CHECK_OK(read_some(b, SERVED_BYTES - 1, 1, NULL, &err));
 	CHECK(http_server_saw(&server, "\r\nIf-Match: \"v0\"\r\n"));
-	CHECK_EQ(atomic_load(&server.connections), connections + 1);
+	/* None, if an earlier backend left one open. */
+	CHECK(atomic_load(&server.connections) <= connections + 1);
 	hither_backend_close(b);
 }
 
@@ -143,6 +144,14 @@ static void *read_many(void *user)
 	for (uint64_t i = 0; i < ROUNDS; i++)
 		CHECK_OK(read_some(user, 9000 + i * 7919, 20000, NULL, &err));
 	return NULL;
+}
+
+static void a_closed_backend_leaves_its_connection_to_the_next(void)
+{
+	hither_backend_close(open_path("/good"));
+	int connections = atomic_load(&server.connections);
+	hither_backend_close(open_path("/good"));
+	CHECK_EQ(atomic_load(&server.connections), connections);
 }
 
 static void readers_in_parallel_use_a_connection_each(void)
@@ -541,6 +550,7 @@ int main(void)
 	http_server_start(&server);
 	RUN(opening_is_one_request_and_brings_the_head);
 	RUN(reads_share_one_connection);
+	RUN(a_closed_backend_leaves_its_connection_to_the_next);
 	RUN(readers_in_parallel_use_a_connection_each);
 	RUN(a_changed_resource_is_stale);
 	RUN(answers_that_do_not_fit_are_refused);

@@ -207,6 +207,7 @@ static void touch(struct sq_order *o, uint32_t number)
 	if (!t->touched++)
 		use_tree(o, t);
 	t->touched_at = o->clock;
+	o->in_use = true;
 	t->overflows = t->overflows || overflow;
 	struct sq_page p;
 	bool here = sq_bytes(o, o->other, number);
@@ -235,10 +236,28 @@ static void settle_unread(struct sq_order *o)
 
 static bool sqlite_ready(struct sq_order *o);
 
+static void want_roots(struct sq_order *o)
+{
+	if ((uint64_t)o->tree_count * o->shape.page_bytes > ROOTS_MOST_BYTES)
+		return;
+	for (uint32_t i = 0; i < o->tree_count; i++)
+		sq_want_later(o, o->trees[i].root);
+}
+
+static bool know_schema(struct sq_order *o)
+{
+	if (!o->schema_known && o->news) {
+		o->news = false;
+		if (sq_schema_read(o))
+			want_roots(o);
+	}
+	return o->schema_known;
+}
+
 static void sqlite_saw(struct hither_order *base, uint64_t offset, uint64_t len, bool waited)
 {
 	struct sq_order *o = (struct sq_order *)base;
-	if (!sqlite_ready(o) || !o->schema_known || !len)
+	if (!sqlite_ready(o) || !know_schema(o) || !len)
 		return;
 	/* A reader may be told of a page before we are: what it read first comes first. */
 	settle_unread(o);
@@ -261,14 +280,6 @@ static void sqlite_arrived(struct hither_order *base, uint64_t offset, uint64_t 
 }
 
 /* --- what comes next --- */
-
-static void want_roots(struct sq_order *o)
-{
-	if ((uint64_t)o->tree_count * o->shape.page_bytes > ROOTS_MOST_BYTES)
-		return;
-	for (uint32_t i = 0; i < o->tree_count; i++)
-		sq_want_later(o, o->trees[i].root);
-}
 
 static bool get_buffers(struct sq_order *o)
 {
@@ -311,17 +322,15 @@ static bool sqlite_next(struct hither_order *base, uint64_t window_bytes, struct
 		*out = (struct hither_range){.len = SQ_HEADER_BYTES};
 		return true;
 	}
-	if (!o->schema_known && o->news) {
-		o->news = false;
-		if (sq_schema_read(o))
-			want_roots(o);
-	}
-	if (o->schema_known) {
+	if (know_schema(o)) {
 		sq_fts_run(o);
 		sq_ranges_run(o);
 		sq_lookups_run(o);
 	}
-	return pop(o, &o->soon, out) || sq_scan_extent(o, out) || pop(o, &o->later, out);
+	if (pop(o, &o->soon, out) || sq_scan_extent(o, out))
+		return true;
+	/* The only open connection is for the first page that SQLite asks for. */
+	return o->in_use && pop(o, &o->later, out);
 }
 
 static void sqlite_destroy(struct hither_order *base)

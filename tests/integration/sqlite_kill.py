@@ -89,7 +89,9 @@ def kill_one(work, url, rng, told, number):
         ask(options, url, "SELECT 1", code=1)  # in use
     time.sleep(rng.uniform(0.0, 0.12))  # the moment is what is tried
     writer.kill()
-    out, err = writer.communicate()
+    # Not communicate(): it would pass over what readline() has taken into its buffer.
+    out, err = writer.stdout.read(), writer.stderr.read()
+    writer.wait()
     if writer.returncode != -9:
         raise SystemExit(f"round {number}: the writer ended by itself: {err}")
     told = max([told, *map(int, out.split("\n")[:-1])])

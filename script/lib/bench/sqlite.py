@@ -16,7 +16,7 @@ JOIN = ("SELECT p.id, c.email, d.name, p.total FROM purchase p JOIN customer c O
 QUERIES = {
     "point": "SELECT * FROM customer WHERE id = 345678",
     "range": "SELECT total, remark FROM purchase WHERE customer = 5 ORDER BY day LIMIT 100",
-    "full text": "SELECT rowid, name FROM product_text WHERE product_text MATCH 'wevaba tuguba'"
+    "full text": "SELECT rowid, name FROM product_text WHERE product_text MATCH 'wewece cebaba'"
                  " LIMIT 20",
     "join": JOIN,
     "scan": "SELECT count(*), sum(length(description)) FROM product WHERE price >= 0",
