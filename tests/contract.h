@@ -14,8 +14,9 @@ struct contract_subject {
 	int (*open)(void *user, bool writable, struct hither_backend **out,
 	            struct hither_error *err);
 	void *user;
-	bool writable; /* may be written; what it has before does not matter */
-	bool keeps;    /* what was written is there when it is opened again */
+	bool writable;  /* may be written; what it has before does not matter */
+	bool exclusive; /* opened once at a time: a tape */
+	bool keeps;     /* what was written is there when it is opened again */
 	/* What the resource has, if known, else NULL. Only where it is not writable. */
 	const void *content;
 	size_t content_len;

@@ -6,6 +6,7 @@ static const struct hither_backend_ops *const backends[] = {
         &hither_backend_directory,
         &hither_backend_file,
         &hither_backend_memory,
+        &hither_backend_tape,
 #ifdef HITHER_HAVE_HTTP
         &hither_backend_http,
 #endif

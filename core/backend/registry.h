@@ -10,5 +10,6 @@ extern const struct hither_backend_ops hither_backend_file;
 extern const struct hither_backend_ops hither_backend_http;
 extern const struct hither_backend_ops hither_backend_memory;
 extern const struct hither_backend_ops hither_backend_nbd;
+extern const struct hither_backend_ops hither_backend_tape;
 
 #endif

@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tape:PATH, a volume on a tape drive (/dev/nst0) or in a tape file. Many may ask at a time: who
+ * has the drive next is decided by what the seek costs (tape/gate.h).
+ */
+#include "backend/registry.h"
+#include "backend/url.h"
+#include "base/cleanup.h"
+#include "tape/gate.h"
+#include "tape/volume.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { WAITING_MOST = 64, REQUEST_BYTES = 16 << 20 };
+
+struct tape_backend {
+	struct hither_backend base;
+	struct tape_gate gate;
+	struct tape_volume *volume; /* whoever went through the gate */
+	atomic_bool cancelled;
+};
+
+static struct tape_backend *self(struct hither_backend *b)
+{
+	return HITHER_CONTAINER(b, struct tape_backend, base);
+}
+
+/* About where on the medium a record is: all are nearly full. */
+static uint64_t byte_of(uint64_t record)
+{
+	return record * TAPE_RECORD_BYTES;
+}
+
+static int enter(struct tape_backend *t, struct tape_waiter *w, uint64_t record,
+                 struct hither_error *err)
+{
+	tape_gate_enter(&t->gate, w, byte_of(record));
+	return atomic_load(&t->cancelled) ? hither_fail(err, -ECANCELED, "tape: cancelled") : 0;
+}
+
+static void leave(struct tape_backend *t)
+{
+	tape_gate_leave(&t->gate, byte_of(t->volume->drive->record));
+}
+
+/* At the place where the drive is, which costs nothing: for what is done in memory first. */
+static int enter_here(struct tape_backend *t, struct tape_waiter *w, struct hither_error *err)
+{
+	pthread_mutex_lock(&t->gate.lock);
+	uint64_t at = t->gate.at;
+	pthread_mutex_unlock(&t->gate.lock);
+	return enter(t, w, at / TAPE_RECORD_BYTES, err);
+}
+
+/* Where a read will seek to. The index is whoever's who went through the gate. */
+static uint64_t first_record(struct tape_backend *t, uint64_t offset)
+{
+	struct tape_waiter w;
+	uint64_t record = 0;
+	uint32_t index;
+	enter_here(t, &w, NULL);
+	if (!tape_index_get(&t->volume->index, offset / TAPE_BLOCK_BYTES, &record, &index))
+		record = t->volume->drive->record;
+	leave(t);
+	return record;
+}
+
+static int tape_read(struct hither_backend *b, uint64_t offset, uint64_t len,
+                     struct hither_sink *sink, struct hither_error *err)
+{
+	struct tape_backend *t = self(b);
+	struct tape_waiter w;
+	HITHER_FREE uint8_t *buf = malloc(len ? len : 1);
+	if (!buf)
+		return hither_fail(err, -ENOMEM, "tape: no memory to read");
+	int r = enter(t, &w, first_record(t, offset), err);
+	if (!r)
+		r = tape_volume_read(t->volume, buf, len, offset, err);
+	leave(t);
+	return r ? r : sink->take(sink, buf, len);
+}
+
+static int tape_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
+                         struct hither_error *err)
+{
+	struct tape_backend *t = self(b);
+	struct tape_waiter w;
+	int r = enter_here(t, &w, err);
+	if (!r)
+		r = tape_volume_write(t->volume, buf, len, offset, err);
+	leave(t);
+	return r;
+}
+
+static int tape_flush(struct hither_backend *b, struct hither_error *err)
+{
+	struct tape_backend *t = self(b);
+	struct tape_waiter w;
+	int r = enter_here(t, &w, err);
+	if (!r)
+		r = tape_volume_flush(t->volume, err);
+	leave(t);
+	return r;
+}
+
+/* What was written last tells one state of the tape from another. */
+static int tape_version(struct hither_backend *b, char *version, size_t size,
+                        struct hither_error *err)
+{
+	struct tape_backend *t = self(b);
+	struct tape_waiter w;
+	char id[33];
+	int r = enter_here(t, &w, err);
+	for (int i = 0; i < 16; i++)
+		snprintf(id + 2 * (size_t)i, 3, "%02x", t->volume->id[i]);
+	snprintf(version, size, "tape-%s-%llu", id, (unsigned long long)t->volume->previous);
+	leave(t);
+	return r;
+}
+
+static void tape_cancel(struct hither_backend *b)
+{
+	atomic_store(&self(b)->cancelled, true);
+}
+
+static void tape_close(struct hither_backend *b)
+{
+	struct tape_backend *t = self(b);
+	if (t->volume)
+		tape_volume_close(t->volume, NULL); /* a flush before has told what failed */
+	tape_gate_finish(&t->gate);
+	free(t);
+}
+
+static int tape_open(const char *url, const struct hither_backend_options *options,
+                     struct hither_backend **out, struct hither_error *err)
+{
+	char path[PATH_MAX];
+	struct tape_drive *drive;
+	int r = hither_url_path(url, false, path, sizeof path);
+	if (r)
+		return hither_fail(err, r, "tape: the URL has no usable path; write tape:PATH");
+	r = tape_drive_open(path, options->writable, 0, &drive, err);
+	if (r)
+		return r;
+	struct tape_backend *t = calloc(1, sizeof *t);
+	if (!t) {
+		drive->ops->close(drive);
+		return hither_fail(err, -ENOMEM, "tape: no memory to open %s", path);
+	}
+	tape_gate_init(&t->gate);
+	r = tape_volume_open(drive, false, &t->volume, err);
+	if (!r && t->volume->unexplained)
+		r = hither_fail(err, -EIO,
+		                "tape: %s: %llu records cannot be read, and which blocks they had "
+		                "is not known; tapisk compact saves the rest to another tape",
+		                path, (unsigned long long)t->volume->unexplained);
+	if (r) {
+		tape_close(&t->base);
+		return r;
+	}
+	t->base = (struct hither_backend){
+	        .ops = &hither_backend_tape,
+	        .size_bytes = t->volume->size_bytes,
+	        .flags = HITHER_BACKEND_ORDERED | (options->writable ? HITHER_BACKEND_WRITABLE : 0),
+	        .align_bytes = TAPE_BLOCK_BYTES,
+	        .parallel = WAITING_MOST,
+	        .max_request_bytes = REQUEST_BYTES,
+	};
+	*out = &t->base;
+	return 0;
+}
+
+static const char *const tape_schemes[] = {"tape", NULL};
+
+const struct hither_backend_ops hither_backend_tape = {
+        .name = "tape",
+        .schemes = tape_schemes,
+        .open = tape_open,
+        .read = tape_read,
+        .write_at = tape_write_at,
+        .flush = tape_flush,
+        .version = tape_version,
+        .cancel = tape_cancel,
+        .close = tape_close,
+};

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A tape in a file, with the time that a drive would take:
+ *
+ *     "HITHTAPF" u64 capacity      16 bytes, little endian
+ *     u32 "TREC" u32 length  bytes      a record; and so on
+ *
+ * A frame that is cut short is the end of data, as where a drive lost power. Writing cuts the file
+ * behind the position first.
+ */
+#include "base/cleanup.h"
+#include "base/io.h"
+#include "tape/drive.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+enum { HEAD_BYTES = 16, FRAME_BYTES = 8, EARLY_BYTES = 16 << 20 };
+static const char head_magic[8] = {'H', 'I', 'T', 'H', 'T', 'A', 'P', 'F'};
+#define FRAME_MAGIC UINT32_C(0x43455254)
+
+struct tape_file {
+	struct tape_drive base;
+	int fd;
+	uint64_t *start; /* [count + 1]: where each frame begins; the last: end of data */
+	uint64_t count, room;
+	bool streaming, dirty;
+	char path[];
+};
+
+static struct tape_file *self(struct tape_drive *d)
+{
+	return HITHER_CONTAINER(d, struct tape_file, base);
+}
+
+static void charge_bytes(struct tape_file *t, uint64_t len)
+{
+	t->base.busy_ns +=
+	        (uint64_t)((unsigned __int128)len * 1000000000u / tape_model_lto9.rate_bytes);
+	t->streaming = true;
+}
+
+static int add_start(struct tape_file *t, uint64_t start)
+{
+	if (t->count + 1 >= t->room) {
+		uint64_t room = t->room ? 2 * t->room : 256;
+		uint64_t *grown = realloc(t->start, room * sizeof *grown);
+		if (!grown)
+			return -ENOMEM;
+		t->start = grown;
+		t->room = room;
+	}
+	t->start[++t->count] = start;
+	return 0;
+}
+
+static int file_read(struct tape_drive *d, void *buf, size_t size, size_t *len,
+                     struct hither_error *err)
+{
+	struct tape_file *t = self(d);
+	if (d->record >= t->count)
+		return hither_fail(err, -ENODATA, "tape: %s: end of data at record %llu", t->path,
+		                   (unsigned long long)d->record);
+	uint64_t start = t->start[d->record] + FRAME_BYTES, n = t->start[d->record + 1] - start;
+	if (n > size)
+		return hither_fail(err, -EMSGSIZE, "tape: %s: record %llu has %llu bytes", t->path,
+		                   (unsigned long long)d->record, (unsigned long long)n);
+	int r = hither_pread_all(t->fd, buf, n, start);
+	if (r)
+		return hither_fail(err, -EIO, "tape: %s: record %llu: %s", t->path,
+		                   (unsigned long long)d->record, strerror(-r));
+	charge_bytes(t, n);
+	d->record++;
+	*len = n;
+	return 0;
+}
+
+/* Drop what is behind the position. */
+static int cut(struct tape_file *t)
+{
+	uint64_t end = t->start[t->base.record];
+	struct stat st;
+	if (fstat(t->fd, &st))
+		return -errno;
+	t->count = t->base.record;
+	return (uint64_t)st.st_size == end || !ftruncate(t->fd, (off_t)end) ? 0 : -errno;
+}
+
+static int file_write(struct tape_drive *d, const void *buf, size_t len, bool *early,
+                      struct hither_error *err)
+{
+	struct tape_file *t = self(d);
+	uint64_t start = t->start[d->record], end = start + FRAME_BYTES + len;
+	if (d->read_only)
+		return hither_fail(err, -EROFS, "tape: %s is write-protected", t->path);
+	*early = end + EARLY_BYTES > d->capacity_bytes;
+	if (end > d->capacity_bytes)
+		return hither_fail(err, -ENOSPC, "tape: %s: end of medium after %llu records",
+		                   t->path, (unsigned long long)d->record);
+	uint32_t frame[2] = {htole32(FRAME_MAGIC), htole32((uint32_t)len)};
+	int r = cut(t);
+	if (!r)
+		r = hither_pwrite_all(t->fd, frame, sizeof frame, start);
+	if (!r)
+		r = hither_pwrite_all(t->fd, buf, len, start + FRAME_BYTES);
+	if (!r)
+		r = add_start(t, end);
+	if (r)
+		return hither_fail(err, r == -ENOSPC ? -EIO : r, "tape: write %s: %s", t->path,
+		                   strerror(-r));
+	charge_bytes(t, len);
+	t->dirty = true;
+	d->record++;
+	return 0;
+}
+
+static int file_sync(struct tape_drive *d, struct hither_error *err)
+{
+	struct tape_file *t = self(d);
+	if (!t->dirty)
+		return 0;
+	if (fdatasync(t->fd))
+		return hither_fail(err, -EIO, "tape: flush %s: %s", t->path, strerror(errno));
+	t->dirty = false;
+	if (t->streaming)
+		d->busy_ns += tape_model_lto9.backhitch_ns;
+	t->streaming = false;
+	return 0;
+}
+
+static int file_locate(struct tape_drive *d, uint64_t record, struct hither_error *err)
+{
+	struct tape_file *t = self(d);
+	if (record > t->count)
+		return hither_fail(err, -EIO, "tape: %s has %llu records, not %llu", t->path,
+		                   (unsigned long long)t->count, (unsigned long long)record);
+	if (record == d->record)
+		return 0;
+	d->busy_ns += tape_model_seek_ns(&tape_model_lto9, t->start[d->record], t->start[record]);
+	t->streaming = false;
+	d->record = record;
+	return 0;
+}
+
+static int file_locate_end(struct tape_drive *d, uint64_t *record, struct hither_error *err)
+{
+	*record = self(d)->count;
+	return file_locate(d, *record, err);
+}
+
+static void file_close(struct tape_drive *d)
+{
+	struct tape_file *t = self(d);
+	close(t->fd);
+	free(t->start);
+	free(t);
+}
+
+static const struct tape_drive_ops file_ops = {file_read,   file_write,      file_sync,
+                                               file_locate, file_locate_end, file_close};
+
+/* Find the records; what is cut short ends them. */
+static int scan(struct tape_file *t, uint64_t size)
+{
+	uint64_t at = HEAD_BYTES;
+	uint32_t frame[2];
+	t->start = malloc(256 * sizeof *t->start);
+	if (!t->start)
+		return -ENOMEM;
+	t->room = 256;
+	t->start[0] = at;
+	while (size - at >= FRAME_BYTES) {
+		int r = hither_pread_all(t->fd, frame, sizeof frame, at);
+		if (r)
+			return r;
+		uint64_t len = le32toh(frame[1]);
+		if (le32toh(frame[0]) != FRAME_MAGIC || len > size - at - FRAME_BYTES)
+			break;
+		at += FRAME_BYTES + len;
+		r = add_start(t, at);
+		if (r)
+			return r;
+	}
+	return 0;
+}
+
+static int open_or_create(const char *path, bool writable, uint64_t create_bytes)
+{
+	if (!create_bytes)
+		return open(path, (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	if (fd < 0)
+		return fd;
+	uint64_t size = htole64(create_bytes);
+	int r = hither_pwrite_all(fd, head_magic, sizeof head_magic, 0);
+	if (!r)
+		r = hither_pwrite_all(fd, &size, sizeof size, 8);
+	if (!r && fsync(fd))
+		r = -errno;
+	if (!r)
+		return fd;
+	close(fd);
+	unlink(path);
+	errno = -r;
+	return -1;
+}
+
+int tape_file_open(const char *path, bool writable, uint64_t create_bytes, struct tape_drive **out,
+                   struct hither_error *err)
+{
+	HITHER_CLOSE int fd = open_or_create(path, writable, create_bytes);
+	if (fd < 0)
+		return hither_fail(err, errno == EACCES && writable ? -EROFS : -errno,
+		                   "tape: open %s: %s", path, strerror(errno));
+	char head[HEAD_BYTES];
+	uint64_t capacity;
+	struct stat st;
+	if (flock(fd, (writable ? LOCK_EX : LOCK_SH) | LOCK_NB))
+		return hither_fail(err, -EBUSY, "tape: another process uses %s", path);
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || hither_pread_all(fd, head, sizeof head, 0) ||
+	    memcmp(head, head_magic, sizeof head_magic))
+		return hither_fail(err, -EINVAL,
+		                   "tape: %s is no tape file; tapisk format makes one", path);
+	memcpy(&capacity, head + 8, 8);
+	struct tape_file *t = calloc(1, sizeof *t + strlen(path) + 1);
+	if (!t)
+		return hither_fail(err, -ENOMEM, "tape: no memory to open %s", path);
+	memcpy(t->path, path, strlen(path) + 1);
+	t->fd = HITHER_TAKE(fd, -1);
+	t->base = (struct tape_drive){
+	        .ops = &file_ops, .read_only = !writable, .capacity_bytes = le64toh(capacity)};
+	int r = scan(t, (uint64_t)st.st_size);
+	if (r) {
+		file_close(&t->base);
+		return hither_fail(err, r, "tape: read %s: %s", path, strerror(-r));
+	}
+	*out = &t->base;
+	return 0;
+}

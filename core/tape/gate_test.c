@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+#include "tape/gate.h"
+
+enum { REQUESTS = 128 };
+
+static uint64_t random_state = 7;
+static uint64_t random_byte(void)
+{
+	random_state = random_state * 6364136223846793005u + 1442695040888963407u;
+	return (random_state >> 8) % tape_model_lto9.capacity_bytes;
+}
+
+/* All served in some order: seconds of seeking, and how long the list lasted for the last. */
+static uint64_t serve(struct tape_waiter *list, bool by_cost)
+{
+	uint64_t at = 0, ns = 0;
+	while (list) {
+		struct tape_waiter **best = by_cost ? tape_gate_choose(&list, at) : &list;
+		struct tape_waiter *w = *best;
+		*best = w->next;
+		for (struct tape_waiter *o = list; o; o = o->next)
+			o->passed++;
+		ns += tape_model_seek_ns(&tape_model_lto9, at, w->byte);
+		at = w->byte + (1 << 20);
+	}
+	return ns;
+}
+
+static int by_byte(const void *a, const void *b)
+{
+	uint64_t x = ((const struct tape_waiter *)a)->byte,
+	         y = ((const struct tape_waiter *)b)->byte;
+	return x < y ? -1 : x > y;
+}
+
+static void link_up(struct tape_waiter *w)
+{
+	for (int i = 0; i < REQUESTS; i++) {
+		w[i].next = i + 1 < REQUESTS ? &w[i + 1] : NULL;
+		w[i].passed = 0;
+	}
+}
+
+static void the_cheapest_first_beats_fifo_and_sorting(void)
+{
+	struct tape_waiter w[REQUESTS] = {0};
+	for (int i = 0; i < REQUESTS; i++)
+		w[i].byte = random_byte();
+	link_up(w);
+	uint64_t fifo = serve(w, false);
+	link_up(w);
+	uint64_t gate = serve(w, true);
+	qsort(w, REQUESTS, sizeof *w, by_byte);
+	link_up(w);
+	uint64_t sorted = serve(w, false);
+	printf("  128 reads: fifo %.0f s, by position %.0f s, by cost %.0f s\n", fifo / 1e9,
+	       sorted / 1e9, gate / 1e9);
+	CHECK(gate * 2 <= fifo);
+	CHECK(gate <= sorted);
+}
+
+static void a_locate_from_the_beginning_takes_65_s_on_average(void)
+{
+	uint64_t sum = 0;
+	for (int i = 0; i < 10000; i++)
+		sum += tape_model_seek_ns(&tape_model_lto9, 0, random_byte());
+	CHECK(sum / 10000 > UINT64_C(64000000000) && sum / 10000 < UINT64_C(66000000000));
+}
+
+/* One is far away, and near ones keep coming. */
+static void nobody_starves(void)
+{
+	struct tape_waiter far = {.byte = tape_model_lto9.wrap_bytes - 1}, near, *list;
+	int passed = 0;
+	for (;; passed++) {
+		near = (struct tape_waiter){.byte = 1 << 20};
+		list = &near;
+		near.next = &far;
+		far.next = NULL;
+		if (*tape_gate_choose(&list, 0) == &far)
+			break;
+		far.passed++;
+		CHECK(passed < 1000);
+	}
+	CHECK(passed > 10);
+}
+
+int main(void)
+{
+	RUN(a_locate_from_the_beginning_takes_65_s_on_average);
+	RUN(the_cheapest_first_beats_fifo_and_sorting);
+	RUN(nobody_starves);
+	return 0;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tape/record.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <string.h>
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+enum {
+	AT_VERSION = 8,
+	AT_ID = 16,
+	AT_SEQUENCE = 32,
+	AT_CHECKPOINT = 40,
+	AT_PREVIOUS = 48,
+	AT_COUNTS = 56,
+	AT_SUM = 64,
+	AT_SIZE = 72,
+	AT_PARTS = 80,
+	VERSION = 1,
+};
+static const char magic[8] = {'H', 'I', 'T', 'H', 'T', 'A', 'P', 'E'};
+
+uint64_t tape_get64(const uint8_t *at, uint64_t index)
+{
+	uint64_t v;
+	memcpy(&v, at + 8 * index, 8);
+	return le64toh(v);
+}
+
+void tape_put64(uint8_t *at, uint64_t index, uint64_t value)
+{
+	value = htole64(value);
+	memcpy(at + 8 * index, &value, 8);
+}
+
+static uint32_t low(uint64_t v)
+{
+	return (uint32_t)v;
+}
+
+static uint32_t high(uint64_t v)
+{
+	return (uint32_t)(v >> 32);
+}
+
+static uint64_t both(uint32_t a, uint32_t b)
+{
+	return (uint64_t)b << 32 | a;
+}
+
+/* Over all but the sum itself. */
+static uint64_t sum(const uint8_t *bytes, size_t len)
+{
+	uint8_t head[TAPE_HEAD_BYTES];
+	memcpy(head, bytes, sizeof head);
+	memset(head + AT_SUM, 0, 8);
+	uint64_t seed = XXH3_64bits(head, sizeof head);
+	return XXH3_64bits_withSeed(bytes + TAPE_HEAD_BYTES, len - TAPE_HEAD_BYTES, seed);
+}
+
+size_t tape_record_before_at(const struct tape_record *r)
+{
+	return TAPE_HEAD_BYTES + (r->kind == TAPE_DATA ? 8 * (size_t)r->count : 0);
+}
+
+size_t tape_record_payload_at(const struct tape_record *r)
+{
+	return tape_record_before_at(r) + 8 * (size_t)r->before_count;
+}
+
+size_t tape_record_len(const struct tape_record *r)
+{
+	size_t unit = r->kind == TAPE_DATA         ? TAPE_BLOCK_BYTES
+	              : r->kind == TAPE_CHECKPOINT ? TAPE_RUN_BYTES
+	                                           : 0;
+	return tape_record_payload_at(r) + unit * r->count;
+}
+
+static bool sane(const struct tape_record *r)
+{
+	if (r->kind < TAPE_LABEL || r->kind > TAPE_CHECKPOINT ||
+	    r->before_count > TAPE_RECORD_BLOCKS || r->size_bytes % TAPE_BLOCK_BYTES)
+		return false;
+	if (r->kind == TAPE_CHECKPOINT)
+		return r->count <= TAPE_RECORD_RUNS && r->part < r->parts;
+	return r->kind == TAPE_DATA ? r->count <= TAPE_RECORD_BLOCKS : r->count == 0;
+}
+
+static bool blocks_inside(const uint8_t *list, uint32_t count, uint64_t size_bytes)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (tape_get64(list, i) >= size_bytes / TAPE_BLOCK_BYTES)
+			return false;
+	return true;
+}
+
+int tape_record_parse(const void *bytes, size_t len, struct tape_record *out)
+{
+	const uint8_t *p = bytes;
+	if (len < TAPE_HEAD_BYTES || memcmp(p, magic, sizeof magic))
+		return -EBADMSG;
+	uint64_t version = tape_get64(p + AT_VERSION, 0), counts = tape_get64(p + AT_COUNTS, 0),
+	         parts = tape_get64(p + AT_PARTS, 0);
+	struct tape_record r = {
+	        .kind = (enum tape_kind)high(version),
+	        .sequence = tape_get64(p + AT_SEQUENCE, 0),
+	        .checkpoint = tape_get64(p + AT_CHECKPOINT, 0),
+	        .previous = tape_get64(p + AT_PREVIOUS, 0),
+	        .size_bytes = tape_get64(p + AT_SIZE, 0),
+	        .part = low(parts),
+	        .parts = high(parts),
+	        .count = low(counts),
+	        .before_count = high(counts),
+	};
+	if (low(version) != VERSION || !sane(&r) || tape_record_len(&r) != len ||
+	    sum(p, len) != tape_get64(p + AT_SUM, 0))
+		return -EBADMSG;
+	memcpy(r.id, p + AT_ID, sizeof r.id);
+	r.blocks = p + TAPE_HEAD_BYTES;
+	r.before = p + tape_record_before_at(&r);
+	r.payload = p + tape_record_payload_at(&r);
+	if ((r.kind == TAPE_DATA && !blocks_inside(r.blocks, r.count, r.size_bytes)) ||
+	    !blocks_inside(r.before, r.before_count, r.size_bytes))
+		return -EBADMSG;
+	*out = r;
+	return 0;
+}
+
+void tape_record_seal(void *bytes, size_t len, const struct tape_record *r)
+{
+	uint8_t *p = bytes;
+	memset(p, 0, TAPE_HEAD_BYTES);
+	memcpy(p, magic, sizeof magic);
+	tape_put64(p + AT_VERSION, 0, both(VERSION, r->kind));
+	memcpy(p + AT_ID, r->id, sizeof r->id);
+	tape_put64(p + AT_SEQUENCE, 0, r->sequence);
+	tape_put64(p + AT_CHECKPOINT, 0, r->checkpoint);
+	tape_put64(p + AT_PREVIOUS, 0, r->previous);
+	tape_put64(p + AT_COUNTS, 0, both(r->count, r->before_count));
+	tape_put64(p + AT_SIZE, 0, r->size_bytes);
+	tape_put64(p + AT_PARTS, 0, both(r->part, r->parts));
+	tape_put64(p + AT_SUM, 0, sum(p, len));
+}
+
+bool tape_run_get(const struct tape_record *r, uint32_t index, struct tape_run *out)
+{
+	const uint8_t *p = r->payload + (size_t)index * TAPE_RUN_BYTES;
+	uint64_t last = tape_get64(p, 2), blocks = r->size_bytes / TAPE_BLOCK_BYTES;
+	*out = (struct tape_run){tape_get64(p, 0), tape_get64(p, 1), low(last), high(last)};
+	return out->block < blocks && out->count <= blocks - out->block &&
+	       out->record < UINT64_C(1) << 47 &&
+	       (out->index == UINT16_MAX ||
+	        (out->index < TAPE_RECORD_BLOCKS && out->count <= TAPE_RECORD_BLOCKS - out->index));
+}
+
+void tape_run_put(uint8_t *payload, uint32_t index, const struct tape_run *run)
+{
+	uint8_t *p = payload + (size_t)index * TAPE_RUN_BYTES;
+	tape_put64(p, 0, run->block);
+	tape_put64(p, 1, run->record);
+	tape_put64(p, 2, both(run->count, run->index));
+}

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+#include "scratch.h"
+#include "tape/volume.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <hither/tape.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { BLOCKS = 700, BLOCK = TAPE_BLOCK_BYTES };
+#define SIZE ((uint64_t)BLOCKS * BLOCK)
+
+static char folder[PATH_MAX], tape[PATH_MAX + 8], other[PATH_MAX + 8];
+static struct hither_error err;
+
+static void make(uint64_t capacity)
+{
+	unlink(tape);
+	CHECK_OK(hither_tape_format(tape, SIZE, capacity, false, &err));
+}
+
+static struct tape_volume *open_at(const char *path, bool writable, bool scan)
+{
+	struct tape_drive *d;
+	struct tape_volume *v;
+	CHECK_OK(tape_drive_open(path, writable, 0, &d, &err));
+	CHECK_OK(tape_volume_open(d, scan, &v, &err));
+	return v;
+}
+
+static void put(struct tape_volume *v, uint64_t block, uint32_t value)
+{
+	uint32_t data[BLOCK / 4];
+	for (int i = 0; i < BLOCK / 4; i++)
+		data[i] = value;
+	CHECK_OK(tape_volume_write(v, data, BLOCK, block * BLOCK, &err));
+}
+
+static uint32_t get(struct tape_volume *v, uint64_t block)
+{
+	uint32_t data[BLOCK / 4];
+	CHECK_OK(tape_volume_read(v, data, BLOCK, block * BLOCK, &err));
+	for (int i = 1; i < BLOCK / 4; i++)
+		CHECK_EQ(data[i], data[0]);
+	return data[0];
+}
+
+static uint64_t file_size(const char *path)
+{
+	struct stat st;
+	CHECK(!stat(path, &st));
+	return (uint64_t)st.st_size;
+}
+
+/* Flip a byte of record number n, whose frame begins behind all before it. */
+static void damage(uint64_t n)
+{
+	int fd = open(tape, O_RDWR);
+	uint64_t at = 16;
+	uint32_t frame[2];
+	char byte;
+	for (;; n--) {
+		CHECK_EQ(pread(fd, frame, 8, (off_t)at), 8);
+		if (n == 0)
+			break;
+		at += 8 + frame[1];
+	}
+	at += 8 + frame[1] / 2;
+	CHECK_EQ(pread(fd, &byte, 1, (off_t)at), 1);
+	byte ^= 1;
+	CHECK_EQ(pwrite(fd, &byte, 1, (off_t)at), 1);
+	close(fd);
+}
+
+static void holes_are_zeros_and_the_newest_wins(void)
+{
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	for (uint32_t round = 1; round < 4; round++)
+		for (uint64_t b = round; b < BLOCKS; b += 2)
+			put(v, b, 1000 * round + (uint32_t)b);
+	CHECK_EQ(get(v, 0), 0);
+	CHECK_EQ(get(v, 5), 3005);
+	CHECK_OK(tape_volume_close(v, &err));
+	for (int scan = 0; scan < 2; scan++) {
+		v = open_at(tape, false, scan);
+		CHECK_EQ(get(v, 0), 0);
+		CHECK_EQ(get(v, 1), 1001);
+		CHECK_EQ(get(v, 2), 2002);
+		CHECK_EQ(get(v, 699), 3699);
+		CHECK_OK(tape_volume_close(v, &err));
+	}
+}
+
+/* What was acknowledged when the file had so many bytes. */
+struct acknowledged {
+	uint64_t bytes;
+	uint32_t value[BLOCKS];
+};
+enum { STEPS = 28 };
+static struct acknowledged acks[STEPS + 1];
+static uint32_t newest[STEPS + 1][BLOCKS]; /* as written, flushed or not */
+
+/* A script of writes, each followed by a flush; sometimes a checkpoint. */
+static void run_script(void)
+{
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	acks[0].bytes = file_size(tape);
+	for (uint32_t step = 1; step <= STEPS; step++) {
+		acks[step] = acks[step - 1];
+		uint32_t count = step % 7 == 0 ? 280 : step % 5 + 1;
+		for (uint32_t i = 0; i < count; i++) {
+			uint32_t b = (step * 37 + i * 11) % BLOCKS;
+			put(v, b, step * 1000 + i);
+			acks[step].value[b] = step * 1000 + i;
+		}
+		CHECK_OK(step % 9 ? tape_volume_flush(v, &err) : tape_volume_checkpoint(v, &err));
+		acks[step].bytes = file_size(tape);
+		memcpy(newest[step], acks[step].value, sizeof newest[step]);
+	}
+	CHECK_OK(tape_volume_close(v, &err));
+}
+
+static void copy_prefix(uint64_t bytes)
+{
+	static char buf[1 << 16];
+	int in = open(tape, O_RDONLY), out = open(other, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	for (uint64_t at = 0; at < bytes;) {
+		size_t n = bytes - at < sizeof buf ? (size_t)(bytes - at) : sizeof buf;
+		CHECK_EQ(pread(in, buf, n, (off_t)at), n);
+		CHECK_EQ(write(out, buf, n), n);
+		at += n;
+	}
+	close(in);
+	close(out);
+}
+
+/* The tape as power loss left it: each block is as acknowledged, or as the next step wrote it; and
+ * it can be written to and read again. */
+static void recover_at(uint64_t bytes)
+{
+	uint32_t step = 0;
+	while (step < STEPS && acks[step + 1].bytes <= bytes)
+		step++;
+	copy_prefix(bytes);
+	struct tape_volume *v = open_at(other, true, false);
+	CHECK_EQ(v->damaged, 0);
+	static uint32_t all[BLOCKS][BLOCK / 4];
+	CHECK_OK(tape_volume_read(v, all, sizeof all, 0, &err));
+	for (uint32_t b = 0; b < BLOCKS; b++) {
+		uint32_t is = all[b][0];
+		CHECK(is == all[b][BLOCK / 4 - 1]);
+		CHECK(is == acks[step].value[b] || (step < STEPS && is == newest[step + 1][b]));
+	}
+	put(v, 3, 77);
+	CHECK_OK(tape_volume_close(v, &err));
+	v = open_at(other, false, true);
+	CHECK_EQ(get(v, 3), 77);
+	CHECK_OK(tape_volume_close(v, &err));
+}
+
+/* Each frame's edges, and the middles of its head, its lists and its payload. */
+static void nothing_flushed_is_lost_wherever_power_fails(void)
+{
+	run_script();
+	uint64_t size = file_size(tape), at = acks[0].bytes;
+	int points = 0, fd = open(tape, O_RDONLY);
+	uint32_t frame[2];
+	while (at < size) {
+		CHECK_EQ(pread(fd, frame, 8, (off_t)at), 8);
+		uint64_t len = 8 + frame[1],
+		         cuts[] = {0, 1, 7, 8, 9, 52, 8 + TAPE_HEAD_BYTES, len / 2, len - 1};
+		for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++, points++)
+			recover_at(at + cuts[i]);
+		at += len;
+	}
+	recover_at(size);
+	close(fd);
+	printf("  %d crash points, all recovered\n", points + 1);
+}
+
+/* The end was allotted, but its bytes never reached the disk. */
+static void a_tail_with_a_wrong_checksum_is_cut_off(void)
+{
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	put(v, 1, 5);
+	CHECK_OK(tape_volume_flush(v, &err));
+	put(v, 1, 6);
+	v->since_checkpoint = 0;
+	CHECK_OK(tape_volume_flush(v, &err));
+	v->since_checkpoint = 0; /* no checkpoint at close: as killed */
+	CHECK_OK(tape_volume_close(v, &err));
+	damage(2);
+	v = open_at(tape, false, false);
+	CHECK_EQ(v->torn, 1);
+	CHECK_EQ(get(v, 1), 5);
+	CHECK_OK(tape_volume_close(v, &err));
+}
+
+static void one_bad_record_costs_its_blocks_alone(void)
+{
+	char buf[BLOCK];
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	for (uint32_t step = 0; step < 3; step++) {
+		put(v, step, 10 + step);
+		put(v, 9, step);
+		CHECK_OK(tape_volume_flush(v, &err));
+	}
+	CHECK_OK(tape_volume_close(v, &err));
+	damage(2); /* blocks 1 and 9; 9 is in record 3 again */
+	for (int scan = 0; scan < 2; scan++) {
+		v = open_at(tape, false, scan);
+		CHECK_EQ(v->unexplained, 0);
+		CHECK_EQ(get(v, 0), 10);
+		CHECK_EQ(get(v, 2), 12);
+		CHECK_EQ(get(v, 9), 2);
+		CHECK_EQ(tape_volume_read(v, buf, BLOCK, BLOCK, &err), -EIO);
+		CHECK(strstr(err.message, "record 2"));
+		CHECK_OK(tape_volume_close(v, &err));
+	}
+	struct hither_tape_info info;
+	CHECK_EQ(hither_tape_verify(tape, NULL, &info, &err), -EIO);
+	CHECK_EQ(info.damaged, 1);
+	uint64_t lost;
+	unlink(other);
+	CHECK_OK(hither_tape_compact(tape, other, false, NULL, &lost, &err));
+	CHECK_EQ(lost, BLOCK);
+	v = open_at(other, false, false);
+	CHECK_EQ(get(v, 9), 2);
+	CHECK_EQ(tape_volume_read(v, buf, BLOCK, BLOCK, &err), -EIO);
+	CHECK_OK(tape_volume_close(v, &err));
+}
+
+static void a_bad_checkpoint_is_replaced_by_a_scan(void)
+{
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	put(v, 1, 5);
+	CHECK_OK(tape_volume_checkpoint(v, &err));
+	put(v, 2, 6);
+	CHECK_OK(tape_volume_flush(v, &err));
+	v->since_checkpoint = 0;
+	CHECK_OK(tape_volume_close(v, &err));
+	damage(2);
+	v = open_at(tape, false, false);
+	CHECK_EQ(v->unexplained, 0);
+	CHECK_EQ(get(v, 1), 5);
+	CHECK_EQ(get(v, 2), 6);
+	CHECK_OK(tape_volume_close(v, &err));
+}
+
+static void a_full_tape_keeps_what_it_has(void)
+{
+	uint32_t data[BLOCK / 4] = {0};
+	make(20 << 20);
+	struct tape_volume *v = open_at(tape, true, false);
+	int e = 0;
+	uint32_t done = 0;
+	for (; !e && done < 100000; done++) {
+		data[0] = done;
+		e = tape_volume_write(v, data, BLOCK, done % BLOCKS * BLOCK, &err);
+	}
+	CHECK_EQ(e, -ENOSPC);
+	CHECK(strstr(err.message, "tapisk compact"));
+	CHECK_OK(tape_volume_flush(v, &err)); /* early warning leaves room for it */
+	CHECK_OK(tape_volume_close(v, &err));
+	v = open_at(tape, false, false);
+	CHECK_OK(tape_volume_read(v, data, BLOCK, (done - 2) % BLOCKS * BLOCK, &err));
+	CHECK_EQ(data[0], done - 2);
+	CHECK_OK(tape_volume_close(v, &err));
+}
+
+static void strangers_are_left_alone(void)
+{
+	struct hither_tape_info info;
+	struct tape_drive *d;
+	make(1 << 30);
+	CHECK_EQ(hither_tape_format(tape, SIZE, 0, false, &err), -EEXIST);
+	CHECK(strstr(err.message, "--force"));
+	CHECK_OK(hither_tape_format(tape, SIZE, 0, true, &err));
+	struct tape_volume *v = open_at(tape, true, false);
+	CHECK_EQ(hither_tape_info(tape, false, &info, &err), -EBUSY);
+	CHECK_OK(tape_volume_close(v, &err));
+	int fd = open(other, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	CHECK_EQ(write(fd, "something else altogether", 25), 25);
+	close(fd);
+	CHECK_EQ(hither_tape_info(other, false, &info, &err), -EINVAL);
+	CHECK_EQ(hither_tape_format(other, SIZE, 0, true, &err), -EINVAL);
+	unlink(other);
+	CHECK_OK(tape_drive_open(other, true, 1 << 20, &d, &err));
+	d->ops->close(d);
+	CHECK_EQ(hither_tape_info(other, false, &info, &err), -EINVAL);
+	CHECK(strstr(err.message, "blank"));
+	CHECK_OK(tape_drive_open(tape, false, 0, &d, &err));
+	CHECK_EQ(tape_volume_format(d, SIZE, true, &err), -EROFS);
+	d->ops->close(d);
+}
+
+int main(void)
+{
+	scratch_make(folder);
+	snprintf(tape, sizeof tape, "%s/tape", folder);
+	snprintf(other, sizeof other, "%s/other", folder);
+	RUN(holes_are_zeros_and_the_newest_wins);
+	RUN(nothing_flushed_is_lost_wherever_power_fails);
+	RUN(a_tail_with_a_wrong_checksum_is_cut_off);
+	RUN(one_bad_record_costs_its_blocks_alone);
+	RUN(a_bad_checkpoint_is_replaced_by_a_scan);
+	RUN(a_full_tape_keeps_what_it_has);
+	RUN(strangers_are_left_alone);
+	scratch_remove(folder);
+	return 0;
+}
