@@ -28,7 +28,8 @@ struct tape_file {
 	int fd;
 	uint64_t *start; /* [count + 1]: where each frame begins; the last: end of data */
 	uint64_t count, room;
-	bool streaming, dirty;
+	bool stopped; /* streaming ended here: to go on, the tape is backed up first */
+	bool dirty;
 	char path[];
 };
 
@@ -39,9 +40,11 @@ static struct tape_file *self(struct tape_drive *d)
 
 static void charge_bytes(struct tape_file *t, uint64_t len)
 {
+	if (t->stopped)
+		t->base.busy_ns += tape_model_lto9.backhitch_ns;
+	t->stopped = false;
 	t->base.busy_ns +=
 	        (uint64_t)((unsigned __int128)len * 1000000000u / tape_model_lto9.rate_bytes);
-	t->streaming = true;
 }
 
 static int add_start(struct tape_file *t, uint64_t start)
@@ -126,9 +129,7 @@ static int file_sync(struct tape_drive *d, struct hither_error *err)
 	if (fdatasync(t->fd))
 		return hither_fail(err, -EIO, "tape: flush %s: %s", t->path, strerror(errno));
 	t->dirty = false;
-	if (t->streaming)
-		d->busy_ns += tape_model_lto9.backhitch_ns;
-	t->streaming = false;
+	t->stopped = true;
 	return 0;
 }
 
@@ -141,7 +142,7 @@ static int file_locate(struct tape_drive *d, uint64_t record, struct hither_erro
 	if (record == d->record)
 		return 0;
 	d->busy_ns += tape_model_seek_ns(&tape_model_lto9, t->start[d->record], t->start[record]);
-	t->streaming = false;
+	t->stopped = false; /* the seek has the start in it */
 	d->record = record;
 	return 0;
 }
