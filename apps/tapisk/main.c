@@ -73,7 +73,7 @@ static struct hither_tape_progress progress_to(struct meter *m)
 static void print_info(const struct hither_tape_info *i)
 {
 	char size[UNITS_TEXT_BYTES], live[UNITS_TEXT_BYTES], all[UNITS_TEXT_BYTES];
-	uint64_t full = (i->live_bytes + 255 * 4096 - 1) / (255 * UINT64_C(4096)) + 1;
+	uint64_t full = (i->live_bytes + 127 * 4096 - 1) / (127 * UINT64_C(4096)) + 1;
 	printf("volume      %s\n", units_format_size(size, i->size_bytes));
 	if (i->capacity_bytes)
 		printf("tape        %s\n", units_format_size(all, i->capacity_bytes));

@@ -9,12 +9,12 @@
 
 enum {
 	TAPE_BLOCK_BYTES = 4096,
-	TAPE_RECORD_BLOCKS = 255, /* most in a record: it stays below 1 MiB + 8 KiB */
+	TAPE_RECORD_BLOCKS = 127, /* most in a record: below the 512 KiB that st can move at once */
 	TAPE_HEAD_BYTES = 88,
 	TAPE_RECORD_BYTES = TAPE_HEAD_BYTES + 2 * 8 * TAPE_RECORD_BLOCKS +
 	                    TAPE_RECORD_BLOCKS * TAPE_BLOCK_BYTES,
 	TAPE_RUN_BYTES = 24,
-	TAPE_RECORD_RUNS = 40000, /* most in one part of a checkpoint */
+	TAPE_RECORD_RUNS = 20000, /* most in one part of a checkpoint */
 };
 enum tape_kind { TAPE_LABEL = 1, TAPE_DATA = 2, TAPE_CHECKPOINT = 3 };
 

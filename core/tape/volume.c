@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { CHECKPOINT_RECORDS = 4096 }; /* 4 GiB of data between checkpoints */
+enum { CHECKPOINT_RECORDS = 8192 }; /* 4 GiB of data between checkpoints */
 #define NO_RECORD UINT64_MAX
 
 static void free_volume(struct tape_volume *v)
