@@ -15,6 +15,7 @@ enum {
 	WIDEN_TOUCHED = 6,            /* pages read of a tree before its interior pages are taken */
 	WIDEN_MOST_BYTES = 512 << 10, /* and if they are no more than this */
 	MERGE_MOST_PAGES = 64,
+	POINT_READS = 5, /* of a query for one row, or so */
 };
 
 /* --- pages --- */
@@ -207,7 +208,6 @@ static void touch(struct sq_order *o, uint32_t number)
 	if (!t->touched++)
 		use_tree(o, t);
 	t->touched_at = o->clock;
-	o->in_use = true;
 	t->overflows = t->overflows || overflow;
 	struct sq_page p;
 	bool here = sq_bytes(o, o->other, number);
@@ -248,8 +248,7 @@ static bool know_schema(struct sq_order *o)
 {
 	if (!o->schema_known && o->news) {
 		o->news = false;
-		if (sq_schema_read(o))
-			want_roots(o);
+		sq_schema_read(o);
 	}
 	return o->schema_known;
 }
@@ -329,8 +328,13 @@ static bool sqlite_next(struct hither_order *base, uint64_t window_bytes, struct
 	}
 	if (pop(o, &o->soon, out) || sq_scan_extent(o, out))
 		return true;
-	/* The only open connection is for the first page that SQLite asks for. */
-	return o->in_use && pop(o, &o->later, out);
+	/* A point query is over by then: open connections are for its pages, one after another. */
+	if (o->clock <= POINT_READS)
+		return false;
+	if (o->schema_known && !o->roots_asked)
+		want_roots(o);
+	o->roots_asked = o->schema_known;
+	return pop(o, &o->later, out);
 }
 
 static void sqlite_destroy(struct hither_order *base)

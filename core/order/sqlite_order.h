@@ -132,9 +132,8 @@ struct sq_order {
 	struct hither_order base;
 	const struct hither_order_view *view;
 	bool dead, ready; /* not SQLite; the header was read */
-	bool head_asked, schema_known;
-	bool in_use; /* a page of some tree was read */
-	bool news;   /* something has arrived since the schema was looked at */
+	bool head_asked, schema_known, roots_asked;
+	bool news; /* something has arrived since the schema was looked at */
 	struct sq_shape shape;
 	struct seen asked;                 /* 4 KiB blocks that were asked for */
 	struct sq_queue soon, later;       /* pages to ask for */
