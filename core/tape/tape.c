@@ -180,7 +180,9 @@ int hither_tape_compact(const char *from, const char *to, bool force,
 	int e = open_volume(from, false, false, &source, err);
 	if (e)
 		return e;
-	e = hither_tape_format(to, source->size_bytes, source->drive->capacity_bytes, force, err);
+	uint64_t capacity = source->drive->capacity_bytes; /* a drive does not tell */
+	e = hither_tape_format(to, source->size_bytes,
+	                       capacity ? capacity : tape_model_lto9.capacity_bytes, force, err);
 	if (!e)
 		e = open_volume(to, true, false, &target, err);
 	if (!e) {
