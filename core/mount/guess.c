@@ -67,7 +67,10 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 {
 	struct hither_order *list[ORDERS_MAX] = {0};
 	size_t n = 0;
-	m->view = (struct hither_order_view){.size_bytes = m->base.size_bytes, .peek = view_peek};
+	m->view = (struct hither_order_view){.size_bytes = m->base.size_bytes,
+	                                     .background = !options->pull_off,
+	                                     .ahead_ms = options->ahead_ms,
+	                                     .peek = view_peek};
 	int r = add_orders(m, options, list, &n, err);
 	if (r) {
 		while (n > 0)

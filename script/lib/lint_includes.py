@@ -8,7 +8,7 @@ import sys
 ROWS = [
     ["core/include"],
     ["core/base"],
-    ["core/wire", "core/tape"],
+    ["core/wire", "core/tape", "core/media"],
     ["core/backend"],
     ["core/layer"],
     ["core/chunk", "core/order"],

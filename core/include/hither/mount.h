@@ -36,7 +36,8 @@ struct hither_mount_options {
 	 * or the name of a format. Anything else: -EINVAL.
 	 */
 	const char *order;
-	bool offline; /* use only what the cache has; the backend is not asked */
+	uint32_t ahead_ms; /* orders that know time keep so much ahead of a reader; 0: 30 s */
+	bool offline;      /* use only what the cache has; the backend is not asked */
 	enum hither_sync sync;
 	enum hither_changed changed;
 	const char *cache_dir; /* folder of caches, made if missing; NULL: keep the store in memory

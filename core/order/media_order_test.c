@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The media order: over a WAV file, whose bytes go evenly: 1000 bytes are a second. */
+#include "check.h"
+#include "order/format.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { HEAD = 44, SECONDS = 4000, RATE = 1000 };
+
+static struct hither_error err;
+static bool here; /* the head is local */
+
+static int peek(const struct hither_order_view *view, void *buf, size_t len, uint64_t offset)
+{
+	static const uint8_t head[] = "RIFF\xff\xff\xff\xff"
+	                              "WAVEfmt \x10\0\0\0\1\0\1\0\xe8\x03\0\0\xe8\x03\0\0\1\0\x8\0"
+	                              "data\0\x09\x3d\0";
+	if (!here || offset + len > HEAD + 64)
+		return -EAGAIN;
+	memset(buf, 0, len);
+	if (offset < HEAD)
+		memcpy(buf, head + offset, len < HEAD - offset ? len : HEAD - offset);
+	return 0;
+}
+
+static struct hither_order_view view = {.size_bytes = HEAD + SECONDS * RATE, .peek = peek};
+
+static struct hither_order *make(void)
+{
+	struct hither_order *o;
+	CHECK_OK(hither_order_media.create(&view, &o, &err));
+	return o;
+}
+
+/* Seconds that the order's next guess begins at. */
+static uint64_t next_s(struct hither_order *o)
+{
+	struct hither_range r;
+	CHECK(o->ops->next(o, 4096, &r));
+	CHECK(r.len > 0 && r.offset + r.len <= view.size_bytes);
+	return (r.offset - HEAD) / RATE;
+}
+
+static uint64_t at(uint64_t s)
+{
+	return HEAD + s * RATE + 1;
+}
+
+/* The order's next guess has the byte at offset in it; pieces begin where they like. */
+static void next_has(struct hither_order *o, uint64_t offset)
+{
+	struct hither_range r;
+	CHECK(o->ops->next(o, 4096, &r));
+	CHECK(r.offset <= offset && offset - r.offset < r.len);
+}
+
+static void the_ends_come_first(void)
+{
+	struct hither_range r;
+	here = false;
+	struct hither_order *o = make();
+	CHECK(o->ops->next(o, 1 << 20, &r));
+	CHECK_EQ(r.offset, 0);
+	CHECK(o->ops->next(o, 1 << 20, &r));
+	CHECK_EQ(r.offset + r.len, view.size_bytes);
+	hither_order_destroy(o);
+}
+
+static void what_is_played_next_comes_next(void)
+{
+	here = true;
+	struct hither_order *o = make();
+	uint64_t last = 0;
+	CHECK_EQ(next_s(o), 0);
+	for (int i = 0; i < 20; i++) {
+		uint64_t s = next_s(o);
+		CHECK(s >= last && s <= last + 2);
+		last = s;
+	}
+	hither_order_destroy(o);
+}
+
+static void a_seek_is_served_at_once(void)
+{
+	here = true;
+	struct hither_order *o = make();
+	next_s(o);
+	next_s(o);
+	o->ops->saw(o, at(3000), 10, true);
+	next_has(o, at(3000));
+	CHECK(next_s(o) <= 3002);
+	o->ops->saw(o, at(1500), 10, true); /* and another */
+	next_has(o, at(1500));
+	hither_order_destroy(o);
+}
+
+static void ahead_is_bounded_then_come_places_to_seek_to(void)
+{
+	here = true;
+	view.ahead_ms = 10000;
+	struct hither_order *o = make();
+	struct hither_range r;
+	o->ops->saw(o, at(0), 10, true);
+	uint64_t s = 0, most = 0;
+	int targets = 0;
+	while (o->ops->next(o, 1000, &r)) {
+		s = (r.offset - HEAD) / RATE;
+		if (s <= 11)
+			most = s > most ? s : most;
+		else
+			targets++;
+	}
+	CHECK(most >= 9 && most <= 11);
+	CHECK(targets >= 8 && targets <= 16);
+	o->ops->saw(o, at(5), 10, false); /* it plays: five seconds more */
+	CHECK(o->ops->next(o, 1000, &r));
+	CHECK((r.offset - HEAD) / RATE >= 9);
+	hither_order_destroy(o);
+	view.ahead_ms = 0;
+}
+
+static void a_mount_that_wants_all_gets_all_from_the_playhead_on(void)
+{
+	here = true;
+	view.background = true;
+	struct hither_order *o = make();
+	struct hither_range r;
+	uint64_t furthest = 0;
+	o->ops->saw(o, at(2000), 10, true);
+	while (o->ops->next(o, 1 << 20, &r))
+		if (r.offset + r.len > furthest)
+			furthest = r.offset + r.len;
+	CHECK_EQ(furthest, view.size_bytes);
+	hither_order_destroy(o);
+	view.background = false;
+}
+
+static void several_viewers_are_all_served(void)
+{
+	here = true;
+	struct hither_order *o = make();
+	next_s(o); /* the index is known from here on */
+	for (uint64_t viewer = 0; viewer < 10; viewer++)
+		o->ops->saw(o, at(viewer * 400), 10, true);
+	bool served[10] = {false};
+	for (int i = 0; i < 40; i++) {
+		uint64_t s = next_s(o) + 1; /* a piece may begin a little before its viewer */
+		CHECK(s % 400 < 31);
+		served[s / 400] = true;
+	}
+	for (int i = 0; i < 10; i++)
+		CHECK(served[i]);
+	hither_order_destroy(o);
+}
+
+static void what_is_no_media_suggests_nothing(void)
+{
+	here = true;
+	struct hither_order_view small = {.size_bytes = 20, .peek = peek};
+	struct hither_order *o;
+	struct hither_range r;
+	CHECK_OK(hither_order_media.create(&small, &o, &err));
+	CHECK(!o->ops->next(o, 1 << 20, &r));
+	o->ops->saw(o, 3, 4, true);
+	CHECK(!o->ops->next(o, 1 << 20, &r));
+	hither_order_destroy(o);
+}
+
+int main(void)
+{
+	RUN(the_ends_come_first);
+	RUN(what_is_played_next_comes_next);
+	RUN(a_seek_is_served_at_once);
+	RUN(ahead_is_bounded_then_come_places_to_seek_to);
+	RUN(a_mount_that_wants_all_gets_all_from_the_playhead_on);
+	RUN(several_viewers_are_all_served);
+	RUN(what_is_no_media_suggests_nothing);
+	return 0;
+}
