@@ -7,6 +7,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -43,6 +44,12 @@ struct control {
 	struct progress progress;
 	/* The control thread's own. */
 	int listen_fd;
+	/*
+	 * Kept for one client more than the process has descriptors for, as downloads may have
+	 * taken all others: umount must still be heard. -1: in use; nobody is listened to
+	 * meanwhile.
+	 */
+	int spare_fd;
 	struct client clients[MAX_CLIENTS];
 	bool serving, timer_on;
 	bool signal_early; /* one came while the mount was being attached */
@@ -176,9 +183,18 @@ static void hear(struct control *c, struct client *cl)
 	}
 }
 
+static int open_spare(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 static void welcome(struct control *c)
 {
 	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+		close(TAKE(c->spare_fd, -1));
+		fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	}
 	if (fd < 0)
 		return;
 	for (int i = 0; i < MAX_CLIENTS; i++)
@@ -252,7 +268,8 @@ static void tick(struct control *c)
 /* The timer runs only while somebody looks: an idle daemon sleeps. */
 static void set_timer(struct control *c)
 {
-	bool on = c->serving && c->daemon->settings->foreground && progress_wanted(&c->progress);
+	bool on = c->spare_fd < 0 ||
+	          (c->serving && c->daemon->settings->foreground && progress_wanted(&c->progress));
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		on |= c->clients[i].fd >= 0;
 	if (on == c->timer_on)
@@ -304,11 +321,13 @@ static bool take_over(struct control *c)
 
 static void run_once(struct control *c, bool *goes_on)
 {
+	if (c->spare_fd < 0)
+		c->spare_fd = open_spare();
 	struct pollfd fds[4 + MAX_CLIENTS] = {
 	        {.fd = c->signal_fd, .events = POLLIN},
 	        {.fd = c->wake_fd, .events = POLLIN},
 	        {.fd = c->timer_fd, .events = POLLIN},
-	        {.fd = c->listen_fd, .events = POLLIN},
+	        {.fd = c->spare_fd < 0 ? -1 : c->listen_fd, .events = POLLIN},
 	};
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		fds[4 + i] = (struct pollfd){
@@ -368,7 +387,8 @@ static void wake(struct control *c)
 
 static void destroy(struct control *c)
 {
-	const int fds[] = {c->signal_fd, c->wake_fd, c->timer_fd, c->listen_fd, c->new_listen_fd};
+	const int fds[] = {c->signal_fd, c->wake_fd,       c->timer_fd,
+	                   c->listen_fd, c->new_listen_fd, c->spare_fd};
 	for (size_t i = 0; i < COUNT_OF(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
@@ -391,6 +411,7 @@ int control_start(struct daemon *d, struct control **out, struct hither_error *e
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
 	c->daemon = d;
 	c->listen_fd = c->new_listen_fd = -1;
+	c->spare_fd = open_spare();
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		c->clients[i].fd = -1;
 	pthread_mutex_init(&c->lock, NULL);

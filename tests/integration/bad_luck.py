@@ -298,7 +298,34 @@ def sixty_four_odd_readers(p):
             print(f"  at most {web.most} requests at a time")
 
 
-TESTS = (reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
+def few_descriptors(p):
+    """All are taken by connections; status and umount are heard all the same."""
+    with Web(SIZE) as web:
+        limited = f'ulimit -n 30; exec "$0" mount --cache none --pull off --deadline 2s "$1" "$2"'
+        run(["sh", "-c", limited, p.hither, f"http://127.0.0.1:{web.port}/x", p.path])
+        p.room.will_unmount(p.path)
+        mount = Mount(p.room, p.build, f"http://127.0.0.1:{web.port}/x", p.path)
+        pid = mount.daemon()
+        with concurrent.futures.ThreadPoolExecutor(32) as pool:
+            for future in [pool.submit(read, p.path, i << 17, 4096) for i in range(60)]:
+                with contextlib.suppress(OSError):
+                    future.result()
+        for _ in range(3):
+            expect(p.path in p.status(), "status is not heard")
+        before = cpu_seconds(pid)
+        time.sleep(1)  # what is looked for is that nothing happens
+        used = cpu_seconds(pid) - before
+        expect(used < 0.5, f"an idle daemon used {used:.2f} s of a second")
+        mount.umount()
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+TESTS = (few_descriptors, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
          a_full_disk_is_no_error, a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
          a_resource_that_changes_is_never_mixed, servers_that_answer_wrongly, sixty_four_odd_readers)
 
