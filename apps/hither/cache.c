@@ -119,27 +119,22 @@ static int list(struct settings *s, const char *dir, bool entries)
 
 /* --- clear --- */
 
-static int clear_one(const char *dir, const char *name, bool force)
+static int told(int r, const struct hither_error *err)
 {
-	struct hither_error err = {0};
-	int r = hither_cache_delete(dir, name, force, &err);
-	if (r)
-		return fail_with(EXIT_FAILED, "%s%s", err.message,
-		                 r == -ENOTEMPTY ? "; mount it to push them, or --force drops them"
-		                                 : "");
-	return EXIT_DONE;
+	return r ? fail_with(EXIT_FAILED, "%s%s", err->message, r == -ENOTEMPTY ? " (--force)" : "")
+	         : EXIT_DONE;
 }
 
-struct names {
+struct paths {
 	char **list;
 	size_t count;
 	bool damaged;
 };
 
 /* Deleting while the folder is walked would pull it from under the walker's feet. */
-static int note_name(void *user, const struct hither_cache_entry *e)
+static int note_path(void *user, const struct hither_cache_entry *e)
 {
-	struct names *n = user;
+	struct paths *n = user;
 	if (e->error) {
 		n->damaged = true;
 		fail_with(EXIT_FAILED, "%s cannot be read (%s); remove this folder yourself",
@@ -150,20 +145,21 @@ static int note_name(void *user, const struct hither_cache_entry *e)
 	if (!grown)
 		return -ENOMEM;
 	n->list = grown;
-	n->list[n->count] = strdup(e->name);
+	n->list[n->count] = strdup(e->path);
 	return n->list[n->count] ? (n->count++, 0) : -ENOMEM;
 }
 
 static int clear_all(const char *dir, bool force)
 {
 	struct hither_error err = {0};
-	struct names n = {0};
-	int r = hither_cache_list(dir, note_name, &n, &err);
+	struct paths n = {0};
+	int r = hither_cache_list(dir, note_path, &n, &err);
 	int code = n.damaged ? EXIT_FAILED : EXIT_DONE;
 	if (r)
 		code = fail_with(EXIT_FAILED, "%s", err.code ? err.message : "no memory");
 	for (size_t i = 0; i < n.count; i++) {
-		if (!r && clear_one(dir, n.list[i], force))
+		struct hither_error why = {0};
+		if (!r && told(hither_cache_delete_at(n.list[i], force, &why), &why))
 			code = EXIT_FAILED;
 		free(n.list[i]);
 	}
@@ -176,7 +172,9 @@ static int clear(struct settings *s, const char *dir, const char *url)
 	if (!url)
 		return clear_all(dir, s->force);
 	AUTO_FREE char *name = url_absolute(url);
-	return name ? clear_one(dir, name, s->force) : fail_with(EXIT_FAILED, "no memory");
+	struct hither_error err = {0};
+	return name ? told(hither_cache_delete(dir, name, s->force, &err), &err)
+	            : fail_with(EXIT_FAILED, "no memory");
 }
 
 static int run(struct settings *s, char **args)

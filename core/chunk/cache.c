@@ -37,3 +37,8 @@ int hither_cache_delete(const char *dir, const char *name, bool force, struct hi
 {
 	return hither_store_delete(dir, name, force, err);
 }
+
+int hither_cache_delete_at(const char *path, bool force, struct hither_error *err)
+{
+	return hither_store_delete_at(path, force, err);
+}

@@ -129,5 +129,7 @@ int hither_store_list(const char *cache_dir,
  */
 int hither_store_delete(const char *cache_dir, const char *name, bool force,
                         struct hither_error *err);
+/* By the path that hither_store_list() told; see hither_store_delete(). */
+int hither_store_delete_at(const char *path, bool force, struct hither_error *err);
 
 #endif

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { RESERVE_BYTES = 64 << 10 };
+
 int hither_disk_fail(struct hither_store_disk *d, int code, const char *file, const char *what)
 {
 	if (!d->failed.code)
@@ -36,10 +38,25 @@ int hither_disk_usable_locked(const struct hither_store_disk *d, struct hither_e
 
 /* --- appending --- */
 
+/*
+ * On a full disk it must still be possible to say that a block leaves, or nothing could: some room
+ * behind the log is kept.
+ */
+static void reserve_locked(struct hither_store_disk *d)
+{
+	if (d->log_bytes + d->pending_len + RESERVE_BYTES / 2 <= d->reserved_bytes)
+		return;
+	if (fallocate(d->state_fd, FALLOC_FL_KEEP_SIZE, (off_t)d->log_bytes, RESERVE_BYTES) == 0)
+		d->reserved_bytes = d->log_bytes + RESERVE_BYTES;
+	else if (errno == EOPNOTSUPP)
+		d->reserved_bytes = UINT64_MAX; /* this file system cannot: do without */
+}
+
 int hither_disk_flush_locked(struct hither_store_disk *d)
 {
 	if (d->pending_len == 0)
 		return 0;
+	reserve_locked(d);
 	int r = hither_pwrite_all(d->state_fd, d->pending, d->pending_len, d->log_bytes);
 	if (r) {
 		/* Half a record must not stay in front of the next one. */

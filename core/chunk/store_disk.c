@@ -123,6 +123,14 @@ int hither_store_disk_set_identity(struct hither_store *s,
 	return r ? r : sync_log_told(d, err);
 }
 
+/* Without a state nothing is remembered, which is what a reset is for; then the bytes can go. */
+static int forget_all(struct hither_store *s)
+{
+	int dir = s->disk->folder.dir_fd;
+	bool gone = unlinkat(dir, "state", 0) == 0 || errno == ENOENT;
+	return gone && fsync(dir) == 0 && ftruncate(s->fd, 0) == 0 ? 0 : -errno;
+}
+
 /* The log first: if it says that nothing is here, whatever `data` has does no harm. */
 int hither_store_disk_reset(struct hither_store *s, const struct hither_store_identity *identity,
                             struct hither_error *err)
@@ -139,6 +147,8 @@ int hither_store_disk_reset(struct hither_store *s, const struct hither_store_id
 	HITHER_LOCK_SCOPE(&d->intent_lock);
 	HITHER_LOCK_SCOPE(&d->log_lock);
 	int r = hither_disk_rewrite_locked(d, identity, NULL, err);
+	if (r == -ENOSPC && forget_all(s) == 0) /* what is dropped takes the room */
+		r = hither_disk_rewrite_locked(d, identity, NULL, err);
 	if (r)
 		return r;
 	free(d->regions);

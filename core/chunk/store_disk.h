@@ -31,12 +31,13 @@ struct hither_store_disk {
 	pthread_mutex_t log_lock;        /* guards everything below */
 	struct hither_block_map *loaded; /* what open found, until load */
 	struct hither_log_header header;
-	int state_fd;           /* replaced only with all three locks held; -1: no identity yet */
-	uint64_t log_bytes;     /* written; the pending records follow */
-	uint64_t durable_bytes; /* of these */
-	uint64_t compact_bytes; /* of the log when it was last rewritten */
-	uint64_t generation;    /* of intents: one more with each barrier begun */
-	bool noted;             /* something since the last barrier began */
+	int state_fd;            /* replaced only with all three locks held; -1: no identity yet */
+	uint64_t log_bytes;      /* written; the pending records follow */
+	uint64_t durable_bytes;  /* of these */
+	uint64_t reserved_bytes; /* the disk has room for so long a log, even when it is full */
+	uint64_t compact_bytes;  /* of the log when it was last rewritten */
+	uint64_t generation;     /* of intents: one more with each barrier begun */
+	bool noted;              /* something since the last barrier began */
 	struct hither_error failed;    /* code 0, or why nothing can be promised any more */
 	struct hither_log_record last; /* appended or pending */
 	size_t pending_len;

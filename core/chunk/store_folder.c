@@ -304,6 +304,21 @@ int hither_store_folder_open(const char *cache_dir, const char *name, bool creat
 	return r;
 }
 
+int hither_store_folder_at(const char *path, struct hither_store_folder *out,
+                           struct hither_error *err)
+{
+	*out = (struct hither_store_folder){.path = strdup(path), .dir_fd = -1, .lock_fd = -1};
+	int r = out->path ? open_dir(out, false, err) : -ENOMEM;
+	if (!r)
+		r = take_lock(out, false, err);
+	if (!r)
+		return 0;
+	hither_store_folder_close(out);
+	return r == -ENOENT || r == -EAGAIN
+	               ? hither_fail(err, -ENOENT, "%s: there is no store", path)
+	               : r;
+}
+
 /* --- state --- */
 
 /* If not, nothing was ever stored, so nothing dirty was. Files this small may need no blocks. */

@@ -20,6 +20,9 @@ struct hither_store_folder {
  */
 int hither_store_folder_open(const char *cache_dir, const char *name, bool create,
                              struct hither_store_folder *out, struct hither_error *err);
+/* The same for a folder that hither_store_list() told of. */
+int hither_store_folder_at(const char *path, struct hither_store_folder *out,
+                           struct hither_error *err);
 void hither_store_folder_close(struct hither_store_folder *f); /* gives the lock back */
 
 bool hither_store_folder_is_one(

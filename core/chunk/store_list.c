@@ -130,17 +130,26 @@ static int remove_files(const struct hither_store_folder *f, struct hither_error
 	return 0;
 }
 
+static int delete_folder(struct hither_store_folder *f, bool force, struct hither_error *err)
+{
+	int r = force ? 0 : expendable(f, err);
+	if (!r)
+		r = remove_files(f, err);
+	hither_store_folder_close(f);
+	return r;
+}
+
 int hither_store_delete(const char *cache_dir, const char *name, bool force,
                         struct hither_error *err)
 {
 	struct hither_store_folder f = {.dir_fd = -1, .lock_fd = -1};
 	int r = hither_store_folder_open(cache_dir, name, false, &f, err);
-	if (r)
-		return r;
-	if (!force)
-		r = expendable(&f, err);
-	if (!r)
-		r = remove_files(&f, err);
-	hither_store_folder_close(&f);
-	return r;
+	return r ? r : delete_folder(&f, force, err);
+}
+
+int hither_store_delete_at(const char *path, bool force, struct hither_error *err)
+{
+	struct hither_store_folder f = {.dir_fd = -1, .lock_fd = -1};
+	int r = hither_store_folder_at(path, &f, err);
+	return r ? r : delete_folder(&f, force, err);
 }

@@ -99,6 +99,7 @@ void hither_disk_adopt_log_locked(struct hither_store_disk *d,
 	d->state_fd = fd;
 	d->header = *header;
 	d->log_bytes = d->durable_bytes = d->compact_bytes = log_bytes;
+	d->reserved_bytes = 0;
 	d->pending_len = 0;
 	d->last = (struct hither_log_record){0};
 	d->noted = false;

@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+enum { ROOM_TRIES = 16 };
+
 /*
  * What is here already is dirty before its bytes change, so that running out of memory for the map
  * can be told while nothing has happened.
@@ -24,13 +26,18 @@ static int dirty_present_locked(struct managed *m, uint64_t first, uint64_t end)
 	return 0;
 }
 
-static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
+static int store_once(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
 {
 	int r = hither_store_intent(m->store, first, end - first);
-	if (!r)
-		r = hither_store_write(m->store, io->buf, io->len, io->offset);
-	if (r == -ENOSPC && managed_make_room(m, end - first))
-		r = hither_store_write(m->store, io->buf, io->len, io->offset);
+	return r ? r : hither_store_write(m->store, io->buf, io->len, io->offset);
+}
+
+/* On a full disk what is clean makes room, as often as it takes: others fill the same disk. */
+static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
+{
+	int r = store_once(m, io, first, end);
+	for (int i = 0; r == -ENOSPC && i < ROOM_TRIES && managed_make_room(m, end - first); i++)
+		r = store_once(m, io, first, end);
 	return r;
 }
 

@@ -19,7 +19,7 @@ import time
 
 from moody_web import PAGE, Web, content
 from nbd_line import Failed, Line, Mount, Server, expect, need, run
-from rig.process import Room
+from rig.process import Room, wait_until
 
 SIZE = (8 << 20) + 1234
 FAST = ("--rtt", "4ms")
@@ -186,6 +186,39 @@ def a_full_disk_is_no_error(p):
         run(["umount", disk])
 
 
+def a_full_disk_can_be_written(p):
+    """What is clean makes room for what is written, and can be dropped though there is no room."""
+    if os.geteuid():
+        return
+    need("qemu-nbd")
+    image, disk = p.room.path("full-image"), p.room.make("full-disk")
+    with open(image, "wb") as f:
+        f.write(random.randbytes(16 << 20))
+    url = f"nbd://127.0.0.1:{Server(p.room, 'qemu-nbd', image).port}"
+    run(["mount", "-t", "tmpfs", "-o", "size=3m", "hither-test", disk])
+    try:
+        for _ in range(2):
+            data = random.randbytes(1 << 20)
+            with p.mounted(url, "--write", "--cache", f"{disk}/cache"):
+                wait_until(lambda: os.statvfs(disk).f_bavail < 64, 20, "a full disk")
+                with open(p.path, "r+b") as file:
+                    file.write(data)
+                    os.fsync(file.fileno())
+                run([p.hither, "umount", p.path])
+            with open(image, "rb") as file:
+                expect(file.read(len(data)) == data, "what fsync promised is not there")
+    finally:
+        run(["umount", disk])
+
+
+def secrets_do_not_keep_a_cache(p):
+    with Web(SIZE) as web:
+        run([p.hither, "pull", "--cache", p.cache, web.url() + "?token=secret"])
+    expect("token=***" in run([p.hither, "cache", "--cache", p.cache, "list"]).stdout, "not in the list")
+    run([p.hither, "cache", "--cache", p.cache, "clear"])
+    expect("token" not in run([p.hither, "cache", "--cache", p.cache, "list"]).stdout, "it is still there")
+
+
 def a_cache_has_one_user(p):
     with Web(SIZE) as web, p.mounted(web.url(), "--cache", p.cache) as mount:
         pid = str(mount.daemon())
@@ -325,7 +358,7 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-TESTS = (few_descriptors, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
+TESTS = (few_descriptors, a_full_disk_can_be_written, secrets_do_not_keep_a_cache, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
          a_full_disk_is_no_error, a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
          a_resource_that_changes_is_never_mixed, servers_that_answer_wrongly, sixty_four_odd_readers)
 

@@ -163,6 +163,10 @@ static int listen_tcp(struct hither_export *e, const char *address, struct hithe
 		return hither_fail(err, -EINVAL,
 		                   "export: %s: write HOST:PORT, [V6]:PORT, :PORT or unix:PATH",
 		                   address);
+	/* getaddrinfo() takes a number modulo 65536. */
+	if (strspn(port, "0123456789") == strlen(port) && strtoul(port, NULL, 10) > UINT16_MAX)
+		return hither_fail(err, -EINVAL, "export: %s: a port is at most %d", address,
+		                   UINT16_MAX);
 	int r = getaddrinfo(host, port, &hints, &list);
 	if (r)
 		return hither_fail(err, -EADDRNOTAVAIL, "export: listen at %s: %s", address,

@@ -37,6 +37,8 @@ int hither_cache_list(const char *dir,
  * has dirty bytes, which would be lost; with `force` they are.
  */
 int hither_cache_delete(const char *dir, const char *name, bool force, struct hither_error *err);
+/** The same by an entry's path: a name is listed without the secrets that were in it. */
+int hither_cache_delete_at(const char *path, bool force, struct hither_error *err);
 
 #ifdef __cplusplus
 }
