@@ -80,7 +80,8 @@ static int number_by_offset(const void *a, const void *b, void *user)
 static int settle_pieces(struct media_parse *p)
 {
 	struct hither_media *m = p->out;
-	qsort(p->raw, p->raw_count, sizeof *p->raw, by_offset);
+	if (p->raw_count > 0)
+		qsort(p->raw, p->raw_count, sizeof *p->raw, by_offset);
 	m->piece_count = join_neighbours(p->raw, p->raw_count);
 	if (m->piece_count > MEDIA_MOST_PIECES)
 		return hither_fail(p->err, -E2BIG, "media: more than %u pieces", MEDIA_MOST_PIECES);
