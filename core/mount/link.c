@@ -101,7 +101,7 @@ uint64_t hither_link_window(const struct hither_link *l)
 		return WINDOW_FIRST;
 	/* In 1/16 s and ns steps without overflow: rates reach 2^34, round trips 2^33. */
 	uint64_t product = (rate >> 4) * (rtt >> 4) / (HITHER_NS_PER_S >> 8);
-	uint64_t gained = product * 2;
+	uint64_t gained = product * 7 / 4;
 	if (l->startup_flat < STARTUP_FLAT_ROUNDS)
 		return clamp(gained, WINDOW_FIRST, WINDOW_MAX);
 	/* However short the round trip, a request costs: keep 8 ms of work queued. */
