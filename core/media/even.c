@@ -77,7 +77,7 @@ static int add_seek_table(struct media_parse *p, const uint8_t *b, size_t count,
 			end = media_scale(media_be64(b + i * 18), 1000000, rate);
 			if (media_be64(b + i * 18) == UINT64_MAX ||
 			    __builtin_add_overflow(first, media_be64(b + i * 18 + 8), &next))
-				continue; /* a placeholder */
+				continue; /* a seek point that FLAC leaves empty */
 		}
 		if (next <= piece.offset || end < piece.time_us)
 			continue;

@@ -90,6 +90,7 @@ def main():
     parser.add_argument("--quick", action="store_true", help="fewer and smaller; a look, no verdict")
     parser.add_argument("--only", action="append", help="a part: sequential, random_reads, demand, ...")
     parser.add_argument("--no-write", action="store_true", help="leave docs/ as it is")
+    parser.add_argument("--remark", default="", help="what a reader of the figures should know")
     parser.add_argument("profiles", nargs="*", metavar="|".join(SETS))
     options = parser.parse_intermixed_args()
     unknown = set(options.profiles) - set(SETS)
@@ -97,14 +98,14 @@ def main():
         parser.error(f"no such set: {', '.join(unknown)}")
     options.profiles = options.profiles or list(SETS)
     keep = not (options.only or options.quick or options.no_write)
-    begin, all_rows = time.monotonic(), []
+    begin, all_rows, built = time.monotonic(), [], report.commit()
     try:
         # Not in /tmp, which may be memory.
         with Room("bench", os.path.dirname(os.path.abspath(options.build))) as room:
             for name, rows, kind in measure(options, room, options.build):
                 all_rows += rows
                 if keep:
-                    report.keep(name, rows, kind)
+                    report.keep(name, rows, kind, built, options.remark)
             if keep:
                 report.write(list(SETS), NOTES, room.folder)
     except Failed as failure:

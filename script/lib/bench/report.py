@@ -35,11 +35,15 @@ def machine():
     return f"{os.cpu_count()} CPUs ({cpu}), kernel {platform.release()}"
 
 
-def keep(name, rows, line):
-    """Remember a set's rows, and what they were measured with."""
+def commit():
+    return text_of(["git", "-C", os.environ["top"], "rev-parse", "--short", "HEAD"])
+
+
+def keep(name, rows, line, built, remark):
+    """Remember a set's rows, and what they were measured with. built: commit() before the run."""
     os.makedirs(os.path.join(docs(), "benchmarks"), exist_ok=True)
     record = {"date": str(datetime.date.today()),
-              "commit": text_of(["git", "-C", os.environ["top"], "rev-parse", "--short", "HEAD"]),
+              "commit": built, "remark": remark,
               "machine": machine(), "line": line, "rows": [vars(row) for row in rows]}
     with open(os.path.join(docs(), "benchmarks", name + ".json"), "w", encoding="utf-8") as out:
         json.dump(record, out, indent=1)

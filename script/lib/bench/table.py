@@ -44,7 +44,8 @@ def text_line(row):
 
 def heading(record):
     return (f"{record['name']}: {record['date']}, hither {record['commit'] or 'outside of git'},"
-            f" {record['machine']}, line: {record['line']}")
+            f" {record['machine']}, line: {record['line']}"
+            + (f"; {record['remark']}" if record.get("remark") else ""))
 
 
 def markdown(sets, facts, notes, plot):
