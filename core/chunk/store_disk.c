@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 static int sync_bytes(struct hither_store *s, struct hither_error *err)
 {
@@ -196,7 +197,11 @@ static int continue_log(struct hither_store_disk *d, const struct hither_store_s
                         struct hither_error *err)
 {
 	HITHER_CLOSE int fd = openat(d->folder.dir_fd, "state", O_RDWR | O_CLOEXEC);
-	if (fd < 0 || ftruncate(fd, (off_t)state->outcome.whole_bytes) < 0)
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st) < 0 ||
+	    /* Not for nothing: it would free what is reserved behind the end. */
+	    ((uint64_t)st.st_size != state->outcome.whole_bytes &&
+	     ftruncate(fd, (off_t)state->outcome.whole_bytes) < 0))
 		return hither_fail(err, -errno, "%s/state: %s", d->folder.path, strerror(errno));
 	hither_disk_adopt_log_locked(d, &state->header, HITHER_TAKE(fd, -1),
 	                             state->outcome.whole_bytes);

@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define STORE_FULL_NS UINT64_C(10000000000) /* after ENOSPC, pull past the store for so long */
+
 enum { EVICT_BATCH = 64 }; /* chunks dropped at a time */
 
 static uint64_t chunk_count(const struct managed *m)
@@ -123,6 +125,11 @@ static uint64_t drop_some_locked(struct managed *m, uint64_t want)
 	     dropped < want && i < EVICT_BATCH && !m->closing && pick_locked(m, &first, &end); i++)
 		dropped += drop_locked(m, first, end);
 	return dropped;
+}
+
+void managed_store_full_locked(struct managed *m)
+{
+	m->full_until_ns = m->now() + STORE_FULL_NS;
 }
 
 bool managed_make_room(struct managed *m, uint64_t blocks)

@@ -315,6 +315,8 @@ void managed_run_evict(struct managed *m, struct managed_job *job);
 void managed_used_locked(struct managed *m, uint64_t first, uint64_t end);
 /* Make room for at least `blocks`; no lock held. True if anything was freed. */
 bool managed_make_room(struct managed *m, uint64_t blocks);
+/* The disk is full: for a while nothing is pulled that nobody waits for. */
+void managed_store_full_locked(struct managed *m);
 
 /* claim.c */
 bool managed_claim_locked(struct managed *m, struct managed_job *job);

@@ -9,8 +9,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define STORE_FULL_NS UINT64_C(10000000000) /* after ENOSPC, pull past the store for so long */
-
 /* --- claiming --- */
 
 static const struct managed_job *pull_of_locked(const struct managed *m, uint64_t first,
@@ -185,15 +183,19 @@ static void count_arrival_locked(struct managed *m, struct managed_job *job, siz
 }
 
 static int commit_run(struct managed *m, const char *buf, uint64_t base, uint64_t first,
-                      uint64_t end, struct managed_busy *busy)
+                      uint64_t end, bool demand, struct managed_busy *busy)
 {
+	/* On a full disk the room that is made is for writes and for who waits. */
+	bool may_evict = demand || m->full_until_ns <= m->now();
 	*busy = (struct managed_busy){.first = first, .end = end};
 	managed_busy_add_locked(m, busy);
 	pthread_mutex_unlock(&m->lock);
 	uint64_t offset = first << HITHER_BLOCK_SHIFT, len = managed_bytes(m, first, end);
 	int r = hither_store_write(m->store, buf + (offset - base), len, offset);
-	if (r == -ENOSPC && managed_make_room(m, end - first))
+	if (r == -ENOSPC && may_evict && managed_make_room(m, end - first))
 		r = hither_store_write(m->store, buf + (offset - base), len, offset);
+	if (r) /* a part may have been stored, which nobody knows of: it would take room for ever */
+		hither_store_punch(m->store, offset, len);
 	pthread_mutex_lock(&m->lock);
 	if (!r) /* rule 1: local only now, with the bytes in place */
 		r = hither_block_map_set(m->map, first, end - first, HITHER_BLOCK_LOCAL);
@@ -225,7 +227,7 @@ int managed_commit(struct managed *m, struct managed_job *job, const void *buf, 
 		uint64_t stop = at + run;
 		while ((taken = managed_busy_find_locked(m, at, stop)))
 			stop = taken->first;
-		r = commit_run(m, buf, offset, at, stop, &here);
+		r = commit_run(m, buf, offset, at, stop, job->demand, &here);
 		at = stop;
 	}
 	count_arrival_locked(m, job, len);
@@ -366,7 +368,7 @@ void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
 	m->stats.pull_requests++;
 	managed_end_job_locked(m, job);
 	if (result == -ENOSPC || result == -EDQUOT || result == -EFBIG) {
-		m->full_until_ns = m->now() + STORE_FULL_NS;
+		managed_store_full_locked(m);
 		m->trouble = *err;
 	} else if (result && hither_error_is_transient(result)) {
 		managed_trouble_locked(m, result, err);

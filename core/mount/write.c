@@ -36,6 +36,10 @@ static int store_once(struct managed *m, const struct hither_io *io, uint64_t fi
 static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
 {
 	int r = store_once(m, io, first, end);
+	if (r == -ENOSPC) { /* the background must not take what is freed here */
+		HITHER_LOCK_SCOPE(&m->lock);
+		managed_store_full_locked(m);
+	}
 	for (int i = 0; r == -ENOSPC && i < ROOM_TRIES && managed_make_room(m, end - first); i++)
 		r = store_once(m, io, first, end);
 	return r;
@@ -68,6 +72,25 @@ int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t 
 	int r = dirty_present_locked(m, first, end);
 	dirtied_locked(m);
 	return r;
+}
+
+/*
+ * What a failed write has put into blocks that stay absent is known to nobody and would take room
+ * for ever. They are busy, so nobody fills them meanwhile.
+ */
+static void give_back(struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t run, at = first;
+	pthread_mutex_lock(&m->lock);
+	while ((run = hither_block_map_run(m->map, at, end, end - at, HITHER_BLOCKS_ABSENT, &at)) >
+	       0) {
+		pthread_mutex_unlock(&m->lock);
+		hither_store_punch(m->store, at << HITHER_BLOCK_SHIFT,
+		                   managed_bytes(m, at, at + run));
+		at += run;
+		pthread_mutex_lock(&m->lock);
+	}
+	pthread_mutex_unlock(&m->lock);
 }
 
 /* A write that failed may have changed some bytes: what was made dirty for it stays so. */
@@ -126,6 +149,8 @@ void managed_write(struct managed *m, struct hither_io *io)
 		return;
 	}
 	r = store_bytes(m, io, busy.first, busy.end);
+	if (r)
+		give_back(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);
 	if (!r)
 		r = become_dirty_locked(m, busy.first, busy.end);
