@@ -96,8 +96,16 @@ class Subject:
         return self.used
 
     def come(self):
+        """Mount. In bad weather that may fail, if it says that it cannot connect; nothing else may."""
+        options, end = self.options(), time.monotonic() + 60
         self.mounts += 1
-        self.mount.mount(*self.options())
+        while True:
+            try:
+                self.mount.mount(*options)
+                return
+            except Failed as failure:
+                if "cannot connect" not in str(failure) or time.monotonic() > end:
+                    raise
 
     def same(self, when):
         with open(self.image, "rb") as a, open(self.image + ".copy", "rb") as b:
