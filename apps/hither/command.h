@@ -3,7 +3,7 @@
 #ifndef HITHER_APP_COMMAND_H
 #define HITHER_APP_COMMAND_H
 
-#include "options.h"
+#include "program.h"
 
 extern const struct command command_mount;
 extern const struct command command_umount;
@@ -13,8 +13,5 @@ extern const struct command command_cat;
 extern const struct command command_cache;
 extern const struct command command_export;
 extern const struct command command_block;
-
-/* "hither: message" to stderr, one line. Returns code. */
-int fail_with(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -32,6 +32,16 @@ enum daemon_state {
 };
 
 struct control;
+struct daemon;
+
+/* What a program does with its mount while it is there. On the main thread, with no lock held. */
+struct daemon_hooks {
+	/* The file is in its place, and is answered once this returns. Else it is unmounted. */
+	int (*mounted)(struct daemon *d, struct hither_error *err);
+	/* Nobody uses it any more; the mount itself is still open. Not 0: the program failed, and
+	 * has said so. Called whatever mounted() returned. */
+	int (*unmounted)(struct daemon *d);
+};
 
 struct daemon {
 	struct settings *settings;
@@ -41,7 +51,11 @@ struct daemon {
 	char *shown_url;
 	int report_fd; /* to the waiting parent; -1 in the foreground */
 	int64_t started_at;
-	bool on_disk; /* what is dirty survives us */
+	bool on_disk;                     /* what is dirty survives us */
+	const struct daemon_hooks *hooks; /* NULL: none */
+	void *hooks_user;
+	bool quiet; /* the terminal is somebody else's: no progress on it */
+	bool hook_failed;
 	struct hither_fuse *fuse;
 
 	/* Guards all below. Not held while anything waits. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "options.h"
 
+#include "program.h"
 #include "settings.h"
 #include "units.h"
 #include "url.h"
@@ -174,7 +175,8 @@ static void print_option(const struct option_spec *spec)
 
 static void print_help(const struct command *command)
 {
-	printf("Usage: hither %s %s\n\n%s\n", command->name, command->usage, command->text);
+	printf("Usage: %s %s %s\n\n%s\n", program_name, command->name, command->usage,
+	       command->text);
 	for (const struct option_group *const *g = command->groups; *g; g++) {
 		printf("\n%s:\n", (*g)->title);
 		for (size_t i = 0; i < (*g)->count; i++)
@@ -228,8 +230,8 @@ static const struct option_spec *spec_of(const struct table *t, int code)
 
 static int misused(const struct command *command, const char *what, const char *which)
 {
-	fprintf(stderr, "hither: %s: %s%s%s; see hither %s --help\n", command->name, what,
-	        which ? " " : "", which ? which : "", command->name);
+	fprintf(stderr, "%s: %s: %s%s%s; see %s %s --help\n", program_name, command->name, what,
+	        which ? " " : "", which ? which : "", program_name, command->name);
 	return EXIT_MISUSED;
 }
 
@@ -249,7 +251,7 @@ static int apply(const struct command *command, const struct option_spec *spec, 
 	struct hither_error err = {0};
 	if (!spec->set((char *)s + spec->offset, optarg, &err))
 		return -1;
-	fprintf(stderr, "hither: %s: --%s: %s\n", command->name, spec->name, err.message);
+	fprintf(stderr, "%s: %s: --%s: %s\n", program_name, command->name, spec->name, err.message);
 	return EXIT_MISUSED;
 }
 

@@ -2,6 +2,7 @@
 #include "daemon.h"
 
 #include "control.h"
+#include "program.h"
 #include "source.h"
 #include "units.h"
 #include "url.h"
@@ -30,7 +31,7 @@ void daemon_log(struct daemon *d, const char *fmt, ...)
 	vsnprintf(text, sizeof text, fmt, ap);
 	va_end(ap);
 	if (d->settings->foreground) {
-		fprintf(stderr, "hither: %s\n", text);
+		fprintf(stderr, "%s: %s\n", program_name, text);
 		return;
 	}
 	localtime_r(&now, &local);
@@ -219,8 +220,9 @@ void daemon_end(struct daemon *d, bool lazy, bool force, bool signal)
 static int report(struct daemon *d, char sign, const char *text)
 {
 	if (d->report_fd < 0) {
-		fprintf(sign == '+' ? stdout : stderr, "%s%s\n",
-		        sign == '+' ? "" : "hither: ", text);
+		if (sign != '+')
+			return fail_with(0, "%s", text);
+		puts(text);
 		fflush(stdout);
 		return 0;
 	}
@@ -360,7 +362,7 @@ static int finish(struct daemon *d, int r, const char *text)
 		daemon_log(d, "%s", text);
 	bool heard = control_finish(d->control, r ? text : "");
 	runtime_leave(&d->entry, r && !heard && !d->settings->foreground);
-	return r ? EXIT_FAILED : EXIT_DONE;
+	return r || d->hook_failed ? EXIT_FAILED : EXIT_DONE;
 }
 
 /* It never came to be: report, undo. */
@@ -396,12 +398,19 @@ int daemon_run(struct daemon *d)
 	/* Who would use it, if nobody waits any more? */
 	if (report_ready(d))
 		daemon_end(d, true, false, true);
+	if (d->hooks && d->hooks->mounted(d, &err)) {
+		daemon_log(d, "%s", err.message);
+		d->hook_failed = true;
+		daemon_end(d, true, false, true);
+	}
 	r = hither_fuse_serve(d->fuse, &err);
 	set_state(d, DAEMON_CLOSING); /* from here on no ender is started or joined by others */
 	if (d->ender_runs)
 		pthread_join(d->ender, NULL);
 	hither_fuse_detach(d->fuse);
 	d->fuse = NULL;
+	if (d->hooks && d->hooks->unmounted(d))
+		d->hook_failed = true;
 	int pushed = close_mount(d, text, sizeof text);
 	if (!pushed && r)
 		snprintf(text, sizeof text, "%s", err.message);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "apart.h"
 
-#include "command.h"
+#include "program.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,6 +3,7 @@
 
 #include "daemon.h"
 #include "json.h"
+#include "program.h"
 #include "progress.h"
 #include "util.h"
 
@@ -215,11 +216,11 @@ static void announce(struct control *c)
 	progress_clear(&c->progress);
 	if (stats.dirty_bytes)
 		fprintf(stderr,
-		        "hither: unmounting, waiting for %s to be pushed; once more to quit at "
+		        "%s: unmounting, waiting for %s to be pushed; once more to quit at "
 		        "once\n",
-		        units_format_size(size, stats.dirty_bytes));
+		        program_name, units_format_size(size, stats.dirty_bytes));
 	else
-		fprintf(stderr, "hither: unmounting\n");
+		fprintf(stderr, "%s: unmounting\n", program_name);
 }
 
 /* The first asks to end, the second to end without pushing, the third is obeyed here and now. */
@@ -416,6 +417,7 @@ int control_start(struct daemon *d, struct control **out, struct hither_error *e
 		c->clients[i].fd = -1;
 	pthread_mutex_init(&c->lock, NULL);
 	progress_init(&c->progress, PROGRESS_MOUNT, d->settings->progress_fd);
+	c->progress.terminal = c->progress.terminal && !d->quiet;
 	c->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
