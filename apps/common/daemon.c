@@ -332,7 +332,8 @@ static int close_mount(struct daemon *d, char *text, size_t size)
 	struct hither_error err = {0};
 	struct hither_mount_stats stats = {0};
 	struct hither_mount *mount = d->mount;
-	int r = wishes(d).forced ? 0 : hither_mount_push(mount, &err);
+	bool pushes = !wishes(d).forced && d->settings->mount.backend.writable;
+	int r = pushes ? hither_mount_push(mount, &err) : 0;
 	if (wishes(d).forced) {
 		daemon_stats(d, &stats);
 		r = stats.dirty_bytes

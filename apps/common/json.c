@@ -5,6 +5,7 @@
 
 #include <ctype.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -254,6 +255,12 @@ int64_t json_get_int(const char *object, const char *key)
 {
 	const char *p = find(object, key);
 	return p && (*p == '-' || isdigit((unsigned char)*p)) ? strtoll(p, NULL, 10) : 0;
+}
+
+double json_get_double(const char *object, const char *key)
+{
+	const char *p = find(object, key);
+	return p && (*p == '-' || isdigit((unsigned char)*p)) ? strtod(p, NULL) : NAN;
 }
 
 bool json_get_bool(const char *object, const char *key)

@@ -40,6 +40,8 @@ void json_text(struct json *j, const char *text);
 bool json_get_string(const char *object, const char *key, char *out, size_t size);
 /* 0 where there is none. */
 uint64_t json_get_uint(const char *object, const char *key);
+/* NaN where there is none. */
+double json_get_double(const char *object, const char *key);
 int64_t json_get_int(const char *object, const char *key);
 bool json_get_bool(const char *object, const char *key);
 

@@ -3,6 +3,7 @@
 
 #include "check.h"
 
+#include <math.h>
 #include <string.h>
 
 static void check_text(const struct json *j, const char *expected)
@@ -72,6 +73,8 @@ static void what_is_written_is_read_back(void)
 	CHECK(json_get_bool(j.text, "on"));
 	CHECK(!json_get_bool(j.text, "n"));
 	CHECK_EQ(json_get_uint(j.text, "absent"), 0);
+	CHECK(json_get_double("{\"at\":-1.25}", "at") == -1.25);
+	CHECK(isnan(json_get_double("{\"at\":null}", "at")));
 	CHECK(!json_get_string(j.text, "absent", out, sizeof out));
 	CHECK(!json_get_string(j.text, "text", tight, sizeof tight));
 }

@@ -30,7 +30,7 @@ static void print_help(const struct program *p)
 	printf("Usage: %s COMMAND [OPTIONS] ...\n\n%s\n\nCommands:\n", p->name, p->summary);
 	for (size_t i = 0; i < p->count; i++)
 		printf("  %-8s %s\n", p->commands[i]->name, p->commands[i]->summary);
-	printf("\n%s COMMAND --help tells more. Sizes: 64K, 64KiB (65536) or 64kB (64000).\n\n"
+	printf("\n%s COMMAND --help tells more.\nSizes: 64K, 64KiB (65536) or 64kB (64000).\n\n"
 	       "  -h, --help     Show this help.\n"
 	       "  -V, --version  Show the version, and the kinds of URL this build knows.\n",
 	       p->name);

@@ -302,3 +302,16 @@ int runtime_each(bool connect, int (*each)(void *user, struct runtime_daemon *d)
 	}
 	return r;
 }
+
+static int forget_dead(void *user, struct runtime_daemon *d)
+{
+	char path[PATH_MAX];
+	if (!d->alive && json_get_string(d->info, "path", path, sizeof path) && !strcmp(path, user))
+		d->forget = true;
+	return 0;
+}
+
+void runtime_forget(const char *path)
+{
+	runtime_each(false, forget_dead, (void *)(uintptr_t)path);
+}

@@ -57,5 +57,7 @@ struct runtime_daemon {
  * NULL: only clear.
  */
 int runtime_each(bool connect, int (*each)(void *user, struct runtime_daemon *d), void *user);
+/* Something new is mounted at path: what a dead daemon left of that path is superseded. */
+void runtime_forget(const char *path);
 
 #endif

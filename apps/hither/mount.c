@@ -12,9 +12,6 @@
 
 #include <errno.h>
 #include <hither/fuse.h>
-#include <limits.h>
-#include <stdio.h>
-#include <string.h>
 
 #define FIELD(member) offsetof(struct settings, member)
 
@@ -33,15 +30,6 @@ static const struct option_group group = {"Mounting", specs, COUNT_OF(specs)};
 static const struct option_group *const groups[] = {
         &group,           &options_cache, &options_pull, &options_write,
         &options_network, &options_test,  NULL};
-
-/* A dead daemon's record of this path has been superseded. */
-static int forget_dead(void *user, struct runtime_daemon *d)
-{
-	char path[PATH_MAX];
-	if (!d->alive && json_get_string(d->info, "path", path, sizeof path) && !strcmp(path, user))
-		d->forget = true;
-	return 0;
-}
 
 /* Everything that starts a thread comes after this fork. */
 static int run_apart(struct daemon *d)
@@ -75,7 +63,7 @@ static int run(struct settings *s, char **args)
 	if (!r)
 		r = mountpoint_resolve(&d.at, args[1], name, &err);
 	if (!r)
-		runtime_each(false, forget_dead, d.at.path);
+		runtime_forget(d.at.path);
 	int code = r               ? fail_with(EXIT_FAILED, "%s", err.message)
 	           : s->foreground ? daemon_run(&d)
 	                           : run_apart(&d);

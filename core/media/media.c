@@ -27,6 +27,12 @@ bool hither_media_recognise(const uint8_t *head, size_t len)
 	return format_of(head, len) != NULL;
 }
 
+const char *hither_media_recognise_format(const uint8_t *head, size_t len)
+{
+	const struct media_format *format = format_of(head, len);
+	return format ? format->name : NULL;
+}
+
 /* --- pieces --- */
 
 static int by_offset(const void *a, const void *b)

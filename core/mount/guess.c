@@ -14,13 +14,9 @@
 
 #define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
 
-static int view_peek(const struct hither_order_view *view, void *buf, size_t len, uint64_t offset)
+int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset)
 {
-	struct managed *m = HITHER_CONTAINER(view, struct managed, view);
-	if (offset > view->size_bytes || len > view->size_bytes - offset)
-		return -EINVAL;
-	if (len == 0)
-		return 0;
+	struct managed *m = managed_of(base);
 	uint64_t first = offset >> HITHER_BLOCK_SHIFT;
 	uint64_t end = ((offset + len - 1) >> HITHER_BLOCK_SHIFT) + 1;
 	pthread_mutex_lock(&m->lock);
@@ -31,6 +27,12 @@ static int view_peek(const struct hither_order_view *view, void *buf, size_t len
 		return -EAGAIN;
 	int r = hither_store_read(m->store, buf, len, offset);
 	return r ? r : m->evictions == evictions ? 0 : -EAGAIN;
+}
+
+static int view_peek(const struct hither_order_view *view, void *buf, size_t len, uint64_t offset)
+{
+	struct managed *m = HITHER_CONTAINER(view, struct managed, view);
+	return hither_mount_peek(&m->base, buf, len, offset);
 }
 
 enum { ORDERS_MAX = 8 };
@@ -128,6 +130,14 @@ void managed_arrived(struct managed *m, uint64_t offset, uint64_t len)
 	m->order_idle = false;
 }
 
+void managed_guess_again_locked(struct managed *m, const struct managed_job *job)
+{
+	uint64_t first = job->first + (job->arrived >> HITHER_BLOCK_SHIFT);
+	if (!job->demand && first < job->end && m->later_count < MANAGED_LATER)
+		m->later[m->later_count++] = (struct hither_range){
+		        first << HITHER_BLOCK_SHIFT, (job->end - first) << HITHER_BLOCK_SHIFT};
+}
+
 /* Tell the order what was seen, and ask it. Lets go of the lock meanwhile. */
 static void consult_order_locked(struct managed *m)
 {
@@ -148,9 +158,10 @@ static void consult_order_locked(struct managed *m)
 	if (!got)
 		return;
 	m->order_idle = false;
-	if (m->guess.len ==
-	    0) /* else another thread was quicker: the sweep or a reader gets this one */
+	if (m->guess.len == 0)
 		m->guess = range;
+	else if (m->later_count < MANAGED_LATER) /* another thread was quicker */
+		m->later[m->later_count++] = range;
 }
 
 static void start_guess_locked(struct managed *m, struct managed_job *job, uint64_t first,
@@ -174,6 +185,16 @@ static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end)
 		return end;
 	uint64_t stop = first + extent, border = stop - stop % m->chunk_blocks;
 	return border > first ? border : stop;
+}
+
+static bool has_guess_locked(struct managed *m)
+{
+	if (m->guess.len == 0 && m->later_count > 0) {
+		m->guess = m->later[0];
+		m->later_count--;
+		memmove(m->later, m->later + 1, m->later_count * sizeof *m->later);
+	}
+	return m->guess.len > 0;
 }
 
 static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
@@ -250,7 +271,8 @@ bool managed_guess_wanted_locked(const struct managed *m)
 {
 	if (!room_locked(m))
 		return false;
-	return m->guess.len > 0 || (m->order && !m->order_idle) || sweeping_locked(m);
+	return m->guess.len > 0 || m->later_count > 0 || (m->order && !m->order_idle) ||
+	       sweeping_locked(m);
 }
 
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
@@ -258,6 +280,8 @@ bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
 	while (room_locked(m)) {
 		if (claim_from_guess_locked(m, job))
 			return true;
+		if (has_guess_locked(m))
+			continue;
 		if (m->order && !m->order_idle) {
 			consult_order_locked(m);
 			if (managed_claim_demand_locked(

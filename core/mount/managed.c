@@ -319,6 +319,7 @@ const struct hither_mount_ops managed_ops = {
         .stats = managed_stats,
         .picture = managed_picture,
         .extent = managed_extent,
+        .peek = managed_peek,
         .local_fd = managed_local_fd,
         .cancel = managed_cancel,
         .close = managed_close,

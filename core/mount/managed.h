@@ -38,6 +38,7 @@ enum {
 	MANAGED_WORKERS_DEFAULT = 32,
 	MANAGED_PUSH_BLOCKS = 256, /* most blocks of one push: 1 MiB */
 	MANAGED_PUSHES_MAX = 8,    /* pushes at a time, each with a buffer of that size */
+	MANAGED_LATER = 64,        /* as many as there may be workers */
 	MANAGED_SEEN = 128,        /* accesses not yet told to the order */
 };
 
@@ -133,8 +134,11 @@ struct managed {
 
 	/* guesses */
 	struct hither_range guess; /* what is left of the order's latest */
-	bool order_listens;        /* it wants to know what arrives (fixed) */
-	bool order_idle; /* it had nothing; something must happen before it is asked again */
+	/* Others that threads got which asked at the same time; an order says each thing once. */
+	struct hither_range later[MANAGED_LATER];
+	uint32_t later_count;
+	bool order_listens; /* it wants to know what arrives (fixed) */
+	bool order_idle;    /* it had nothing; something must happen before it is asked again */
 	struct managed_seen seen[MANAGED_SEEN];
 	uint64_t seen_head, seen_tail;
 	uint64_t sweep;          /* block where the front-to-back pull goes on */
@@ -258,6 +262,9 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job);
 int managed_make_order(struct managed *m, const struct hither_mount_options *options,
                        struct hither_error *err);
 /* An order that says so goes before the one that is there. */
+/* A guess that an outage cut short is made again; an order says each thing once. */
+void managed_guess_again_locked(struct managed *m, const struct managed_job *job);
+int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset);
 int managed_suggest(struct hither_mount *base, const struct hither_range *ranges, size_t count,
                     struct hither_error *err);
 bool managed_guess_wanted_locked(const struct managed *m);

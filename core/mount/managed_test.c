@@ -564,6 +564,33 @@ static void sixty_four_threads_read_backwards_byte_by_byte(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+static struct managed *late; /* NULL: was asked */
+
+/* While it thinks, another thread gets its guess first. */
+static bool late_next(struct hither_order *o, uint64_t window_bytes, struct hither_range *out)
+{
+	if (!late)
+		return false;
+	late->guess = (struct hither_range){2 * BLOCK, BLOCK};
+	late = NULL;
+	*out = (struct hither_range){5 * BLOCK, BLOCK};
+	return true;
+}
+
+static void no_guess_is_lost_between_threads(void)
+{
+	static const struct hither_order_ops ops = {.name = "late", .next = late_next};
+	struct played p = play(64 * BLOCK, 0);
+	struct managed_job first, second;
+	late = p.m;
+	p.m->order = &(struct hither_order){&ops};
+	CHECK(claim(p.m, &first) == MANAGED_JOB_PULL && first.first == 2);
+	CHECK(claim(p.m, &second) == MANAGED_JOB_PULL && second.first == 5);
+	managed_run(p.m, &first);
+	managed_run(p.m, &second), p.m->order = NULL;
+	end_play(&p);
+}
+
 static void the_local_file_is_given_out_only_when_whole(void)
 {
 	struct hither_error err = {0};
@@ -664,6 +691,7 @@ int main(void)
 	RUN(nothing_is_a_resource_too);
 	RUN(holes_are_zeros);
 	RUN(sixty_four_threads_read_backwards_byte_by_byte);
+	RUN(no_guess_is_lost_between_threads);
 	RUN(the_local_file_is_given_out_only_when_whole);
 	RUN(extents_tell_what_is_local_and_dirty);
 	RUN(what_is_suggested_is_guessed_first);

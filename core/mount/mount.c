@@ -129,6 +129,15 @@ uint64_t hither_mount_extent(struct hither_mount *m, uint64_t offset, uint64_t m
 	return m->ops->extent(m, offset, max, kind);
 }
 
+int hither_mount_peek(struct hither_mount *m, void *buf, size_t len, uint64_t offset)
+{
+	if (offset > m->size_bytes || len > m->size_bytes - offset)
+		return -EINVAL;
+	if (len == 0)
+		return 0;
+	return m->ops->peek ? m->ops->peek(m, buf, len, offset) : -EAGAIN;
+}
+
 int hither_mount_local_fd(struct hither_mount *m)
 {
 	return m->ops->local_fd(m);

@@ -14,6 +14,8 @@ struct hither_mount_ops {
 	void (*stats)(struct hither_mount *m, struct hither_mount_stats *out);
 	void (*picture)(struct hither_mount *m, uint8_t *parts, size_t count);
 	uint64_t (*extent)(struct hither_mount *m, uint64_t offset, uint64_t max, uint32_t *kind);
+	int (*peek)(struct hither_mount *m, void *buf, size_t len,
+	            uint64_t offset); /* range checked, len > 0; NULL: nothing is local */
 	int (*local_fd)(struct hither_mount *m);
 	void (*cancel)(struct hither_mount *m);
 	int (*close)(struct hither_mount *m, struct hither_error *err);

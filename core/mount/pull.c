@@ -372,6 +372,7 @@ void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
 		m->trouble = *err;
 	} else if (result && hither_error_is_transient(result)) {
 		managed_trouble_locked(m, result, err);
+		managed_guess_again_locked(m, job);
 	} else if (result && result != -ECANCELED) {
 		fail_pull_locked(m, job, result, err, &failed);
 	} else if (!result) {

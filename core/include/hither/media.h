@@ -68,6 +68,8 @@ void hither_media_finish(struct hither_media *m);
 
 /** Could these first bytes of a file be such media? */
 bool hither_media_recognise(const uint8_t *head, size_t len);
+/** The same: the format's name, as in struct hither_media; NULL: none. */
+const char *hither_media_recognise_format(const uint8_t *head, size_t len);
 
 /** The first piece that ends after time_us; piece_count if there is none. */
 size_t hither_media_at_time(const struct hither_media *m, uint64_t time_us);

@@ -167,6 +167,13 @@ enum {
  */
 uint64_t hither_mount_extent(struct hither_mount *m, uint64_t offset, uint64_t max, uint32_t *kind);
 
+/**
+ * Copy [offset, offset + len) into buf if all of it is local: 0. -EAGAIN if some is not, and always
+ * of a direct mount; -EINVAL beyond the end. Never waits for a network; no access of a program's,
+ * so orders do not learn of it.
+ */
+int hither_mount_peek(struct hither_mount *m, void *buf, size_t len, uint64_t offset);
+
 /** The store's file descriptor once every byte is local and the mount cannot be written; -1 before.
  * Borrowed. */
 int hither_mount_local_fd(struct hither_mount *m);
