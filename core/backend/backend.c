@@ -278,6 +278,22 @@ uint64_t hither_backend_extent(struct hither_backend *b, uint64_t offset, uint64
 	return run;
 }
 
+int hither_backend_discard(struct hither_backend *b, uint64_t offset, uint64_t len,
+                           struct hither_error *err)
+{
+	int r = check_range(b, "discard", offset, len, err);
+	if (r || !b->ops->discard)
+		return r ? r : hither_fail(err, -EOPNOTSUPP, "%s: cannot discard", b->ops->name);
+	uint64_t end = offset + len;
+	if (offset != align_down(b, offset))
+		offset = block_end(b, align_down(b, offset));
+	if (end != b->size_bytes)
+		end = align_down(b, end);
+	if (offset < end)
+		b->ops->discard(b, offset, end - offset);
+	return 0;
+}
+
 void hither_backend_cancel(struct hither_backend *b)
 {
 	if (b->ops->cancel)

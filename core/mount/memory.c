@@ -4,6 +4,8 @@
 #include "base/cleanup.h"
 #include "mount/managed.h"
 
+#include <errno.h>
+
 /* A pin is a busy range: evictions and writes keep away from both alike. */
 _Static_assert(sizeof(struct mount_memory_pin) == sizeof(struct managed_busy), "one layout");
 static struct managed_busy *busy_of(struct mount_memory_pin *pin)
@@ -24,9 +26,26 @@ uint32_t mount_memory_chunk_bytes(struct hither_mount *base)
 	return managed_of(base)->chunk_blocks << HITHER_BLOCK_SHIFT;
 }
 
-bool mount_memory_local(struct hither_mount *base)
+bool mount_memory_near(struct hither_mount *base, uint64_t first, uint64_t end)
 {
-	return base->backend && (base->backend->flags & HITHER_BACKEND_LOCAL);
+	struct managed *m = managed_of(base);
+	bool hole = false;
+	if (!base->backend)
+		return false;
+	if (base->backend->flags & HITHER_BACKEND_LOCAL)
+		return true;
+	hither_backend_extent(base->backend, first << HITHER_BLOCK_SHIFT,
+	                      managed_bytes(m, first, end), &hole);
+	return hole;
+}
+
+void mount_memory_saw(struct hither_mount *base, uint64_t first, uint64_t end)
+{
+	struct managed *m = managed_of(base);
+	struct hither_io io = {.offset = first << HITHER_BLOCK_SHIFT,
+	                       .len = (size_t)managed_bytes(m, first, end)};
+	HITHER_LOCK_SCOPE(&m->lock);
+	managed_saw_locked(m, &io, false);
 }
 
 void mount_memory_watch(struct hither_mount *base, struct mount_memory_watch *w)
@@ -109,6 +128,52 @@ int mount_memory_touched(struct hither_mount *base, uint64_t first, uint64_t end
 	struct managed *m = managed_of(base);
 	HITHER_LOCK_SCOPE(&m->lock);
 	return managed_changed_in_place_locked(m, first, end);
+}
+
+/* Is something on its way to or from these? */
+static bool under_way_locked(const struct managed *m, uint64_t first, uint64_t end)
+{
+	for (const struct managed_job *j = m->jobs; j; j = j->next)
+		if ((j->kind == MANAGED_JOB_PULL || j->kind == MANAGED_JOB_PUSH) &&
+		    managed_overlap(j->first, j->end, first, end))
+			return true;
+	return false;
+}
+
+int mount_memory_discard(struct hither_mount *base, uint64_t first, uint64_t end,
+                         struct hither_error *err)
+{
+	struct managed *m = managed_of(base);
+	struct managed_busy busy = {.first = first, .end = end};
+	if (!base->backend || !base->backend->ops->discard)
+		return hither_fail(err, -EOPNOTSUPP, "%s: cannot discard", m->name);
+	pthread_mutex_lock(&m->lock);
+	while (managed_busy_find_locked(m, first, end))
+		pthread_cond_wait(&m->settled, &m->lock);
+	managed_busy_add_locked(m, &busy);
+	pthread_mutex_unlock(&m->lock);
+	/* From here on nobody has them mapped, nor can. */
+	managed_watchers(m, MANAGED_WATCH_LEAVING, first, end);
+	pthread_mutex_lock(&m->lock);
+	/* What is on its way could bring back what is discarded. */
+	while (under_way_locked(m, first, end))
+		pthread_cond_wait(&m->settled, &m->lock);
+	int r = hither_block_map_set(m->map, first, end - first, HITHER_BLOCK_ABSENT);
+	if (!r)
+		r = hither_backend_discard(base->backend, first << HITHER_BLOCK_SHIFT,
+		                           managed_bytes(m, first, end), err);
+	else
+		hither_fail(err, r, "%s: no memory for the block map", m->name);
+	m->evictions++;
+	pthread_mutex_unlock(&m->lock);
+	if (!r)
+		hither_store_punch(m->store, first << HITHER_BLOCK_SHIFT,
+		                   (end - first) << HITHER_BLOCK_SHIFT);
+	HITHER_LOCK_SCOPE(&m->lock);
+	managed_busy_remove_locked(m, &busy);
+	m->evict_stuck = false;
+	managed_wake_locked(m);
+	return r;
 }
 
 /* The first absent part of [first, end), if this thread may pull it now. */

@@ -38,8 +38,6 @@ struct mount_memory_pin {
  * memory. */
 int mount_memory_fd(struct hither_mount *m);
 uint32_t mount_memory_chunk_bytes(struct hither_mount *m);
-/* Do its bytes come at memory or disk speed? */
-bool mount_memory_local(struct hither_mount *m);
 
 void mount_memory_watch(struct hither_mount *m, struct mount_memory_watch *w);
 /* No hook of w runs when it has returned. Not from a hook. */
@@ -52,6 +50,20 @@ void mount_memory_unwatch(struct hither_mount *m, struct mount_memory_watch *w);
 bool mount_memory_pin(struct hither_mount *m, struct mount_memory_pin *pin, uint64_t first,
                       uint64_t end);
 void mount_memory_unpin(struct hither_mount *m, struct mount_memory_pin *pin);
+
+/* Do the first of these blocks come at once: is the backend near, or are they holes? */
+bool mount_memory_near(struct hither_mount *m, uint64_t first, uint64_t end);
+
+/* A program went on to these, which were pulled ahead of it: the order is told. */
+void mount_memory_saw(struct hither_mount *m, uint64_t first, uint64_t end);
+
+/*
+ * Nobody wants these bytes any more: they leave the store, dirty ones too, and the backend (its
+ * discard) gives zeros from now on. Waits for what is under way there, at most for a request's
+ * time-out. -EOPNOTSUPP: the backend cannot; -ENOMEM: some are still there.
+ */
+int mount_memory_discard(struct hither_mount *m, uint64_t first, uint64_t end,
+                         struct hither_error *err);
 
 /* Present blocks of the range were changed in place. -ENOMEM: tell it again later. */
 int mount_memory_touched(struct hither_mount *m, uint64_t first, uint64_t end);

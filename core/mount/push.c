@@ -22,8 +22,10 @@ uint64_t managed_push_due_locked(const struct managed *m)
 {
 	if (!m->base.writable || m->stale || m->round != ROUND_NONE || !managed_dirty_locked(m))
 		return 0;
+	/* With a limit on memory they go when room becomes scarce: before, most would be changed
+	 * again. */
 	if (hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) >= m->push_dirty_blocks &&
-	    !m->trouble.code)
+	    (!m->resident_blocks || managed_filling_locked(m)) && !m->trouble.code)
 		return 1;
 	/* Nothing clean is left to make room with. */
 	if (!managed_room_locked(m) &&

@@ -4,7 +4,7 @@
 # uses twice its memory, by each kind of device; beside nbd-client and nbdkit; a mirror of which one
 # server dies; a server that dies alone. PART: pages, peer, mirror, death; default: all.
 # Exit 0 passed, 1 failed, 77 skipped.
-set -euo pipefail
+set -Eeuo pipefail
 
 build=$1
 shift
@@ -34,9 +34,11 @@ trap cleanup EXIT
 fail() {
   echo "failed: $*"
   cat "$work"/*.log 2>/dev/null || true
-  dmesg | tail -n 5
+  dmesg | tail -n 15
   exit 1
 }
+# A command that fails by itself must not end this without a word.
+trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
 
 # until_line FILE: wait until somebody has written a line to it (they are our children).
 until_line() {
@@ -110,8 +112,8 @@ part_peer() {
     nbdkit -f -U "$work/kit" -P "$work/kit.pid" memory 128M &
     pids+=($!)
     until_line "$work/kit.pid"
-    nbd-client -unix "$work/kit" /dev/nbd9 -b 4096 -C 4 >/dev/null 2>&1
-    mkswap /dev/nbd9 >/dev/null
+    nbd-client -unix "$work/kit" /dev/nbd9 -b 4096 -C 4 >"$work/client.log" 2>&1
+    mkswap /dev/nbd9 >/dev/null 2>"$work/mkswap.log"
     swapon -p 100 /dev/nbd9
     pages >"$work/ms"
     echo "round $round: nbd-client + nbdkit memory: $(cat "$work/ms") ms"

@@ -53,6 +53,7 @@ static void submit_wait(struct slice_wait *w);
 static void end_wait(struct slice_wait *w)
 {
 	struct hither_slice *s = w->slice;
+	slice_waited(s, hither_now_ns() - w->start_ns);
 	pthread_mutex_lock(&s->lock);
 	struct slice_wait **at = &s->waits;
 	while (*at != w)
@@ -107,7 +108,8 @@ static void wait_for(struct hither_slice *s, uint64_t first, uint64_t end)
 		slice_fail(s, first, end, &err);
 		return;
 	}
-	*w = (struct slice_wait){.slice = s, .first = first, .end = end};
+	*w = (struct slice_wait){
+	        .slice = s, .first = first, .end = end, .start_ns = hither_now_ns()};
 	pthread_mutex_lock(&s->lock);
 	for (const struct slice_wait *o = s->waits; o && !known; o = o->next)
 		known = o->first <= first && end <= o->end;
@@ -183,11 +185,18 @@ static int map_near(struct hither_slice *s, uint64_t block)
 {
 	uint64_t first, end;
 	slice_fault_range(s, block, &first, &end);
+	uint64_t from = s->mount_first + first, to = s->mount_first + end;
 	int r = slice_map_present(s, first, end);
-	if (r || slice_is_mapped(s, block) || !mount_memory_local(s->mount))
+	if (r || slice_is_mapped(s, block)) {
+		/* It was here, but not mapped, so that we hear of who reads on. */
+		if (!r && s->follow)
+			mount_memory_saw(s->mount, from, to);
 		return r;
+	}
+	if (!mount_memory_near(s->mount, from, to))
+		return 0;
 	s->fault_waits++;
-	mount_memory_pull_here(s->mount, s->mount_first + first, s->mount_first + end);
+	mount_memory_pull_here(s->mount, from, to);
 	return slice_map_present(s, first, end);
 }
 

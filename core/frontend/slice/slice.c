@@ -9,6 +9,8 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 
+enum { FOLLOW_BLOCKS = 8 }; /* shorter pieces are mapped whole */
+
 /* --- which blocks are mapped --- */
 
 uint64_t slice_run(const struct hither_slice *s, uint64_t first, uint64_t end, bool mapped,
@@ -126,6 +128,9 @@ static void on_arrived(struct mount_memory_watch *w, uint64_t first, uint64_t en
 	struct hither_slice *s = (struct hither_slice *)w;
 	if (!clip(s, &first, &end))
 		return;
+	/* Who reads on meets a page that is not mapped, and the order hears of it. */
+	if (s->follow && end - first >= FOLLOW_BLOCKS)
+		first++;
 	int r = slice_map_present(s, first, end);
 	if (r)
 		slice_trouble(s, r, "mapping what has arrived failed");
@@ -201,6 +206,7 @@ static int take_options(struct hither_slice *s, struct hither_mount *m,
 	s->block_count = (s->size_bytes + SLICE_BLOCK_BYTES - 1) >> SLICE_BLOCK_SHIFT;
 	s->writable = hither_mount_writable(m) && !o->read_only;
 	s->faults = o->faults;
+	s->follow = o->follow;
 	s->scan_ms = o->scan_ms ? o->scan_ms : 1000;
 	s->mount = m;
 	int r = mount_memory_fd(m) < 0 ? make_own_mount(s, m, o, err) : 0;
@@ -365,6 +371,22 @@ int hither_slice_prefault(struct hither_slice *s, uint64_t offset, uint64_t len,
 	return 0;
 }
 
+int hither_slice_discard(struct hither_slice *s, uint64_t offset, uint64_t len,
+                         struct hither_error *err)
+{
+	if (offset > s->size_bytes || len > s->size_bytes - offset)
+		return hither_fail(err, -EINVAL, "offset %llu: beyond the end of the slice",
+		                   (unsigned long long)offset);
+	if (!s->writable || s->own_mount)
+		return hither_fail(err, -EOPNOTSUPP,
+		                   "only a writable slice that maps its mount's store can discard");
+	uint64_t first = (offset + SLICE_BLOCK_BYTES - 1) >> SLICE_BLOCK_SHIFT,
+	         end = (offset + len) >> SLICE_BLOCK_SHIFT;
+	return first < end ? mount_memory_discard(s->mount, s->mount_first + first,
+	                                          s->mount_first + end, err)
+	                   : 0;
+}
+
 void hither_slice_collect(struct hither_slice *s)
 {
 	slice_collect(s);
@@ -390,6 +412,8 @@ void hither_slice_stats(struct hither_slice *s, struct hither_slice_stats *out)
 	        .written_bytes = s->written_count * SLICE_BLOCK_BYTES,
 	        .unmapped_bytes = s->unmapped_count * SLICE_BLOCK_BYTES,
 	        .failed_bytes = s->failed_count * SLICE_BLOCK_BYTES,
+	        .wait_p50_ns = slice_wait_quantile(s, 500),
+	        .wait_p99_ns = slice_wait_quantile(s, 990),
 	};
 	HITHER_LOCK_SCOPE(&s->lock);
 	out->error = s->trouble.code;

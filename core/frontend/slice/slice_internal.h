@@ -29,6 +29,7 @@
 enum {
 	SLICE_BLOCK_BYTES = 4096,
 	SLICE_BLOCK_SHIFT = 12,
+	SLICE_WAIT_STEPS = 8,      /* of a histogram, to each doubling */
 	SLICE_WINDOW_BLOCKS = 256, /* most that one fault of a sequential reader brings: 1 MiB */
 };
 
@@ -57,6 +58,7 @@ struct slice_wait {
 	struct slice_wait *next;
 	struct hither_slice *slice;
 	uint64_t first, end;
+	uint64_t start_ns;
 };
 
 struct hither_slice {
@@ -73,6 +75,7 @@ struct hither_slice {
 	enum hither_slice_faults faults;
 	struct uffd uffd;
 	const struct slice_tracker *tracker;
+	bool follow;
 	uint32_t chunk_blocks;
 	uint32_t scan_ms;
 	int pagemap_fd; /* TRACK_ASYNC */
@@ -92,6 +95,8 @@ struct hither_slice {
 
 	_Atomic uint64_t mapped_count, fault_count, fault_waits, write_faults, scans, written_count,
 	        unmapped_count, failed_count;
+
+	_Atomic uint32_t waits_took[64 * SLICE_WAIT_STEPS]; /* how many took about so long */
 
 	_Atomic bool gone; /* remote: the other process went away */
 
@@ -129,6 +134,11 @@ int slice_map_present(struct hither_slice *s, uint64_t first, uint64_t end);
 void slice_written(struct hither_slice *s, uint64_t first, uint64_t end);
 void slice_collect(struct hither_slice *s);
 void slice_trouble(struct hither_slice *s, int code, const char *message);
+
+/* waits.c: how long faults wait */
+void slice_waited(struct hither_slice *s, uint64_t ns);
+/* Nanoseconds that so many of a thousand waits do not exceed; 0: there were none. */
+uint64_t slice_wait_quantile(const struct hither_slice *s, uint32_t per_mille);
 
 /* fault.c */
 void *slice_fault_main(void *arg);

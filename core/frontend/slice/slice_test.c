@@ -385,8 +385,99 @@ static void system_calls_where_the_kernel_may_fault(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* Space of one's own: fresh pages cost no request, discarded ones are not pushed and are zeros. */
+static void discarded_pages_are_zeros_and_not_pushed(void)
+{
+	struct hither_backend *fault, *fresh;
+	CHECK_OK(hither_layer_fault(remote_new(SIZE), &fault, &err));
+	CHECK_OK(hither_layer_delay(fault, 1, &fault, &err)); /* not near */
+	struct hither_backend *far = fault;
+	CHECK_OK(hither_layer_fresh(far, &fresh, &err));
+	struct hither_mount *m =
+	        mount_new(fresh, (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	struct hither_mount_stats st;
+	unsigned char *p = hither_slice_data(s);
+	for (size_t i = 0; i < 40 * PAGE; i++)
+		CHECK_EQ(p[i], 0);
+	memset(p, 'a', 40 * PAGE);
+	CHECK_OK(hither_slice_flush(s, &err));
+	memset(p, 'b', 40 * PAGE);
+	CHECK_OK(hither_slice_discard(s, 10 * PAGE - 1, 20 * PAGE + 1, &err));
+	for (size_t i = 0; i < 40 * PAGE; i++)
+		CHECK_EQ(p[i], i < 10 * PAGE || i >= 30 * PAGE ? 'b' : 0);
+	CHECK_OK(hither_slice_flush(s, &err));
+	hither_mount_stats(m, &st);
+	CHECK_EQ(st.pushed_bytes, 60 * PAGE);
+	CHECK_EQ(st.dirty_bytes, 0);
+	CHECK_EQ(hither_slice_discard(s, 0, SIZE + 1, &err), -EINVAL);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+
+	m = mount_new(remote_new(SIZE), (struct hither_mount_options){.pull_off = true});
+	s = slice_new(m, (struct hither_slice_options){0});
+	CHECK_EQ(hither_slice_discard(s, 0, PAGE, &err), -EOPNOTSUPP);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+/* Discards while evictions, pushes and pulls of the same pages are going on. */
+static void discards_under_pressure(void)
+{
+	enum { MIB = 1 << 20, AREA = 4 * MIB, AREAS = 6 };
+	struct hither_backend *b;
+	CHECK_OK(hither_backend_memory_create(AREAS * AREA, &b, &err));
+	CHECK_OK(hither_layer_delay(b, 50, &b, &err));
+	CHECK_OK(hither_layer_fresh(b, &b, &err));
+	struct hither_mount *m = mount_new(
+	        b, (struct hither_mount_options){
+	                   .pull_off = true, .resident_bytes = 6 * MIB, .push_dirty_bytes = MIB});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.follow = true});
+	unsigned char *p = hither_slice_data(s), model[AREAS] = {0};
+	for (unsigned i = 0; i < 60; i++) {
+		unsigned a = i * 7 % AREAS, c = i * 5 % AREAS;
+		memset(p + a * AREA, (int)i + 1, AREA);
+		model[a] = (unsigned char)(i + 1);
+		if (i % 3 == 0) {
+			CHECK_OK(hither_slice_discard(s, c * AREA, AREA, &err));
+			model[c] = 0;
+		}
+		for (size_t at = 0; at < AREAS * AREA; at += 61 * PAGE)
+			CHECK_EQ(p[at], model[at / AREA]);
+	}
+	struct hither_mount_stats st;
+	hither_mount_stats(m, &st);
+	CHECK(st.evicted_bytes > 0 && st.pushed_bytes > 0);
+	CHECK(st.local_bytes <= 7 * MIB);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+/* A reader that never waits is heard of all the same: what is ahead of it keeps coming. */
+static void a_reader_is_followed(void)
+{
+	enum { LEN = 16 << 20 };
+	struct hither_backend *b = remote_new(LEN);
+	CHECK_OK(hither_layer_delay(b, 200, &b, &err));
+	struct hither_mount *m =
+	        mount_new(b, (struct hither_mount_options){.pull_off = true, .order = "readahead"});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.follow = true});
+	struct hither_slice_stats st;
+	struct hither_mount_stats mst;
+	check_bytes(s, 0, LEN);
+	hither_slice_stats(s, &st);
+	hither_mount_stats(m, &mst);
+	CHECK(mst.demand_bytes < LEN / 2);
+	CHECK(st.wait_p50_ns >= 200000 && st.wait_p50_ns <= st.wait_p99_ns);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 int main(void)
 {
+	RUN(discarded_pages_are_zeros_and_not_pushed);
+	RUN(discards_under_pressure);
+	RUN(a_reader_is_followed);
 	RUN(what_is_touched_is_pulled);
 	RUN(what_arrives_is_mapped_before_it_is_touched);
 	RUN(a_part_of_a_mount);

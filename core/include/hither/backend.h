@@ -118,6 +118,11 @@ struct hither_backend_ops {
 	 * where it cannot be known: all is data.
 	 */
 	uint64_t (*extent)(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole);
+	/*
+	 * Nobody wants these bytes any more (whole blocks of align_bytes): they read as zeros from
+	 * now on. No read or write of them is under way. Never waits for a network. NULL: cannot.
+	 */
+	void (*discard)(struct hither_backend *b, uint64_t offset, uint64_t len);
 	/* Free b. No call is under way. */
 	void (*close)(struct hither_backend *b);
 };
@@ -156,6 +161,12 @@ int hither_backend_version(struct hither_backend *b, char version[HITHER_VERSION
                            struct hither_error *err);
 /** See ops->extent. 0 < max, offset + max not beyond the end. */
 uint64_t hither_backend_extent(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole);
+/**
+ * See ops->discard: of the whole blocks of align_bytes in the range. -EOPNOTSUPP: this backend
+ * cannot; -EINVAL beyond the end.
+ */
+int hither_backend_discard(struct hither_backend *b, uint64_t offset, uint64_t len,
+                           struct hither_error *err);
 void hither_backend_cancel(struct hither_backend *b);
 /** NULL is fine. */
 void hither_backend_close(struct hither_backend *b);

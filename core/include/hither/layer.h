@@ -38,6 +38,14 @@ int hither_layer_mirror(struct hither_backend *first, struct hither_backend *sec
                         void (*lost)(void *user, unsigned number, const struct hither_error *why),
                         void *user, struct hither_backend **out, struct hither_error *err);
 
+/**
+ * What was never written through this layer reads as zeros, at once, without asking inner; so does
+ * what was discarded. For space that is one's own, whatever was there before. A bit for each 4 KiB;
+ * its extents tell the zeros as holes.
+ */
+int hither_layer_fresh(struct hither_backend *inner, struct hither_backend **out,
+                       struct hither_error *err);
+
 enum hither_fault_op {
 	HITHER_FAULT_READ,
 	HITHER_FAULT_WRITE,

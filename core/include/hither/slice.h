@@ -59,7 +59,13 @@ struct hither_slice_options {
 	enum hither_slice_tracking tracking; /* one that the kernel lacks: -EOPNOTSUPP */
 	enum hither_slice_faults faults;
 	bool user_faults_only; /* do not even try to have system calls' faults */
-	uint32_t scan_ms;      /* how often written pages are looked for; 0: 1 s */
+	/*
+	 * Leave a page of each piece that was pulled ahead unmapped, so that the mount's order
+	 * hears of a program that reads on, and goes on ahead of it. Costs it a fault for each
+	 * piece.
+	 */
+	bool follow;
+	uint32_t scan_ms; /* how often written pages are looked for; 0: 1 s */
 	/*
 	 * Over a mount that does not keep its store in memory: most bytes that stay in memory (see
 	 * hither_mount_options.resident_bytes); 0: no limit.
@@ -87,6 +93,15 @@ uint64_t hither_slice_size(const struct hither_slice *s);
 int hither_slice_prefault(struct hither_slice *s, uint64_t offset, uint64_t len,
                           struct hither_error *err);
 
+/**
+ * Nobody wants these bytes any more (of whole pages): they are not pushed, take no room, and are
+ * zeros when they are touched again. Nobody may touch them meanwhile. Waits for requests for them
+ * that are under way. -EOPNOTSUPP: the backend cannot (see hither_backend_discard()), or the slice
+ * does not map its mount's own store. Any thread.
+ */
+int hither_slice_discard(struct hither_slice *s, uint64_t offset, uint64_t len,
+                         struct hither_error *err);
+
 /** Look for written pages now, rather than within scan_ms; pushing them is the mount's. Any thread.
  */
 void hither_slice_collect(struct hither_slice *s);
@@ -107,6 +122,8 @@ struct hither_slice_stats {
 	uint64_t scans;          /* looks for written pages */
 	uint64_t written_bytes;  /* found by them, in pages */
 	uint64_t unmapped_bytes; /* taken out again to make room */
+	uint64_t wait_p50_ns;    /* half of the waits for a network took no longer; 0: none yet */
+	uint64_t wait_p99_ns;    /* and 99 of 100 no longer than this */
 	uint64_t failed_bytes;   /* whoever touches these gets SIGBUS */
 	int error;               /* the latest failure; 0: none */
 	char message[256];
