@@ -9,19 +9,23 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 
+/* Reads and writes go piece by piece, within multiples of this: a reader of a large range sees the
+ * first of it soon, and cancel works in between. Neighbouring pieces have different locks. */
+enum { PIECE_BYTES = 1 << 20, LOCK_COUNT = 64 };
+
 struct memory_backend {
 	struct hither_backend base;
 	char *bytes; /* [base.size_bytes]; NULL if that is 0 */
+	/* A mount may push what another of its threads is reading (and will not keep): whoever
+	 * reads sees a piece before a write or after it. */
+	pthread_rwlock_t locks[LOCK_COUNT];
 	atomic_bool cancelled;
 };
-
-/* Pieces this long: a reader of a large range sees the first of it soon, and cancel works in
- * between. */
-enum { PIECE_BYTES = 1 << 20 };
 
 static struct memory_backend *self(struct hither_backend *b)
 {
@@ -33,16 +37,29 @@ static int check_cancelled(struct memory_backend *m, struct hither_error *err)
 	return atomic_load(&m->cancelled) ? hither_fail(err, -ECANCELED, "memory: cancelled") : 0;
 }
 
+static size_t piece_len(uint64_t offset, uint64_t len)
+{
+	uint64_t left = PIECE_BYTES - offset % PIECE_BYTES;
+	return (size_t)(len < left ? len : left);
+}
+
+static pthread_rwlock_t *lock_of(struct memory_backend *m, uint64_t offset)
+{
+	return &m->locks[offset / PIECE_BYTES % LOCK_COUNT];
+}
+
 static int memory_read(struct hither_backend *b, uint64_t offset, uint64_t len,
                        struct hither_sink *sink, struct hither_error *err)
 {
 	struct memory_backend *m = self(b);
 	int r = 0;
 	while (len > 0 && !r) {
-		size_t n = len < PIECE_BYTES ? (size_t)len : PIECE_BYTES;
+		size_t n = piece_len(offset, len);
+		pthread_rwlock_rdlock(lock_of(m, offset));
 		r = check_cancelled(m, err);
 		if (!r)
 			r = sink->take(sink, m->bytes + offset, n);
+		pthread_rwlock_unlock(lock_of(m, offset));
 		offset += n;
 		len -= n;
 	}
@@ -53,9 +70,17 @@ static int memory_write_at(struct hither_backend *b, const void *buf, size_t len
                            struct hither_error *err)
 {
 	struct memory_backend *m = self(b);
+	const char *from = buf;
 	int r = check_cancelled(m, err);
-	if (!r && len)
-		memcpy(m->bytes + offset, buf, len);
+	while (len > 0 && !r) {
+		size_t n = piece_len(offset, len);
+		pthread_rwlock_wrlock(lock_of(m, offset));
+		memcpy(m->bytes + offset, from, n);
+		pthread_rwlock_unlock(lock_of(m, offset));
+		from += n;
+		offset += n;
+		len -= n;
+	}
 	return r;
 }
 
@@ -74,6 +99,8 @@ static void memory_close(struct hither_backend *b)
 	struct memory_backend *m = self(b);
 	if (m->bytes)
 		munmap(m->bytes, (size_t)b->size_bytes);
+	for (int i = 0; i < LOCK_COUNT; i++)
+		pthread_rwlock_destroy(&m->locks[i]);
 	free(m);
 }
 
@@ -91,6 +118,8 @@ int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **ou
 	        .align_bytes = 1,
 	        .parallel = 64,
 	};
+	for (int i = 0; i < LOCK_COUNT; i++)
+		pthread_rwlock_init(&m->locks[i], NULL);
 	if (size_bytes > 0) {
 		void *bytes = mmap(NULL, (size_t)size_bytes, PROT_READ | PROT_WRITE,
 		                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
