@@ -19,17 +19,18 @@ from nbd_line import Failed, Line, Mount, Server, expect, need, run
 from rig.process import Room
 
 FSX_BYTES = (48 << 20) + 1536  # qemu-nbd rounds a size up to sectors of 512
-FIO_BYTES = 32 << 20
+FIO_BYTES = (8 << 20, 32 << 20)  # in a short run, in a long one
 UNALIGNED_BYTES = 1 << 20
 HERE = os.path.dirname(os.path.realpath(__file__))
 
 
 class Weather(threading.Thread):
-    """Makes a line bad while it runs."""
+    """Makes a line bad, and then good for ever, so that whoever works on it comes to an end."""
 
-    def __init__(self, line, server, rng, longest):
+    def __init__(self, line, server, rng, longest, until):
         super().__init__()
         self.line, self.server, self.rng, self.longest = line, server, rng, longest
+        self.until = until
         self.over = threading.Event()
         self.counts = {"outages": 0, "resets": 0, "server kills": 0}
         self.dark = 0.0
@@ -56,7 +57,8 @@ class Weather(threading.Thread):
     def run(self):
         kinds = [self.outage, self.outage, self.reset, self.kill]
         try:
-            while not self.over.wait(self.rng.uniform(self.longest / 4, self.longest)):
+            while (not self.over.wait(self.rng.uniform(self.longest / 4, self.longest))
+                   and time.monotonic() < self.until):
                 self.rng.choice(kinds)()
         except Exception as error:  # noqa: BLE001: told by the main thread
             self.failure = error
@@ -157,11 +159,11 @@ class Fsx(Subject):
 
 
 class Fio(Subject):
-    def __init__(self, room, build, seed):
-        super().__init__(room, build, "fio", FIO_BYTES, random.Random(f"fio {seed}"))
+    def __init__(self, room, build, seed, long):
+        super().__init__(room, build, "fio", FIO_BYTES[long], random.Random(f"fio {seed}"))
 
     def fio(self, path, job, *options):
-        done = run(["fio", "--name=verify", f"--filename={path}", f"--size={FIO_BYTES}",
+        done = run(["fio", "--name=verify", f"--filename={path}", f"--size={self.size}",
                     "--rw=randwrite", "--verify=crc32c", "--verify_fatal=1", *job, *options],
                    check=False, cwd=self.room.folder)
         expect(done.returncode == 0, f"fio on {path} (--sync={self.sync}, {' '.join(job)}): exit"
@@ -183,7 +185,7 @@ class Fio(Subject):
         self.fio(self.image, job, "--verify_only=1")
 
     def summary(self):
-        return f"{self.mounts} mounts, each {FIO_BYTES >> 20} MiB written and verified here and there"
+        return f"{self.mounts} mounts, each {self.size >> 20} MiB written and verified here and there"
 
 
 def keep_on(subject, until, failures):
@@ -195,11 +197,11 @@ def keep_on(subject, until, failures):
 
 
 def soak(room, build, seconds, seed):
-    longest = min(20, max(1.5, seconds / 10))
-    subjects = [Fsx(room, build, seed), Fio(room, build, seed)]
-    weathers = [Weather(s.line, s.server, random.Random(f"weather {s.name} {seed}"), longest)
-                for s in subjects]
-    failures, until = [], time.monotonic() + seconds
+    longest, until = min(20, max(1.5, seconds / 10)), time.monotonic() + seconds
+    subjects = [Fsx(room, build, seed), Fio(room, build, seed, seconds > 60)]
+    weathers = [Weather(s.line, s.server, random.Random(f"weather {s.name} {seed}"), longest,
+                        until) for s in subjects]
+    failures = []
     threads = [threading.Thread(target=keep_on, args=(s, until, failures)) for s in subjects]
     for t in weathers + threads:
         t.start()

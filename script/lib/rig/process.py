@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes and folders that are gone when the program ends, however it ends."""
 import contextlib
+import itertools
 import os
 import shutil
 import signal
@@ -44,6 +45,7 @@ class Room(contextlib.ExitStack):
 
     def __init__(self, name, parent=None):
         super().__init__()
+        self.logs = itertools.count(1)
         self.folder = tempfile.mkdtemp(prefix=f"{name}-", dir=parent)
         self.callback(shutil.rmtree, self.folder, ignore_errors=True)
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -58,7 +60,7 @@ class Room(contextlib.ExitStack):
 
     def start(self, command, **options):
         """A process that is ended with the room; its output goes to a file of its own."""
-        with open(self.path(f"log-{len(os.listdir(self.folder))}"), "wb") as log:
+        with open(self.path(f"log-{next(self.logs)}"), "wb") as log:
             options.setdefault("stdout", log)
             options.setdefault("stderr", log)
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, **options)
