@@ -248,9 +248,10 @@ static void on_signal(struct control *c)
 		return;
 	if (c->serving)
 		obey_signal(c);
-	else if (daemon_state(c->daemon) == DAEMON_OPENING)
+	else if (daemon_state(c->daemon) == DAEMON_OPENING) {
+		runtime_leave(&c->daemon->entry, false);
 		_exit(128 + (int)info.ssi_signo);
-	else
+	} else
 		c->signal_early = true;
 }
 

@@ -2,10 +2,10 @@
 #include "program.h"
 
 #include "settings.h"
+#include "start.h"
 #include "util.h"
 
 #include <hither/backend.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -67,7 +67,8 @@ static int run(const struct command *command, struct settings *s, int argc, char
 int program_run(const struct program *p, struct settings *s, int argc, char **argv)
 {
 	program_name = p->name;
-	signal(SIGPIPE, SIG_IGN); /* a server that hangs up must not end us */
+	if (!start_process(p->name))
+		return EXIT_FAILED;
 	if (argc < 2)
 		return fail_with(EXIT_MISUSED, "a command is missing; see %s --help", p->name);
 	const char *word = argv[1];

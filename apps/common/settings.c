@@ -5,6 +5,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <hither/order.h>
 #include <hither/url.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -81,12 +82,18 @@ static int set_chunk(void *field, const char *value, struct hither_error *err)
 	return 0;
 }
 
+static int set_readable(void *field, const char *value, struct hither_error *err)
+{
+	if (access(value, R_OK))
+		return hither_fail(err, -errno, "%s: %s", value, strerror(errno));
+	return set_path(field, value, err);
+}
+
 static int set_workers(void *field, const char *value, struct hither_error *err)
 {
-	int r = set_count(field, value, err);
-	if (!r && *(uint32_t *)field > 64)
-		r = hither_fail(err, -EINVAL, "%s is not a number from 1 to 64", value);
-	return r;
+	if (set_count(field, value, err) || *(uint32_t *)field > 64)
+		return hither_fail(err, -EINVAL, "%s is not a number from 1 to 64", value);
+	return 0;
 }
 
 /* --- tables --- */
@@ -159,10 +166,11 @@ static const struct option_spec network_specs[] = {
          FIELD(headers)},
         {"proxy", 'x', "URL", "Go through this proxy (from the environment).", set_proxy,
          FIELD(proxy)},
-        {"ca-file", 0, "FILE", "Trust the certificates in FILE instead of the system's.", set_path,
-         FIELD(ca_file)},
-        {"cert-file", 0, "FILE", "Show this client certificate, PEM.", set_path, FIELD(cert_file)},
-        {"key-file", 0, "FILE", "The key of the client certificate, PEM.", set_path,
+        {"ca-file", 0, "FILE", "Trust the certificates in FILE instead of the system's.",
+         set_readable, FIELD(ca_file)},
+        {"cert-file", 0, "FILE", "Show this client certificate, PEM.", set_readable,
+         FIELD(cert_file)},
+        {"key-file", 0, "FILE", "The key of the client certificate, PEM.", set_readable,
          FIELD(key_file)},
         {"insecure", 'k', NULL, "Do not verify the server's certificate.", set_true,
          FIELD(mount.backend.insecure)},
@@ -258,7 +266,7 @@ static int apply_choices(struct settings *s, struct hither_error *err)
 	static const char *const changes[] = {"refetch", "fail", NULL};
 	int sync = choose("sync", s->sync, syncs, err);
 	int change = choose("on-change", s->on_change, changes, err);
-	if (sync < 0 || change < 0)
+	if (sync < 0 || change < 0 || hither_order_check_name(s->order, err))
 		return -EINVAL;
 	s->mount.order = s->order;
 	if (s->order && (!strcmp(s->order, "readahead") || !strcmp(s->order, "none")))

@@ -128,16 +128,18 @@ static int told(int r, const struct hither_error *err)
 struct paths {
 	char **list;
 	size_t count;
-	bool damaged;
+	bool force, damaged;
 };
 
 /* Deleting while the folder is walked would pull it from under the walker's feet. */
 static int note_path(void *user, const struct hither_cache_entry *e)
 {
 	struct paths *n = user;
-	if (e->error) {
+	if (e->error && !n->force) {
 		n->damaged = true;
-		fail_with(EXIT_FAILED, "%s cannot be read (%s); remove this folder yourself",
+		fail_with(EXIT_FAILED,
+		          "%s cannot be read (%s): what was not pushed is lost by clearing it "
+		          "(--force)",
 		          e->path, strerror(-e->error));
 		return 0;
 	}
@@ -152,7 +154,7 @@ static int note_path(void *user, const struct hither_cache_entry *e)
 static int clear_all(const char *dir, bool force)
 {
 	struct hither_error err = {0};
-	struct paths n = {0};
+	struct paths n = {.force = force};
 	int r = hither_cache_list(dir, note_path, &n, &err);
 	int code = n.damaged ? EXIT_FAILED : EXIT_DONE;
 	if (r)

@@ -3,8 +3,8 @@
 #include "command.h"
 
 #include "util.h"
+#include "start.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,7 +30,8 @@ static void print_help(void)
 
 int main(int argc, char **argv)
 {
-	signal(SIGPIPE, SIG_IGN); /* a server that hangs up must not end us */
+	if (!start_process("ram-dl"))
+		return EXIT_FAILED;
 	if (argc < 2)
 		return fail_with(EXIT_MISUSED, "a command is missing; see ram-dl --help");
 	const char *word = argv[1];

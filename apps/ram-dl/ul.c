@@ -7,6 +7,7 @@
 #include "steady.h"
 #include "units.h"
 #include "util.h"
+#include "start.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -242,7 +243,8 @@ static int serve(struct server *s)
 int main(int argc, char **argv)
 {
 	struct server s = {.name = ""};
-	signal(SIGPIPE, SIG_IGN);
+	if (!start_process("ram-ul"))
+		return EXIT_FAILED;
 	if (argc > 1 && !strcmp(argv[1], "inspect"))
 		return command_inspect(argc - 1, argv + 1);
 	int code = parse(&s, argc, argv);

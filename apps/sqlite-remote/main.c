@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "remote.h"
+#include "start.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +67,8 @@ int main(int argc, char **argv)
 {
 	struct settings settings;
 	const char *command = argc > 1 ? argv[1] : "";
-	signal(SIGPIPE, SIG_IGN); /* a server that hangs up must not end us */
+	if (!start_process("sqlite-remote"))
+		return EXIT_FAILED;
 	if (!strcmp(command, "mount"))
 		return mount_exec(argc - 2, argv + 2);
 	bool warming = !strcmp(command, "warm");

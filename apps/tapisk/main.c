@@ -2,6 +2,7 @@
 /* tapisk: a tape as a disk. Mounts and exports are hither's own, of the URL tape:TAPE. */
 #include "units.h"
 #include "util.h"
+#include "start.h"
 
 #include <getopt.h>
 #include <hither/tape.h>
@@ -223,6 +224,8 @@ static int parse(int argc, char **argv, struct settings *s)
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : "";
+	if (!start_process("tapisk"))
+		return EXIT_FAILURE;
 	if (!strcmp(name, "--help"))
 		return fputs(help, stdout) < 0;
 	if (!strcmp(name, "mount") || !strcmp(name, "export") || !strcmp(name, "block"))

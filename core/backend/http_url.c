@@ -74,7 +74,7 @@ int http_url_split(struct http_backend *b, const char *url, const char *user,
 	HTTP_TEXT char *clean = NULL;
 	if (!u)
 		return no_memory(b, err);
-	CURLUcode code = curl_url_set(u, CURLUPART_URL, url, CURLU_ALLOW_SPACE);
+	CURLUcode code = curl_url_set(u, CURLUPART_URL, url, CURLU_ALLOW_SPACE | CURLU_URLENCODE);
 	if (code)
 		return hither_fail(err, -EINVAL, "http: %s is not a URL: %s", b->shown,
 		                   curl_url_strerror(code));

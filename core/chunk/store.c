@@ -147,6 +147,34 @@ int hither_store_punch(struct hither_store *s, uint64_t offset, uint64_t len)
 	return r;
 }
 
+static void trim_extent(struct hither_store *s, const struct hither_block_map *map, uint64_t first,
+                        uint64_t end)
+{
+	uint64_t at = first, run;
+	while ((run = hither_block_map_run(map, at, end, end - at, HITHER_BLOCKS_ABSENT, &at)) >
+	       0) {
+		uint64_t offset = at << HITHER_BLOCK_SHIFT, len = run << HITHER_BLOCK_SHIFT;
+		if (len > s->size_bytes - offset)
+			len = s->size_bytes - offset;
+		if (hither_store_punch(s, offset, len))
+			return;
+		at += run;
+	}
+}
+
+void hither_store_trim(struct hither_store *s, const struct hither_block_map *map)
+{
+	off_t at = 0, end;
+	while ((at = lseek(s->fd, at, SEEK_DATA)) >= 0 &&
+	       (end = lseek(s->fd, at, SEEK_HOLE)) > at) {
+		uint64_t blocks = (s->size_bytes + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
+		uint64_t last = ((uint64_t)end + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
+		trim_extent(s, map, (uint64_t)at >> HITHER_BLOCK_SHIFT,
+		            last < blocks ? last : blocks);
+		at = end;
+	}
+}
+
 int hither_store_reset(struct hither_store *s, const struct hither_store_identity *identity,
                        struct hither_error *err)
 {

@@ -74,6 +74,11 @@ void hither_store_uncached(struct hither_store *s, bool uncached);
  * durably if need be; the caller's map must say so already, and nobody be reading or pulling them.
  */
 int hither_store_punch(struct hither_store *s, uint64_t offset, uint64_t len);
+/*
+ * Give back what is stored of blocks that map has as ABSENT: a process that died in between leaves
+ * some, which would take room for ever. Before anybody else uses the store. Best effort.
+ */
+void hither_store_trim(struct hither_store *s, const struct hither_block_map *map);
 
 /*
  * Remember that blocks [first, first + count) are now in `state`; LOCAL and DIRTY after their bytes

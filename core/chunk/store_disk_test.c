@@ -222,6 +222,29 @@ static void punched_blocks_are_absent(void)
 	hither_store_close(s);
 }
 
+static void what_nobody_knows_of_is_given_back(void)
+{
+	struct hither_store *s = fresh_store(10 * BLOCK - 100);
+	char buf[BLOCK] = "hello", got[BLOCK];
+	const uint64_t stored[] = {3, 5, 9};
+	for (size_t i = 0; i < 3; i++)
+		CHECK_EQ(hither_store_write(s, buf, stored[i] == 9 ? BLOCK - 100 : BLOCK,
+		                            stored[i] * BLOCK),
+		         0);
+	CHECK_EQ(hither_store_note(s, 5, 1, HITHER_BLOCK_LOCAL), 0);
+	hither_store_close(s);
+	s = reopen_store(NULL);
+	struct hither_block_map *map = load_map(s);
+	check_states(map, "AAAAALAAAA");
+	hither_store_trim(s, map);
+	CHECK_EQ(lseek(hither_store_fd(s), 0, SEEK_DATA), 5 * BLOCK);
+	CHECK_EQ(lseek(hither_store_fd(s), 6 * BLOCK, SEEK_DATA), -1);
+	CHECK_EQ(hither_store_read(s, got, BLOCK, 5 * BLOCK), 0);
+	CHECK(memcmp(got, buf, BLOCK) == 0);
+	hither_block_map_destroy(map);
+	hither_store_close(s);
+}
+
 static void an_idle_barrier_costs_nothing(void)
 {
 	struct hither_store *s = fresh_store(BLOCK);
@@ -450,6 +473,7 @@ int main(void)
 	RUN(the_log_stays_short);
 	RUN(neighbours_are_noted_together);
 	RUN(punched_blocks_are_absent);
+	RUN(what_nobody_knows_of_is_given_back);
 	RUN(an_idle_barrier_costs_nothing);
 	RUN(after_a_failed_sync_nothing_is_promised);
 	RUN(uncached_bytes_are_the_same_bytes);

@@ -109,7 +109,8 @@ static uint64_t drop_locked(struct managed *m, uint64_t first, uint64_t end)
 		}
 		m->evictions++;
 		pthread_mutex_unlock(&m->lock);
-		hither_store_punch(m->store, at << HITHER_BLOCK_SHIFT, run << HITHER_BLOCK_SHIFT);
+		hither_store_punch(m->store, at << HITHER_BLOCK_SHIFT,
+		                   managed_bytes(m, at, at + run));
 		pthread_mutex_lock(&m->lock);
 		dropped += run;
 	}

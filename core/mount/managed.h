@@ -117,10 +117,11 @@ struct managed {
 	struct hither_order *order; /* NULL: none; the pointer changes under both locks */
 	struct hither_order_view view;
 
-	pthread_mutex_t lock;   /* guards everything below */
-	pthread_cond_t work;    /* something to claim */
-	pthread_cond_t timer;   /* the timekeeper waits here */
-	pthread_cond_t settled; /* a busy range or a job ended */
+	pthread_mutex_t lock;      /* guards everything below */
+	pthread_cond_t work;       /* something to claim */
+	pthread_cond_t timer;      /* the timekeeper waits here */
+	pthread_cond_t settled;    /* a busy range or a job ended */
+	pthread_mutex_t room_lock; /* writes that found the disk full; before `lock` */
 	struct hither_block_map *map;
 	struct managed_busy *busy;
 	struct managed_job *jobs;

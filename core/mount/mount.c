@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 /* --- calls --- */
@@ -166,10 +167,14 @@ struct opening {
 	bool existed;
 };
 
-static void opening_finish(struct opening *o)
+/* failed: what was begun for it on disk goes too. */
+static void opening_finish(struct opening *o, bool failed)
 {
+	bool begun = failed && o->store && !o->existed && o->options->cache_dir;
 	hither_store_close(o->store);
 	hither_block_map_destroy(o->map);
+	if (begun) /* may fail: somebody else may have it by now */
+		hither_store_delete(o->options->cache_dir, o->name, false, NULL);
 }
 
 static int open_store(struct opening *o, struct hither_error *err)
@@ -186,7 +191,8 @@ static int load_map(struct opening *o, uint64_t size_bytes, struct hither_error 
 	hither_block_map_destroy(o->map);
 	o->map = hither_block_map_create(blocks);
 	if (!o->map)
-		return hither_fail(err, -ENOMEM, "%s: no memory for a block map", o->name);
+		return hither_fail(err, -ENOMEM, "%s: no memory to mount %llu bytes", o->name,
+		                   (unsigned long long)size_bytes);
 	return o->existed ? hither_store_load(o->store, o->map, err) : 0;
 }
 
@@ -207,6 +213,8 @@ static int drop_clean(struct opening *o, struct hither_error *err)
 	while ((run = hither_block_map_run(o->map, at, end, end, HITHER_BLOCKS_LOCAL, &at)) > 0) {
 		int r = hither_block_map_set(o->map, at, run, HITHER_BLOCK_ABSENT);
 		if (!r)
+			r = hither_store_intent(o->store, at, run);
+		if (!r)
 			r = hither_store_note(o->store, at, run, HITHER_BLOCK_ABSENT);
 		if (r)
 			return hither_fail(err, r, "%s: dropping what the cache has: %s", o->name,
@@ -216,25 +224,37 @@ static int drop_clean(struct opening *o, struct hither_error *err)
 	return 0;
 }
 
+enum { VERSION_TEXT_BYTES = HITHER_VERSION_BYTES + 40 };
+
+/* "1000 bytes, etag ..." */
+static const char *tell_version(const struct hither_store_identity *id,
+                                char text[VERSION_TEXT_BYTES])
+{
+	snprintf(text, VERSION_TEXT_BYTES, "%llu bytes%s%s", (unsigned long long)id->size_bytes,
+	         *id->version ? ", " : "", id->version);
+	return text;
+}
+
 /* The cached copy was made from another version. */
 static int replace_copy(struct opening *o, const struct hither_store_identity *now, uint64_t dirty,
                         struct hither_error *err)
 {
+	char was[VERSION_TEXT_BYTES], is[VERSION_TEXT_BYTES];
+	tell_version(&o->id, was);
+	tell_version(now, is);
 	if (dirty > 0)
 		return hither_fail(
 		        err, -ESTALE,
-		        "%s has changed (was %llu bytes, %s; is %llu bytes, %s) while %llu bytes "
-		        "written here were not yet sent: mount with --offline to save them, or "
-		        "drop them with 'hither cache clear --force'",
-		        o->name, (unsigned long long)o->id.size_bytes, o->id.version,
-		        (unsigned long long)now->size_bytes, now->version,
-		        (unsigned long long)dirty);
+		        "%s has changed (was %s; is %s) while %llu bytes written here were not yet "
+		        "sent: mount with --offline to save them, or drop them with 'hither cache "
+		        "clear --force'",
+		        o->name, was, is, (unsigned long long)dirty);
 	if (o->options->changed == HITHER_CHANGED_FAIL)
 		return hither_fail(
 		        err, -ESTALE,
-		        "%s has changed since it was cached (was %s, is %s): clear it with "
+		        "%s has changed since it was cached (was %s; is %s): clear it with "
 		        "'hither cache clear', or mount with --on-change refetch",
-		        o->name, o->id.version, now->version);
+		        o->name, was, is);
 	return start_store(o, now, err);
 }
 
@@ -276,6 +296,8 @@ static int mount_over(struct opening *o, struct hither_mount **out, struct hithe
 		                              "%s: offline, and it is not in the cache", o->name)
 		                : load_map(o, now.size_bytes, err);
 	}
+	if (!r && o->existed)
+		hither_store_trim(o->store, o->map);
 	if (!r)
 		r = hither_managed_create(o->backend, o->store, o->map, now.size_bytes, o->name,
 		                          o->options, out, err);
@@ -311,7 +333,7 @@ int hither_mount_backend(struct hither_backend *backend, const char *name,
 	r = open_store(&o, err);
 	if (!r)
 		r = mount_over(&o, out, err);
-	opening_finish(&o);
+	opening_finish(&o, r != 0);
 	return r;
 }
 
@@ -332,7 +354,7 @@ static int open_managed(const char *url, const struct hither_mount_options *opti
 		r = mount_over(&o, out, err);
 	if (r)
 		hither_backend_close(o.backend);
-	opening_finish(&o);
+	opening_finish(&o, r != 0);
 	return r;
 }
 

@@ -133,7 +133,8 @@ static bool take_blocks_locked(struct managed *m, struct hither_io *io, struct m
 	return true;
 }
 
-void managed_write(struct managed *m, struct hither_io *io)
+/* False: the disk is full, nothing was answered. */
+static bool write_once(struct managed *m, struct hither_io *io)
 {
 	struct hither_error err = {0};
 	struct managed_busy busy = {.first = managed_first(io), .end = managed_end(io)};
@@ -146,7 +147,7 @@ void managed_write(struct managed *m, struct hither_io *io)
 	if (!ours) {
 		if (r)
 			managed_answer(io, r, &err);
-		return;
+		return true;
 	}
 	r = store_bytes(m, io, busy.first, busy.end);
 	if (r)
@@ -159,9 +160,97 @@ void managed_write(struct managed *m, struct hither_io *io)
 	managed_busy_remove_locked(m, &busy);
 	managed_collect_ready_locked(m, busy.first, busy.end, &ready);
 	pthread_mutex_unlock(&m->lock);
-	if (r)
+	if (r && r != -ENOSPC)
 		hither_fail(&err, r, "%s: writing to the local store %s: %s", m->name,
 		            hither_store_path(m->store), strerror(-r));
-	managed_answer(io, r, &err);
+	if (r != -ENOSPC)
+		managed_answer(io, r, &err);
 	managed_resume(m, &ready);
+	return r != -ENOSPC;
+}
+
+/* --- when clean bytes make no room --- */
+
+/* why: NULL, or why a push did not help. */
+static void answer_full(struct managed *m, struct hither_io *io, const struct hither_error *why)
+{
+	struct hither_error err = {0};
+	hither_fail(&err, -ENOSPC, "%s: the disk of the local store %s is full%s%s", m->name,
+	            hither_store_path(m->store),
+	            why ? ", and what would make room cannot be pushed: " : "",
+	            why ? why->message : "");
+	managed_answer(io, -ENOSPC, &err);
+}
+
+/* What is dirty can be dropped once it is pushed: a write waits for that, then goes on. */
+struct room_wait {
+	struct hither_io flush;
+	struct managed *m;
+	struct hither_io *write;
+};
+
+static void room_made(struct hither_io *flush, int result, const struct hither_error *err)
+{
+	struct room_wait w = *HITHER_CONTAINER(flush, struct room_wait, flush);
+	free(HITHER_CONTAINER(flush, struct room_wait, flush));
+	if (result)
+		answer_full(w.m, w.write, err);
+	else
+		managed_write(w.m, w.write);
+}
+
+static void push_for_room(struct managed *m, struct hither_io *io)
+{
+	struct room_wait *w = malloc(sizeof *w);
+	if (!w) {
+		answer_full(m, io, NULL);
+		return;
+	}
+	*w = (struct room_wait){
+	        .flush = {.op = HITHER_IO_FLUSH, .done = room_made, .submitted_ns = m->now()},
+	        .m = m,
+	        .write = io,
+	};
+	managed_flush(m, &w->flush, true);
+}
+
+enum wait_for { WAIT_FOR_NOTHING, WAIT_FOR_OTHERS, WAIT_FOR_PUSH };
+
+/*
+ * What may make room? Waits for those who are changing blocks, which are as quick as the disk; a
+ * pull may be in the way too, but only so often, as there may always be one. Who was in the way may
+ * also have gone by now.
+ */
+static enum wait_for room_comes(struct managed *m, unsigned *patience)
+{
+	HITHER_LOCK_SCOPE(&m->lock);
+	if (m->cancelled || m->stale)
+		return WAIT_FOR_NOTHING;
+	if (managed_dirty_locked(m))
+		return WAIT_FOR_PUSH;
+	if (!m->busy && !(*patience)--)
+		return WAIT_FOR_NOTHING;
+	if (m->busy || m->jobs)
+		pthread_cond_wait(&m->settled, &m->lock);
+	return WAIT_FOR_OTHERS;
+}
+
+void managed_write(struct managed *m, struct hither_io *io)
+{
+	if (write_once(m, io))
+		return;
+	enum wait_for next = WAIT_FOR_OTHERS;
+	unsigned patience = ROOM_TRIES;
+	bool over = false;
+	/* One at a time, or many would take what each one of them needs. */
+	pthread_mutex_lock(&m->room_lock);
+	while (!over && next == WAIT_FOR_OTHERS) {
+		over = write_once(m, io);
+		next = over ? WAIT_FOR_NOTHING : room_comes(m, &patience);
+	}
+	pthread_mutex_unlock(&m->room_lock);
+	if (next == WAIT_FOR_PUSH)
+		push_for_room(m, io);
+	else if (!over)
+		answer_full(m, io, NULL);
 }

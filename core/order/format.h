@@ -29,10 +29,6 @@ extern const struct hither_order_format hither_order_media;
 /** All of them, ended by NULL. */
 extern const struct hither_order_format *const hither_order_formats[];
 
-/** 0 if a mount's `order` option may be this (NULL too), else -EINVAL and a message with all names.
- */
-int hither_order_check_name(const char *name, struct hither_error *err);
-
 /**
  * The order of the format of this name; NULL or "auto": of the one that the first bytes show once
  * they are local (it asks for these first). -EINVAL: no such format.

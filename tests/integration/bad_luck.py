@@ -198,7 +198,7 @@ def a_full_disk_can_be_written(p):
     run(["mount", "-t", "tmpfs", "-o", "size=3m", "hither-test", disk])
     try:
         for _ in range(2):
-            data = random.randbytes(1 << 20)
+            data = random.randbytes(8 << 20)  # more than the disk has: pushing makes room
             with p.mounted(url, "--write", "--cache", f"{disk}/cache"):
                 wait_until(lambda: os.statvfs(disk).f_bavail < 64, 20, "a full disk")
                 with open(p.path, "r+b") as file:
@@ -334,13 +334,16 @@ def sixty_four_odd_readers(p):
 def few_descriptors(p):
     """All are taken by connections; status and umount are heard all the same."""
     with Web(SIZE) as web:
-        limited = f'ulimit -n 30; exec "$0" mount --cache none --pull off --deadline 2s "$1" "$2"'
+        limited = 'ulimit -n 12; exec "$0" mount "$1" "$2"'
+        done = run(["sh", "-c", limited, p.hither, web.url(), p.path], check=False, timeout=10)
+        check_message(done.stderr, done.returncode, ["12 files", "ulimit -n"])
+        limited = 'ulimit -n 64; exec "$0" mount -j 64 --cache none --pull off --deadline 2s "$1" "$2"'
         run(["sh", "-c", limited, p.hither, f"http://127.0.0.1:{web.port}/x", p.path])
         p.room.will_unmount(p.path)
         mount = Mount(p.room, p.build, f"http://127.0.0.1:{web.port}/x", p.path)
         pid = mount.daemon()
-        with concurrent.futures.ThreadPoolExecutor(32) as pool:
-            for future in [pool.submit(read, p.path, i << 17, 4096) for i in range(60)]:
+        with concurrent.futures.ThreadPoolExecutor(64) as pool:
+            for future in [pool.submit(read, p.path, i << 16, 4096) for i in range(120)]:
                 with contextlib.suppress(OSError):
                     future.result()
         for _ in range(3):
@@ -352,13 +355,46 @@ def few_descriptors(p):
         mount.umount()
 
 
+def misuse_is_told_at_once(p):
+    """Before anything is asked for: exit 2, one line, the option and what is wrong with it."""
+    for options, words in ((["--workers", "0"], ["--workers", "1 to 64"]),
+                           (["--workers", "65"], ["--workers", "1 to 64"]),
+                           (["--order", "bogus"], ["bogus", "readahead", "sqlite"]),
+                           (["--ca-file", "/nowhere.pem"], ["--ca-file", "/nowhere.pem"])):
+        done = run([p.hither, "mount", *options, "http://127.0.0.1:9/x", p.path], check=False)
+        expect(done.returncode == 2, f"{options}: exit {done.returncode}, not 2")
+        check_message(done.stderr, 1, words)
+
+
+def a_closed_output_is_told(p):
+    """And no file of ours takes its place."""
+    image = p.room.path("closed")
+    with open(image, "wb") as f:
+        f.write(content(0, SIZE))
+    done = run(["sh", "-c", 'exec "$0" cat "$1" >&-', p.hither, image], check=False)
+    check_message(done.stderr, done.returncode, ["stdout"])
+    with p.mounted(image, "--cache", p.cache) as mount:
+        mount.umount()
+        run(["sh", "-c", '"$0" mount --cache "$1" "$2" "$3" <&- 2>&- >/dev/null', p.hither, p.cache, image, p.path])
+        p.room.will_unmount(p.path)
+        expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong without standard descriptors")
+        mount.umount()
+
+
+def what_failed_to_open_leaves_no_cache(p):
+    run([p.hither, "pull", "--cache", p.cache, "http://127.0.0.1:9/x"], check=False)
+    expect("127.0.0.1:9" not in run([p.hither, "cache", "--cache", p.cache, "list"]).stdout,
+           "a cache of nothing")
+
+
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as f:
         fields = f.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-TESTS = (few_descriptors, a_full_disk_can_be_written, secrets_do_not_keep_a_cache, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
+TESTS = (few_descriptors, misuse_is_told_at_once, a_closed_output_is_told,
+         what_failed_to_open_leaves_no_cache, a_full_disk_can_be_written, secrets_do_not_keep_a_cache, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
          a_full_disk_is_no_error, a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
          a_resource_that_changes_is_never_mixed, servers_that_answer_wrongly, sixty_four_odd_readers)
 

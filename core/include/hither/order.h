@@ -90,6 +90,10 @@ int hither_order_compose(struct hither_order *const *orders, size_t count,
 /** NULL is fine. */
 void hither_order_destroy(struct hither_order *o);
 
+/** 0 if a mount's `order` option may be this (NULL too), else -EINVAL and a message with all names.
+ */
+int hither_order_check_name(const char *name, struct hither_error *err);
+
 #ifdef __cplusplus
 }
 #endif
