@@ -2,8 +2,8 @@
 /* ram-dl: more memory than this machine has. A table of sub-commands. */
 #include "command.h"
 
-#include "util.h"
 #include "start.h"
+#include "util.h"
 
 #include <stdio.h>
 #include <string.h>

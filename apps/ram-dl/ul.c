@@ -4,10 +4,10 @@
  */
 #include "allow.h"
 #include "command.h"
+#include "start.h"
 #include "steady.h"
 #include "units.h"
 #include "util.h"
-#include "start.h"
 
 #include <errno.h>
 #include <getopt.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tapisk: a tape as a disk. Mounts and exports are hither's own, of the URL tape:TAPE. */
+#include "start.h"
 #include "units.h"
 #include "util.h"
-#include "start.h"
 
 #include <getopt.h>
 #include <hither/tape.h>

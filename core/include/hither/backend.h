@@ -42,8 +42,8 @@ struct hither_backend {
 /**
  * Where a read delivers its bytes: consecutive pieces, in order, each byte once, from the thread
  * that called the read. buf is the backend's and valid during the call only. Returns 0 to go on; a
- * negative errno ends the read, which then returns that very code. It must not use the same backend:
- * a write may wait for the read to end.
+ * negative errno ends the read, which then returns that very code. It must not use the same
+ * backend: a write may wait for the read to end.
  */
 struct hither_sink {
 	int (*take)(struct hither_sink *sink, const void *buf, size_t len);
