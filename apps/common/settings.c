@@ -199,11 +199,12 @@ void settings_init(struct settings *s)
 
 void settings_finish(struct settings *s)
 {
-	char *const strings[] = {s->url,          s->cache_dir, s->order,     s->user,
-	                         s->ca_file,      s->cert_file, s->key_file,  s->proxy,
-	                         s->profile,      s->record,    s->sync,      s->on_change,
-	                         s->wrap,         s->log,       s->tls,       s->tls_certificates,
-	                         s->tls_psk_file, s->pid_file,  s->block_kind};
+	char *const strings[] = {s->url,          s->cache_dir, s->order,      s->user,
+	                         s->ca_file,      s->cert_file, s->key_file,   s->proxy,
+	                         s->profile,      s->record,    s->sync,       s->on_change,
+	                         s->wrap,         s->log,       s->tls,        s->tls_certificates,
+	                         s->tls_psk_file, s->pid_file,  s->block_kind, s->output,
+	                         s->base};
 	for (size_t i = 0; i < COUNT_OF(strings); i++)
 		free(strings[i]);
 	char **const lists[] = {s->headers, s->listens, s->names};

@@ -32,6 +32,9 @@ struct settings {
 	struct hither_export_options export;
 	char *block_kind;
 	struct hither_block_options block;
+	char *output, *base; /* of index */
+	uint32_t chunk;
+	bool rehash;
 	bool lazy, force, json, metrics, watch, quiet;
 };
 

@@ -11,6 +11,7 @@ extern const struct command command_status;
 extern const struct command command_pull;
 extern const struct command command_cat;
 extern const struct command command_cache;
+extern const struct command command_index;
 extern const struct command command_export;
 extern const struct command command_block;
 

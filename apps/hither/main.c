@@ -6,8 +6,8 @@
 #include "util.h"
 
 static const struct command *const commands[] = {
-        &command_mount, &command_umount, &command_status, &command_pull,
-        &command_cat,   &command_cache,  &command_export, &command_block,
+        &command_mount, &command_umount, &command_status, &command_pull,  &command_cat,
+        &command_cache, &command_export, &command_block,  &command_index,
 };
 
 static const struct program program = {

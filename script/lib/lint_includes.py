@@ -13,6 +13,7 @@ ROWS = [
     ["core/layer"],
     ["core/chunk", "core/order"],
     ["core/mount"],
+    ["core/tree"],
     ["core/frontend"],
 ]
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]')
