@@ -230,7 +230,8 @@ int managed_commit(struct managed *m, struct managed_job *job, const void *buf, 
 		r = commit_run(m, buf, offset, at, stop, job->demand, &here);
 		at = stop;
 	}
-	count_arrival_locked(m, job, len);
+	if (!r) /* else these blocks are among those that the job has not brought */
+		count_arrival_locked(m, job, len);
 	managed_used_locked(m, first, end);
 	managed_collect_ready_locked(m, first, end, &ready);
 	if (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
