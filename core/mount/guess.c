@@ -155,7 +155,8 @@ static void consult_order_locked(struct managed *m)
 	bool got = m->order && m->order->ops->next && m->order->ops->next(m->order, window, &range);
 	pthread_mutex_unlock(&m->order_lock);
 	pthread_mutex_lock(&m->lock);
-	if (!got)
+	m->order_holds = got && range.len == 0;
+	if (!got || m->order_holds)
 		return;
 	m->order_idle = false;
 	if (m->guess.len == 0)
@@ -222,7 +223,7 @@ static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 
 static bool sweeping_locked(const struct managed *m)
 {
-	if ((m->pull_off && !m->pull_waiters) ||
+	if ((m->pull_off && !m->pull_waiters) || (m->order_holds && m->job_count > 0) ||
 	    hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
 		return false;
 	if (m->cap_blocks && hither_block_map_count(m->map, HITHER_BLOCK_LOCAL) +

@@ -13,6 +13,14 @@
 #define WINDOW_MAX (UINT64_C(64) << 20)
 #define EXTENT_MIN (UINT64_C(64) << 10)
 #define EXTENT_MAX (UINT64_C(2) << 20)
+/* Without traffic for a retransmission time, 200 ms at least, TCP begins anew (RFC 5681, 4.1). */
+#define REST_NS (200 * HITHER_NS_PER_MS)
+#define RTT_LONG_NS (5 * HITHER_NS_PER_MS)
+/*
+ * Before anything is known connections are new, too, and bring ten segments in their first round
+ * trip and twice that in the next (RFC 6928): what comes by many of them at once is here sooner.
+ */
+#define EXTENT_FIRST (UINT64_C(32) << 10)
 #define STARTUP_FLAT_ROUNDS 3
 
 static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
@@ -62,6 +70,7 @@ static void end_startup_when_flat(struct hither_link *l, uint64_t rate)
 
 static void end_round(struct hither_link *l, uint64_t now_ns)
 {
+	l->cold = false;
 	uint64_t rate = l->round_bytes * HITHER_NS_PER_S / (now_ns - l->round_start_ns);
 	/* A reader that asks for little says nothing about the line, unless it got more than was
 	 * known. */
@@ -89,9 +98,17 @@ void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, boo
 		end_round(l, now_ns);
 }
 
-void hither_link_idle(struct hither_link *l)
+void hither_link_idle(struct hither_link *l, uint64_t now_ns)
 {
 	l->round_start_ns = 0;
+	l->idle_ns = now_ns;
+}
+
+void hither_link_busy(struct hither_link *l, uint64_t now_ns)
+{
+	/* On a short way they are wide again before it matters. */
+	if (l->idle_ns && now_ns - l->idle_ns > REST_NS && hither_link_rtt_ns(l) > RTT_LONG_NS)
+		l->cold = true;
 }
 
 uint64_t hither_link_window(const struct hither_link *l)
@@ -112,6 +129,8 @@ uint64_t hither_link_window(const struct hither_link *l)
 uint64_t hither_link_extent(const struct hither_link *l)
 {
 	uint64_t window = hither_link_window(l), want = window / 6;
+	if (!hither_link_rate(l) || l->cold)
+		return EXTENT_FIRST;
 	uint64_t busy = hither_link_rate(l) / 250; /* 4 ms of the line */
 	if (busy > want)
 		want = busy;

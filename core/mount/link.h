@@ -28,6 +28,8 @@ struct hither_link {
 	uint64_t round_start_ns;
 	uint64_t round_bytes;
 	bool round_full;       /* the window was in use all the time */
+	bool cold;             /* connections have rested: their windows are small again */
+	uint64_t idle_ns;      /* since when nothing has been under way; 0: never */
 	uint64_t startup_rate; /* best so far while starting */
 	unsigned startup_flat; /* rounds in which it hardly grew; 3 end the start */
 };
@@ -36,8 +38,10 @@ struct hither_link {
 void hither_link_first_byte(struct hither_link *l, uint64_t now_ns, uint64_t ns);
 /* len bytes came; full: the window was fully used, so the rate says something about the link. */
 void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, bool full);
-/* Nothing has been under way: the round that was begun says nothing. */
-void hither_link_idle(struct hither_link *l);
+/* Nothing is under way: the round that was begun says nothing. */
+void hither_link_idle(struct hither_link *l, uint64_t now_ns);
+/* Something is under way again. */
+void hither_link_busy(struct hither_link *l, uint64_t now_ns);
 
 uint64_t hither_link_rtt_ns(const struct hither_link *l); /* 0: not yet known */
 uint64_t hither_link_rate(const struct hither_link *l);   /* bytes per second; 0: not yet known */

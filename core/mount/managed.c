@@ -403,6 +403,7 @@ int hither_managed_create(struct hither_backend *backend, struct hither_store *s
 	managed_ios_init(&m->flush_ios);
 	managed_ios_init(&m->sync_ios);
 	take_options(m, options);
+	m->manual = managed_by_hand;
 	char version[HITHER_VERSION_BYTES];
 	m->versioned =
 	        m->base.writable && !hither_backend_version(backend, version, NULL) && *version;

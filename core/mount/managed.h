@@ -138,6 +138,7 @@ struct managed {
 	/* Others that threads got which asked at the same time; an order says each thing once. */
 	struct hither_range later[MANAGED_LATER];
 	uint32_t later_count;
+	bool order_holds;   /* it wants the line for what it gave last */
 	bool order_listens; /* it wants to know what arrives (fixed) */
 	bool order_idle;    /* it had nothing; something must happen before it is asked again */
 	struct managed_seen seen[MANAGED_SEEN];

@@ -55,7 +55,8 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->hedged = false;
 	job->next = m->jobs;
 	m->jobs = job;
-	m->job_count++;
+	if (!m->job_count++)
+		hither_link_busy(&m->link, job->start_ns);
 }
 
 void managed_end_job_locked(struct managed *m, struct managed_job *job)
@@ -67,7 +68,7 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 	m->job_count--;
 	m->evict_stuck = false;
 	if (!m->job_count)
-		hither_link_idle(&m->link);
+		hither_link_idle(&m->link, m->now());
 	pthread_cond_broadcast(&m->settled);
 }
 

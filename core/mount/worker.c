@@ -118,7 +118,6 @@ bool managed_by_hand;
 
 int managed_threads_start(struct managed *m, struct hither_error *err)
 {
-	m->manual = managed_by_hand;
 	pthread_mutex_lock(&m->lock);
 	int r = m->manual ? 0 : spawn_locked(m);
 	pthread_mutex_unlock(&m->lock);

@@ -22,12 +22,18 @@ enum {
 	PLAYHEADS = 16,
 	IDLE_ACCESSES = 256, /* of others, until a playhead gets no more guesses */
 	TARGETS = 16,
+	NEAR_PIECES = 64, /* of one time, in several tracks */
+	HOLD_CALLS = 64,  /* what does not come in so long may have failed */
 };
 #define AHEAD_US UINT64_C(30000000)
 #define BACK_US UINT64_C(3000000)   /* so far back is no seek: tracks lie apart a little */
 #define BEYOND_US UINT64_C(2000000) /* nor is so far beyond what was guessed */
 #define TAIL_BYTES (UINT64_C(256) << 10)
+#define LOOK_BYTES (UINT64_C(16) << 10)
+#define URGENT_BYTES (UINT64_C(384) << 10) /* a key frame, and some */
 #define HEAD_BYTES (UINT64_C(64) << 10)
+/* Where the first samples are most likely, while the index is on its way: a key frame and some. */
+#define FIRST_BYTES (UINT64_C(512) << 10)
 
 struct playhead {
 	uint64_t time_us;
@@ -42,10 +48,13 @@ struct media_order {
 	const struct hither_order_view *view;
 	struct hither_media media; /* piece_count 0: not known yet, or never */
 	bool settled;              /* it is known, or known to be of no use */
-	bool asked_ends;
+	bool asked_ends, asked_first;
 	struct hither_range asked;     /* of the index, last */
 	struct hither_range rest;      /* of it, not yet handed out */
 	struct hither_range last_seen; /* before the index was known */
+	struct hither_range urgent;    /* where somebody waits after a seek; len 0: nowhere */
+	struct hither_range hold;      /* was given, and has the line for itself */
+	unsigned hold_calls;           /* so often it was not there yet */
 	uint64_t clock;
 	struct playhead heads[PLAYHEADS];
 };
@@ -98,10 +107,27 @@ static struct playhead *least_used(struct media_order *m)
 	return least;
 }
 
-static void heard_of(struct media_order *m, uint64_t offset)
+/* From `from` up to the end of the piece that offset is in. */
+static void hurry(struct media_order *m, size_t number, uint64_t from, uint64_t offset)
 {
-	uint64_t time_us;
-	if (!hither_media_time_of(&m->media, offset, &time_us))
+	for (size_t i = 0; i < NEAR_PIECES && number + i < m->media.piece_count; i++) {
+		const struct hither_media_piece *p = &m->media.pieces[number + i];
+		if (offset < p->offset || offset - p->offset >= p->len)
+			continue;
+		uint64_t left = p->offset + p->len - from;
+		m->urgent = (struct hither_range){from, left < URGENT_BYTES ? left : URGENT_BYTES};
+		return;
+	}
+}
+
+/*
+ * What a read is for is at its end: players read from the page on in which a key frame begins, and
+ * so first the end of what is played before it.
+ */
+static void heard_of(struct media_order *m, struct hither_range r, bool waited)
+{
+	uint64_t time_us, last = r.offset + (r.len ? r.len - 1 : 0);
+	if (!hither_media_time_of(&m->media, last, &time_us))
 		return;
 	m->clock++;
 	struct playhead *h = nearest(m, time_us);
@@ -109,6 +135,8 @@ static void heard_of(struct media_order *m, uint64_t offset)
 		h = least_used(m);
 		*h = (struct playhead){.time_us = time_us,
 		                       .cursor = hither_media_at_time(&m->media, time_us)};
+		if (waited)
+			hurry(m, h->cursor, r.offset, last);
 	}
 	h->used = m->clock;
 	if (time_us > h->time_us)
@@ -135,7 +163,7 @@ static void settle(struct media_order *m)
 	m->clock++;
 	m->heads[0] = (struct playhead){.used = m->clock};
 	if (m->last_seen.len)
-		heard_of(m, m->last_seen.offset);
+		heard_of(m, m->last_seen, false);
 }
 
 /* Where nothing is local yet, the head and the tail go in one round trip: one of them has it. */
@@ -153,6 +181,16 @@ static bool ask_ends(struct media_order *m, struct hither_range *out)
 	}
 	m->asked_ends = true;
 	*out = (struct hither_range){size - TAIL_BYTES, TAIL_BYTES};
+	return true;
+}
+
+static bool ask_first(struct media_order *m, struct hither_range *out)
+{
+	uint64_t size = m->view->size_bytes;
+	if (m->asked_first)
+		return false;
+	m->asked_first = true;
+	*out = (struct hither_range){0, size < FIRST_BYTES ? size : FIRST_BYTES};
 	return true;
 }
 
@@ -254,6 +292,30 @@ static bool guess_target(struct media_order *m, struct hither_range *out)
 	return false;
 }
 
+static bool is_local(const struct media_order *m, struct hither_range r)
+{
+	uint8_t byte;
+	for (uint64_t at = 0; at < r.len; at += LOOK_BYTES)
+		if (m->view->peek(m->view, &byte, 1, r.offset + at))
+			return false;
+	return m->view->peek(m->view, &byte, 1, r.offset + r.len - 1) == 0;
+}
+
+/* After a seek: what is waited for, and nothing beside it until it is here. */
+static bool serve_seek(struct media_order *m, struct hither_range *out)
+{
+	if (m->urgent.len) {
+		*out = m->hold = m->urgent;
+		m->hold_calls = 0;
+		m->urgent.len = 0;
+		return true;
+	}
+	if (m->hold.len && (m->hold_calls++ == HOLD_CALLS || is_local(m, m->hold)))
+		m->hold.len = 0;
+	*out = (struct hither_range){m->hold.offset, 0};
+	return m->hold.len > 0;
+}
+
 static bool media_next(struct hither_order *o, uint64_t window_bytes, struct hither_range *out)
 {
 	struct media_order *m = of(o);
@@ -264,10 +326,12 @@ static bool media_next(struct hither_order *o, uint64_t window_bytes, struct hit
 	if (!m->settled) {
 		*out = m->rest;
 		m->rest = (struct hither_range){0};
-		return out->len > 0;
+		return out->len > 0 || ask_first(m, out);
 	}
 	if (m->media.piece_count == 0)
 		return false;
+	if (serve_seek(m, out))
+		return true;
 	struct playhead *h = hungriest(m, ahead_us(m));
 	if (h)
 		return feed(m, h, window_bytes, out);
@@ -281,7 +345,7 @@ static void media_saw(struct hither_order *o, uint64_t offset, uint64_t len, boo
 {
 	struct media_order *m = of(o);
 	if (m->media.piece_count)
-		heard_of(m, offset);
+		heard_of(m, (struct hither_range){offset, len}, waited);
 	else
 		m->last_seen = (struct hither_range){offset, len};
 }

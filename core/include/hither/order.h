@@ -39,7 +39,9 @@ struct hither_order_ops {
 	const char *name;
 	/*
 	 * The next range worth having; false: nothing now (the mount asks again after the next
-	 * saw() or arrived()). Ranges are taken from the front, may be long, and must lie within
+	 * saw() or arrived()). True with a length of 0: nothing, and until then nobody else is to
+	 * guess either, so that what was given before has the line for itself. Ranges are taken
+	 * from the front, may be long, and must lie within
 	 * size_bytes. window_bytes is what the link keeps in flight: a guess need not run further
 	 * ahead than a few times this.
 	 */

@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench import export, local, memory, reads, report, sqlite, table  # noqa: E402
+from bench import export, local, memory, playing, reads, report, sqlite, stream, table  # noqa: E402
 from bench.harness import Bench, make_files  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 
@@ -28,10 +28,13 @@ SETS = {
     "sqlite": [sqlite.queries],
     "sqlite-local": [sqlite.all_local],
     "sqlite-write": [sqlite.small_transactions],
+    "stream-wan": [stream.first_frame, stream.seek, stream.viewers],
+    "stream-far": [stream.first_frame, stream.seek],
+    "stream-moody": [playing.outages],
 }
 # Sets that are not named like their line.
 LINES = {"local": "lan", "export": "lan", "slice": "lan", "sqlite": "wan", "sqlite-local": "lan",
-         "sqlite-write": "metro"}
+         "sqlite-write": "metro", "stream-wan": "wan", "stream-far": "far", "stream-moody": "moody"}
 NOTES = [
     "lan: 0.2 ms, no limit; metro: 10 ms, 500 Mbit/s; wan: 50 ms, 200 Mbit/s; far: 150 ms, 50 Mbit/s.",
     "Each mount starts with an empty cache; peers' caches are deleted between runs. Files hold random"
@@ -43,6 +46,12 @@ NOTES = [
     "Mount to first byte: from starting the command until the first byte was read.",
     "sqlite: from process start (of a peer's mount) to the last row, cold each time; 1 GB made by"
     " script/lib/bench/shop.py. sqlite-local and sqlite-write: in one process, the VFS loaded.",
+    "stream: a film of 10 minutes, 10 Mbit/s, its index at the end. First frame: of ffmpeg, from starting the"
+    " mount's command (mpv on the URL: mpv's). Seek: of an mpv that shows the first frame. What the same player takes"
+    " with the local file is added to the bar.",
+    "stream-moody: 12 Mbit/s, 150 ms; nothing passes for 1 s at a random time of every 30 s. Every player has such a"
+    " line of its own, with the same outages, at the same time. mpv as it comes; a stall: no new frame for more than"
+    " 0.3 s after it had begun to play. Start and seeks: until the first new frame.",
     "export: all serve the same 512 MiB of random bytes from memory, on loopback; fio's nbd engine."
     " TLS is TLS 1.3 over TCP with a pre-shared key.",
     "slice: each pair in one process; memory means the memory backend, 1 GiB. The link is the delay and"
@@ -56,7 +65,7 @@ NOTES = [
 def measure(options, room, build):
     """Yields each set's name, its rows and the kind of line, as they are done."""
     files = room.make("files")
-    if not all(profile.startswith(("sqlite", "slice")) for profile in options.profiles):
+    if not all(profile.startswith(("sqlite", "slice", "stream")) for profile in options.profiles):
         make_files(files)
     for profile in options.profiles:
         with Room("hither-bench", room.folder) as own:

@@ -12,6 +12,7 @@ PROFILES = {  # rtt in seconds, rate in bit/s (0: unlimited)
     "metro": (0.010, 500e6),
     "wan": (0.050, 200e6),
     "far": (0.150, 50e6),
+    "moody": (0.150, 12e6),
 }
 
 
@@ -46,6 +47,11 @@ class LinkNetwork:
             self.controls[port], self.ports[port] = control, int(line)
         return f"127.0.0.1:{self.ports[port]}"
 
+    def outage(self, on):
+        """Nothing passes, either way, while it is on; connections stay."""
+        for control in self.controls.values():
+            run([self.tool, "ctl", control, "outage", "on" if on else "off"])
+
     def bytes(self, way):
         """Payload bytes so far; way: 'down' or 'up'."""
         total = 0
@@ -61,10 +67,13 @@ class NamespaceNetwork:
     kind = "two network namespaces with the kernel's own TCP (wan)"
     server_host = "198.18.0.2"
 
-    def __init__(self, room, tool, profile):
-        self.room, self.tool, self.name = room, tool, f"hither-{os.getpid()}"
+    def __init__(self, room, tool, profile, suffix=""):
+        self.room, self.tool, self.name = room, tool, f"hither-{os.getpid()}{suffix}"
         os.environ["WAN_DIR"] = room.make("wan")
-        run([tool, "up", self.name, "--profile", profile])
+        rtt, rate = PROFILES[profile]
+        line = ["--rtt", f"{rtt * 1000:g}ms", "--rate", f"{rate / 1000:g}kbit"] if profile == "moody" else \
+            ["--profile", profile]
+        run([tool, "up", self.name, *line])
         room.callback(subprocess.run, [tool, "down", self.name], check=False,
                       env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -76,6 +85,10 @@ class NamespaceNetwork:
 
     def reach(self, port):
         return f"{self.server_host}:{port}"
+
+    def outage(self, on):
+        """Nothing passes, either way, while it is on."""
+        run([self.tool, "set", self.name, "--loss", "100%" if on else "0%"])
 
     def bytes(self, way):
         """Bytes on the line so far, headers included."""
@@ -96,12 +109,13 @@ def build_wan(room, top):
     return tool, None
 
 
-def open_network(room, top, build, profile):
-    """The best line that this machine can emulate, and why it is not a better one ('')."""
+def open_network(room, top, build, profile, suffix=""):
+    """The best line that this machine can emulate, and why it is not a better one (''). suffix: tells several of
+    one program apart."""
     tool, why = build_wan(room, top)
     if tool:
         try:
-            return NamespaceNetwork(room, tool, profile), ""
+            return NamespaceNetwork(room, tool, profile, suffix), ""
         except Failed as failure:
             why = str(failure)
     return LinkNetwork(room, build, profile), why
