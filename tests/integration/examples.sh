@@ -25,11 +25,20 @@ pc=$(find "$root" -name hither.pc)
 export PKG_CONFIG_PATH=${pc%/*} PKG_CONFIG_SYSROOT_DIR=$root
 libdir=$root$(PKG_CONFIG_SYSROOT_DIR='' pkg-config --variable=libdir hither)
 export LD_LIBRARY_PATH=$libdir
+av='libavformat libavcodec libavutil'
+# Of the system, not of the folder that hither was installed into.
+# shellcheck disable=SC2086  # a list
+av_options() { env -u PKG_CONFIG_SYSROOT_DIR -u PKG_CONFIG_PATH pkg-config "$@" $av; }
 for source in "$top"/examples/*.c; do
   name=$(basename "$source" .c)
-  # shellcheck disable=SC2046  # a list of options
+  more=
+  if [ "$name" = avio ]; then
+    av_options --exists || continue
+    more=$(av_options --cflags --libs)
+  fi
+  # shellcheck disable=SC2046,SC2086  # lists of options
   cc -Wall -Wextra -Wno-unused-parameter -Werror -O1 -o "$root/$name" "$source" \
-    $(pkg-config --cflags --libs hither)
+    $(pkg-config --cflags --libs hither) $more
 done
 
 # expect WHAT WANT COMMAND...
@@ -76,4 +85,14 @@ elif [ -S "$root/sock" ]; then
 else
   echo "export: no socket after 10 s"
   exit 1
+fi
+
+if [ -x "$root/avio" ] && command -v ffmpeg >/dev/null; then
+  # Each second is brighter than the one before it.
+  ffmpeg -v error -f lavfi -i "color=black:size=64x48:rate=10:duration=9,geq=lum=16+20*floor(T):cb=128:cr=128" \
+    -c:v libx264 -preset ultrafast -pix_fmt yuv420p "$root/steps.mp4"
+  expect 'avio, first frame' '64x48, luminance 16' "$root/avio" "$root/steps.mp4"
+  expect 'avio, after a seek' '64x48, luminance 136' "$root/avio" "$root/steps.mp4" 6.5
+else
+  echo "avio: not built, libavformat's headers or ffmpeg are missing"
 fi

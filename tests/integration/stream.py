@@ -135,17 +135,16 @@ def keeps_others_out(endpoint):
 
 def raw(endpoint, data):
     """What is answered to these bytes, up to the end of the stream."""
-    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=20) as s:
-        s.sendall(data)
+    answer = b""
+    with socket.create_connection(("127.0.0.1", endpoint.port), timeout=20) as s, contextlib.suppress(OSError):
+        s.sendall(data)  # which may be refused before it is all there
         s.shutdown(socket.SHUT_WR)
-        answer = b""
-        with contextlib.suppress(OSError):
-            while len(answer) < 4096:
-                part = s.recv(4096)
-                if not part:
-                    break
-                answer += part
-        return answer
+        while len(answer) < 4096:
+            part = s.recv(4096)
+            if not part:
+                break
+            answer += part
+    return answer
 
 
 def survives_bad_clients(endpoint, size):
