@@ -9,6 +9,7 @@
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_MISUSED = 2 };
 
 /* argv[0] is the sub-command's name. Each returns the exit code. */
+int command_run(int argc, char **argv);
 int command_swap(int argc, char **argv);
 int command_status(int argc, char **argv);
 int command_inspect(int argc, char **argv); /* of ram-ul */

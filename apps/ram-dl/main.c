@@ -12,6 +12,7 @@ static const struct {
 	const char *name, *summary;
 	int (*run)(int argc, char **argv);
 } commands[] = {
+        {"run", "run a program with a server's memory, as any user", command_run},
         {"swap", "attach a server's memory as swap, until ^C", command_swap},
         {"status", "show what is paged out, and how long paging takes", command_status},
 };

@@ -6,6 +6,7 @@
 #include "command.h"
 
 #include "json.h"
+#include "run_dir.h"
 #include "swap_area.h"
 #include "units.h"
 #include "url.h"
@@ -154,6 +155,58 @@ static int report(void *user, const struct hither_block_entry *entry)
 	return 0;
 }
 
+static void print_run_json(struct json *j, long pid, const struct note *n)
+{
+	json_object(j, NULL);
+	json_int(j, "pid", pid);
+	json_string(j, "command", n->command);
+	json_string(j, "tracking", n->tracking);
+	json_bool(j, "kernel_faults", n->kernel_faults);
+	json_uint(j, "taken_bytes", n->taken_bytes);
+	json_uint(j, "limit_bytes", n->limit_bytes);
+	json_uint(j, "resident_bytes", n->resident_bytes);
+	json_uint(j, "dirty_bytes", n->dirty_bytes);
+	json_uint(j, "in_bytes", n->in_bytes);
+	json_uint(j, "out_bytes", n->out_bytes);
+	json_uint(j, "discarded_bytes", n->discarded_bytes);
+	json_uint(j, "faults", n->faults);
+	json_uint(j, "waits", n->waits);
+	json_uint(j, "wait_p50_us", n->wait_p50_ns / 1000);
+	json_uint(j, "wait_p99_us", n->wait_p99_ns / 1000);
+	json_int(j, "error", n->error);
+	json_string(j, "message", n->error ? n->message : "");
+	json_end_object(j);
+}
+
+static void print_run_text(long pid, const struct note *n)
+{
+	char taken[UNITS_TEXT_BYTES], here[UNITS_TEXT_BYTES], dirty[UNITS_TEXT_BYTES],
+	        limit[UNITS_TEXT_BYTES];
+	printf("%ld  run  %s\n", pid, n->command);
+	printf("  memory      %s, of which %s are here (limit %s), %s changed\n",
+	       units_format_size(taken, n->taken_bytes), units_format_size(here, n->resident_bytes),
+	       units_format_size(limit, n->limit_bytes), units_format_size(dirty, n->dirty_bytes));
+	printf("  in          %" PRIu64 " pages; out %" PRIu64 " pages\n", n->in_bytes / PAGE,
+	       n->out_bytes / PAGE);
+	printf("  faults      %" PRIu64 ", of which %" PRIu64 " waited: p50 %" PRIu64
+	       " us, p99 %" PRIu64 " us\n",
+	       n->faults, n->waits, n->wait_p50_ns / 1000, n->wait_p99_ns / 1000);
+	printf("  tracking    %s%s\n", n->tracking,
+	       n->kernel_faults ? "" : "; system calls go through a buffer");
+	if (n->error)
+		printf("  trouble     %s\n", n->message);
+}
+
+static void report_run(void *user, long pid, const struct note *note)
+{
+	struct report *r = user;
+	r->count++;
+	if (r->json)
+		print_run_json(r->json, pid, note);
+	else
+		print_run_text(pid, note);
+}
+
 int command_status(int argc, char **argv)
 {
 	AUTO_JSON struct json json = {0};
@@ -161,11 +214,15 @@ int command_status(int argc, char **argv)
 	bool as_json = argc == 2 && (!strcmp(argv[1], "--json") || !strcmp(argv[1], "-j"));
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		puts("Usage: ram-dl status [--json]\n\n"
-		     "Show each swap area of ram-dl: how much is paged out, pages in and out, and "
-		     "how\n"
-		     "long a page takes (p50 and p99 of a hundred that are read now). Root "
-		     "only.\n\n"
-		     "  -j, --json  As one JSON object, with the list swaps.\n"
+		     "Show each swap area of ram-dl (root only): how much is paged out, pages in "
+		     "and "
+		     "out,\n"
+		     "and how long a page takes (p50 and p99 of a hundred that are read now). And "
+		     "each\n"
+		     "process of ram-dl run: what of its memory is here, pages in and out, how "
+		     "long\n"
+		     "faults wait, and how its writes are found (async, fault or hash).\n\n"
+		     "  -j, --json  As one JSON object, with the lists swaps and runs.\n"
 		     "  -h, --help  Show this help.");
 		return EXIT_DONE;
 	}
@@ -180,12 +237,17 @@ int command_status(int argc, char **argv)
 	hither_block_each(report, &r);
 	if (as_json) {
 		json_end_array(&json);
+		json_array(&json, "runs");
+	}
+	run_dir_each(report_run, &r);
+	if (as_json) {
+		json_end_array(&json);
 		json_end_object(&json);
 		if (json.failed)
 			return fail_with(EXIT_FAILED, "no memory");
 		puts(json.text);
 	} else if (!r.count) {
-		puts("no swap of ram-dl");
+		puts("no swap and no run of ram-dl");
 	}
 	return EXIT_DONE;
 }

@@ -148,16 +148,20 @@ int mount_memory_discard(struct hither_mount *base, uint64_t first, uint64_t end
 	if (!base->backend || !base->backend->ops->discard)
 		return hither_fail(err, -EOPNOTSUPP, "%s: cannot discard", m->name);
 	pthread_mutex_lock(&m->lock);
-	while (managed_busy_find_locked(m, first, end))
-		pthread_cond_wait(&m->settled, &m->lock);
-	managed_busy_add_locked(m, &busy);
-	pthread_mutex_unlock(&m->lock);
-	/* From here on nobody has them mapped, nor can. */
-	managed_watchers(m, MANAGED_WATCH_LEAVING, first, end);
-	pthread_mutex_lock(&m->lock);
-	/* What is on its way could bring back what is discarded. */
-	while (under_way_locked(m, first, end))
-		pthread_cond_wait(&m->settled, &m->lock);
+	/* What is on its way could bring back what is discarded; and whoever brings it may want to
+	 * pin it first, so that it must be waited for with nothing held. */
+	for (;;) {
+		while (managed_busy_find_locked(m, first, end) || under_way_locked(m, first, end))
+			pthread_cond_wait(&m->settled, &m->lock);
+		managed_busy_add_locked(m, &busy);
+		pthread_mutex_unlock(&m->lock);
+		/* Nobody has them mapped from here on, nor can. */
+		managed_watchers(m, MANAGED_WATCH_LEAVING, first, end);
+		pthread_mutex_lock(&m->lock);
+		if (!under_way_locked(m, first, end))
+			break;
+		managed_busy_remove_locked(m, &busy);
+	}
 	int r = hither_block_map_set(m->map, first, end - first, HITHER_BLOCK_ABSENT);
 	if (!r)
 		r = hither_backend_discard(base->backend, first << HITHER_BLOCK_SHIFT,

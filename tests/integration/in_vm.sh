@@ -9,6 +9,7 @@ command -v qemu-system-x86_64 >/dev/null || { echo "skipped: qemu-system-x86_64 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 code=0
-"$guest_run" -m 1G -t "${VM_SECONDS:-280}" -w "$work" "$@" </dev/null || code=$?
+"$guest_run" -m 1G -t "${VM_SECONDS:-580}" -w "$work" "$@" </dev/null || code=$?
+[ "$code" != 124 ] || echo "in_vm.sh: the time was up (VM_SECONDS)"
 [ "$code" != 125 ] || { echo "skipped: the virtual machine does not start"; exit 77; }
 exit "$code"

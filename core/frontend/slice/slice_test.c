@@ -336,6 +336,33 @@ static void a_failure_is_sigbus(void)
 	}
 }
 
+/* Pages that were written, pushed and taken out again, then cannot be had any more. */
+static void touch_evicted(void *arg)
+{
+	struct hither_backend *fault;
+	CHECK_OK(hither_layer_fault(remote_new(SIZE), &fault, &err));
+	struct hither_mount *m =
+	        mount_new(fault, (struct hither_mount_options){.pull_off = true,
+	                                                       .order = "none",
+	                                                       .chunk_bytes = 16 << 10,
+	                                                       .resident_bytes = 1 << 20});
+	struct hither_slice *s = slice_new(m, *(struct hither_slice_options *)arg);
+	volatile char *p = hither_slice_data(s);
+	for (size_t i = 0; i < SIZE; i += PAGE)
+		p[i] = 1;
+	hither_layer_fault_arm(fault, HITHER_FAULT_READ, 0, UINT64_MAX, -EIO, 0);
+	for (size_t i = 0; i < SIZE; i += PAGE)
+		CHECK_EQ(p[i], 1);
+}
+
+static void a_failure_after_eviction_is_sigbus(void)
+{
+	for (enum hither_slice_tracking t = HITHER_SLICE_TRACK_ASYNC; t <= HITHER_SLICE_TRACK_HASH;
+	     t++)
+		CHECK_EQ(signal_of(touch_evicted, &(struct hither_slice_options){.tracking = t}),
+		         SIGBUS);
+}
+
 static void system_calls_after_prefault(void)
 {
 	struct hither_mount *m = mount_new(
@@ -487,6 +514,7 @@ int main(void)
 	RUN(larger_than_its_limit);
 	RUN(a_child_does_not_have_it);
 	RUN(a_failure_is_sigbus);
+	RUN(a_failure_after_eviction_is_sigbus);
 	RUN(system_calls_after_prefault);
 	RUN(system_calls_where_the_kernel_may_fault);
 	return 0;

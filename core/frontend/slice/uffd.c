@@ -135,17 +135,26 @@ int uffd_fail_pages(const struct uffd *u, void *addr, size_t len)
 	if (!(u->features & UFFD_FEATURE_POISON))
 		return map_nothing(u, addr, len);
 	uint64_t at = (uintptr_t)addr, end = at + len;
+	bool bare = false;
 	while (at < end) {
 		struct slice_poison p = {.range = {at, end - at}};
 		if (!ioctl(u->fd, SLICE_UFFDIO_POISON, &p))
 			return 0;
 		int code = errno;
-		if (p.updated > 0)
+		bool first_time = !bare;
+		bare = false;
+		if (p.updated > 0) {
 			at += (uint64_t)p.updated;
-		else if (code == EEXIST)
+		} else if (code == EEXIST && first_time) {
+			/* What was taken out again has left a mark of its write protection. */
+			bare = !uffd_protect(u, (void *)(uintptr_t)at, 4096, false); /* NOLINT */
+			if (!bare)
+				skip_page(u, &at);
+		} else if (code == EEXIST) {
 			skip_page(u, &at);
-		else if (code != EAGAIN)
+		} else if (code != EAGAIN) {
 			return -code;
+		}
 	}
 	return 0;
 }

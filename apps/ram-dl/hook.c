@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Preloaded: allocations from a certain size on come from the pool, all others from where they
+ * always came. It must not allocate, print by stdio or take a lock of the program's.
+ */
+#include "hook.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <malloc.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+void *__libc_calloc(size_t count, size_t size);
+void *__libc_realloc(void *p, size_t size);
+void *__libc_memalign(size_t align, size_t size);
+
+enum { PAGE = 4096 };
+enum state { OFF, READY, ON, FAILED, CHILD };
+
+static _Atomic enum state state = OFF;
+static const struct pool *pool; /* set before state is ON; stays */
+static size_t above;
+static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
+static __thread int inner __attribute__((tls_model("initial-exec")));
+
+static void say(const char *text)
+{
+	char line[512];
+	int n = snprintf(line, sizeof line, "ram-dl run: %s[%ld]: %s\n",
+	                 program_invocation_short_name, (long)getpid(), text);
+	if (n > 0 && write(2, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1) < 0)
+		return;
+}
+
+static void stay_inner(void)
+{
+	inner = 1;
+}
+
+static bool is_ours(const void *p)
+{
+	const char *c = p;
+	return pool && c >= pool->data && c < pool->data + pool->size;
+}
+
+bool hook_must_bounce(const void *p)
+{
+	return is_ours(p) && !pool->kernel_faults;
+}
+
+/* --- the pool's life --- */
+
+static struct sigaction bus_before;
+
+static void on_bus(int number, siginfo_t *info, void *context)
+{
+	char why[300], text[400];
+	if (is_ours(info->si_addr)) {
+		pool->why(why, sizeof why);
+		snprintf(text, sizeof text, "memory at %p cannot be had: %s", info->si_addr, why);
+		say(text);
+	}
+	/* On return the access is tried again, and ends the process as it should. */
+	if (sigaction(SIGBUS, &bus_before, NULL))
+		signal(SIGBUS, SIG_DFL);
+}
+
+static void forked(void)
+{
+	if (state != ON)
+		return;
+	state = CHILD;
+	pool->forked();
+}
+
+static const struct pool *load(char *why, size_t size)
+{
+	const char *path = getenv(RUN_POOL);
+	void *handle = path ? dlopen(path, RTLD_NOW | RTLD_LOCAL) : NULL;
+	void *symbol = handle ? dlsym(handle, POOL_START) : NULL;
+	if (symbol)
+		return ((pool_start_fn *)symbol)(stay_inner, why, size);
+	const char *told = dlerror();
+	snprintf(why, size, "%s", told ? told : "no pool");
+	return NULL;
+}
+
+/* Whoever comes first. A failure leaves the program with this machine's own memory. */
+static void start(void)
+{
+	char why[300], text[400];
+	pthread_mutex_lock(&starting);
+	if (state == READY) {
+		struct sigaction act = {.sa_sigaction = on_bus,
+		                        .sa_flags = SA_SIGINFO | SA_ONSTACK};
+		inner++;
+		pool = load(why, sizeof why);
+		if (pool) {
+			sigaction(SIGBUS, &act, &bus_before);
+			pthread_atfork(NULL, NULL, forked);
+		} else {
+			snprintf(text, sizeof text, "no more memory than this machine has: %s",
+			         why);
+			say(text);
+		}
+		state = pool ? ON : FAILED;
+		inner--;
+	}
+	pthread_mutex_unlock(&starting);
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+	const char *text = getenv(RUN_ABOVE);
+	above = text ? strtoull(text, NULL, 10) : 0;
+	if (above >= PAGE && getenv(RUN_DIR))
+		state = READY;
+}
+
+/* Is an area of this size the pool's? */
+static bool wanted(size_t size)
+{
+	if (state == OFF || size < above || inner)
+		return false;
+	if (state == READY)
+		start();
+	return state == ON;
+}
+
+static void *take(size_t size, size_t align)
+{
+	static _Atomic bool told;
+	inner++;
+	void *p = pool->take(size, align);
+	inner--;
+	if (!p && !told) {
+		told = true;
+		say("all memory of --size is taken");
+	}
+	return p;
+}
+
+static void give(void *p, size_t len)
+{
+	if (state != ON)
+		return; /* a child does not have it */
+	int saved = errno;
+	inner++;
+	pool->give(p, len);
+	inner--;
+	errno = saved;
+}
+
+/* --- the allocator --- */
+
+HOOK void *malloc(size_t size)
+{
+	return wanted(size) ? take(size, 1) : __libc_malloc(size);
+}
+
+HOOK void free(void *p)
+{
+	if (is_ours(p))
+		give(p, 0);
+	else
+		__libc_free(p);
+}
+
+HOOK void *calloc(size_t count, size_t size)
+{
+	size_t all;
+	if (!__builtin_mul_overflow(count, size, &all) && wanted(all))
+		return take(all, 1);
+	return __libc_calloc(count, size);
+}
+
+/* To where it shall be from now on. */
+static void *move(void *p, size_t old, size_t size)
+{
+	void *to = wanted(size) ? take(size, 1) : __libc_malloc(size);
+	if (!to)
+		return NULL;
+	memcpy(to, p, old < size ? old : size);
+	free(p);
+	return to;
+}
+
+static void *realloc_ours(void *p, size_t size)
+{
+	if (state != ON) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (!size) {
+		give(p, 0);
+		return NULL;
+	}
+	inner++;
+	size_t old = pool->length(p);
+	bool done = size >= above && pool->resize(p, size);
+	inner--;
+	return done ? p : move(p, old, size);
+}
+
+HOOK void *realloc(void *p, size_t size)
+{
+	if (!p)
+		return malloc(size);
+	if (is_ours(p))
+		return realloc_ours(p, size);
+	return wanted(size) ? move(p, malloc_usable_size(p), size) : __libc_realloc(p, size);
+}
+
+HOOK void *reallocarray(void *p, size_t count, size_t size)
+{
+	size_t all;
+	if (!__builtin_mul_overflow(count, size, &all))
+		return realloc(p, all);
+	errno = ENOMEM;
+	return NULL;
+}
+
+HOOK void *memalign(size_t align, size_t size)
+{
+	return wanted(size) ? take(size, align) : __libc_memalign(align, size);
+}
+
+HOOK void *aligned_alloc(size_t align, size_t size)
+{
+	return memalign(align, size);
+}
+
+HOOK int posix_memalign(void **out, size_t align, size_t size)
+{
+	if (align % sizeof(void *) || align & (align - 1) || !align)
+		return EINVAL;
+	int saved = errno;
+	void *p = memalign(align, size);
+	errno = saved;
+	if (!p)
+		return ENOMEM;
+	*out = p;
+	return 0;
+}
+
+HOOK void *valloc(size_t size)
+{
+	return memalign(PAGE, size);
+}
+
+HOOK void *pvalloc(size_t size)
+{
+	return memalign(PAGE, (size + PAGE - 1) / PAGE * PAGE);
+}
+
+HOOK size_t malloc_usable_size(void *p)
+{
+	static size_t (*real)(void *);
+	if (is_ours(p)) {
+		inner++;
+		size_t len = pool->length(p);
+		inner--;
+		return len;
+	}
+	if (!real)
+		real = (size_t(*)(void *))dlsym(RTLD_NEXT, "malloc_usable_size");
+	return real ? real(p) : 0;
+}
+
+/* --- mappings: the pool's own calls (inner) go to the kernel --- */
+
+static void *plain_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd,
+	                       offset); /* NOLINT: an address */
+}
+
+/* Private memory to write, wherever there is room: all others are for something else. */
+HOOK void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	const int kind = MAP_PRIVATE | MAP_ANONYMOUS;
+	const int harmless = MAP_POPULATE | MAP_NONBLOCK;
+	if (!addr && fd == -1 && (flags & ~harmless) == kind && prot == (PROT_READ | PROT_WRITE) &&
+	    wanted(len)) {
+		void *p = take(len, 1);
+		return p ? p : MAP_FAILED;
+	}
+	return plain_mmap(addr, len, prot, flags, fd, offset);
+}
+
+HOOK void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
+{
+	return mmap(addr, len, prot, flags, fd, offset);
+}
+
+HOOK int munmap(void *p, size_t len)
+{
+	if (inner || !is_ours(p))
+		return (int)syscall(SYS_munmap, p, len);
+	give(p, (len + PAGE - 1) / PAGE * PAGE);
+	return 0;
+}
+
+static void *mremap_ours(void *p, size_t old, size_t size, int flags)
+{
+	if (state != ON || flags & ~MREMAP_MAYMOVE || !size) {
+		errno = EINVAL;
+		return MAP_FAILED;
+	}
+	inner++;
+	bool done = pool->resize(p, size);
+	inner--;
+	if (done)
+		return p;
+	void *to = flags & MREMAP_MAYMOVE ? take(size, 1) : NULL;
+	if (!to) {
+		errno = ENOMEM;
+		return MAP_FAILED;
+	}
+	memcpy(to, p, old < size ? old : size);
+	give(p, old);
+	return to;
+}
+
+HOOK void *mremap(void *p, size_t old, size_t size, int flags, ...)
+{
+	va_list ap;
+	va_start(ap, flags);
+	void *to = flags & MREMAP_FIXED ? va_arg(ap, void *) : NULL;
+	va_end(ap);
+	if (!inner && is_ours(p))
+		return mremap_ours(p, old, size, flags);
+	return (void *)syscall(SYS_mremap, p, old, size, flags, to); /* NOLINT: an address */
+}
+
+/* The region is shared memory: advice that drops private pages must be done by hand. */
+HOOK int madvise(void *p, size_t len, int advice)
+{
+	if (inner || !is_ours(p))
+		return (int)syscall(SYS_madvise, p, len, advice);
+	if (state == ON && (advice == MADV_DONTNEED || advice == MADV_FREE)) {
+		inner++;
+		pool->clear(p, len);
+		inner--;
+	}
+	return 0;
+}

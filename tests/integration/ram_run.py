@@ -1,0 +1,193 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""ram_run.py BUILD [MIB]: ram-dl run. A sort of MIB (default 160) at a quarter of its memory, all
+kinds of allocations, servers that die, and no privileges. Exit 77: userfaultfd is not to be had."""
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+BUILD = os.path.realpath(sys.argv[1])
+SIZE = int(sys.argv[2]) if len(sys.argv) > 2 else 160
+DL = f"{BUILD}/apps/ram-dl/ram-dl"
+UL = f"{BUILD}/apps/ram-dl/ram-ul"
+HOG = f"{BUILD}/tests/tools/hog"
+LINE = 2000
+folder = tempfile.mkdtemp(prefix="hither-ram-run-")
+os.chmod(folder, 0o755)
+env = {**os.environ, "XDG_RUNTIME_DIR": folder, "LC_ALL": "C"}
+servers = []
+
+
+def serve(name, mib):
+    """A ram-ul; its URL."""
+    path = f"{folder}/{name}"
+    process = subprocess.Popen([UL, "-l", f"unix:{path}", f"{mib}M"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline(), "ram-ul did not start"
+    os.chmod(path, 0o777)
+    servers.append(process)
+    return f"nbd+unix:///?socket={path}", process
+
+
+def command(url, limit, program, size=None, options=()):
+    return [DL, "run", "--limit", f"{limit}M", "--size", f"{size or SIZE * 4}M", *options, url, "--", *program]
+
+
+def run(arguments, code=0, said="", more=None, **keywords):
+    done = subprocess.run(arguments, env={**env, **(more or {})}, capture_output=True, text=True,
+                          timeout=120 + SIZE, check=False, **keywords)
+    assert done.returncode == code, f"{arguments}: {done.returncode}, not {code}: {done.stderr}"
+    assert said in done.stderr, f"{arguments}: not {said!r}, but: {done.stderr}"
+    return done.stdout
+
+
+def nothing_left():
+    left = [name for name in os.listdir(folder) if name.startswith("ram-dl-run")]
+    assert not left, left
+
+
+def make_lines(path):
+    rng = random.Random(7)
+    with open(path, "wb") as out:
+        for _ in range((SIZE << 20) // LINE):
+            out.write(rng.randbytes(16).hex().encode() + b"." * (LINE - 33) + b"\n")
+
+
+def watch(process):
+    """What ram-dl status told last, while the process lived."""
+    last = {}
+    while process.poll() is None:
+        told = json.loads(run([DL, "status", "--json"]))["runs"]
+        last = max(told, key=lambda one: one["out_bytes"], default=last)
+        time.sleep(0.2)  # status is a picture, not an event
+    return last
+
+
+def sort_at_a_quarter():
+    url, server = serve("sort", SIZE * 4)
+    make_lines(f"{folder}/lines")
+    program = ["sort", "--parallel=1", "-S", f"{SIZE * 3 // 2}M", f"{folder}/lines", "-o"]
+    run([*program, f"{folder}/plain"])
+    for how, more in (("", {}), (", system calls by a buffer", {"RAM_DL_RUN_USER_FAULTS": "1"})):
+        begin = time.monotonic()
+        with subprocess.Popen(command(url, SIZE // 4, [*program, f"{folder}/paged"]),
+                              env={**env, **more}) as process:
+            told = watch(process)
+        assert process.returncode == 0, process.returncode
+        subprocess.run(["cmp", f"{folder}/plain", f"{folder}/paged"], check=True)
+        assert told["out_bytes"] > SIZE << 19, told
+        assert told["resident_bytes"] <= (SIZE << 20) * 9 // 32, told
+        assert told["tracking"] in ("async", "fault", "hash"), told
+        assert told["kernel_faults"] == (not more and os.geteuid() == 0) or not more, told
+        print(f"sort of {SIZE} MiB{how}: equal, {time.monotonic() - begin:.1f} s, "
+              f"{told['out_bytes'] >> 20} MiB out, wait p50 {told['wait_p50_us']} us, {told['tracking']}")
+    os.unlink(f"{folder}/paged")
+    nothing_left()
+    server.kill()
+
+
+def all_kinds_of_allocations():
+    url, server = serve("churn", 512)
+    for more in ({}, {"RAM_DL_RUN_USER_FAULTS": "1"}):
+        run(command(url, 24, [HOG, "churn", "160", "300"], 512, ("--above", "256K")), more=more)
+    # Several processes share the server, each has its own.
+    both = f"{HOG} pass 64 1 & {HOG} pass 64 1 & wait %1 && wait %2"
+    run(command(url, 16, ["bash", "-c", both], 512))
+    server.kill()
+    print("allocations: every byte was right")
+
+
+def the_server_dies():
+    url, server = serve("dies", 256)
+    with subprocess.Popen(command(url, 16, [HOG, "wait", "64"], 256, ("--deadline", "2s")), env=env,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        server.kill()
+        begin = time.monotonic()
+        _, said = process.communicate("x", timeout=60)
+        took = time.monotonic() - begin
+    assert process.returncode == 128 + signal.SIGBUS, (process.returncode, said)
+    assert "cannot be had" in said, said
+    nothing_left()
+    print(f"death: SIGBUS after {took:.1f} s: {said.splitlines()[0]}")
+
+
+def one_of_two_dies():
+    first, server = serve("first", 256)
+    second, other = serve("second", 256)
+    with subprocess.Popen(command(first, 16, [HOG, "wait", "64"], 256, ("--mirror", second)), env=env,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        server.kill()
+        told, _ = process.communicate("x", timeout=120)
+    assert process.returncode == 0 and told == "equal\n", (process.returncode, told)
+    other.kill()
+    print("mirror: nothing was noticed")
+
+
+def without_privileges():
+    """As nobody, if we are root: else all of this was."""
+    if os.geteuid() != 0:
+        return
+    url, server = serve("nobody", 256)
+    probe = subprocess.run([DL, "--version"], user=65534, group=65534, extra_groups=[], env=env,
+                           capture_output=True, check=False)
+    if probe.returncode:
+        print("without privileges: not tested, nobody cannot read the build")
+        return
+    os.mkdir(f"{folder}/nobody.run", 0o700)
+    os.chown(f"{folder}/nobody.run", 65534, 65534)
+    run(command(url, 16, [HOG, "pass", "64", "2"], 256), more={"XDG_RUNTIME_DIR": f"{folder}/nobody.run"},
+        user=65534, group=65534, extra_groups=[])
+    server.kill()
+    print("without privileges: done")
+
+
+def bad_input():
+    url, server = serve("bad", 16)
+    run([DL, "run", "--help"])
+    run([DL, "run"], 2, "a server and a command")
+    run([DL, "run", url, "--", "true"], 2, "--size is missing")
+    run([DL, "run", "--size", "8M", url, "--"], 2, "a server and a command")
+    run([DL, "run", "--size", "8M", "--chunk", "5K", url, "--", "true"], 2, "power of two")
+    run([DL, "run", "--size", "8M", "--limit", "1M", url, "--", "true"], 2, "8388608")
+    run([DL, "run", "--size", "32M", url, "--", "true"], 1, "the server has only")
+    run([DL, "run", "--size", "8M", url, "--", "/no/such"], 127, "No such file")
+    run([DL, "run", "--size", "8M", url, "sh", "-c", "exit 7"], 7)
+    run([DL, "run", "--size", "8M", url, "--", "sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM, "Terminated")
+    run([DL, "run", "--size", "8M", "nbd://127.0.0.1:1/", "--", "true"], 1)
+    run([DL, "run", "--size", "16M", url, "--", sys.executable, "-c", "bytearray(64 << 20)"], 1, "--size is taken")
+    nothing_left()
+    server.kill()
+    print("bad input: told")
+
+
+def main():
+    done = subprocess.run([DL, "run", "--size", "8M", serve("probe", 16)[0], "--", "true"], env=env,
+                          capture_output=True, text=True, check=False)
+    if done.returncode and "userfaultfd" in done.stderr:
+        print(f"skipped: {done.stderr.strip()}")
+        return 77
+    bad_input()
+    all_kinds_of_allocations()
+    the_server_dies()
+    one_of_two_dies()
+    without_privileges()
+    sort_at_a_quarter()
+    return 0
+
+
+try:
+    code = main()
+finally:
+    for one in servers:
+        one.kill()
+        one.wait()
+    shutil.rmtree(folder)
+sys.exit(code)
