@@ -236,8 +236,11 @@ static int report_ready(struct daemon *d)
 {
 	char size[UNITS_TEXT_BYTES], text[9000];
 	const struct hither_mount_options *o = &d->settings->mount;
+	const struct hither_tree *t = d->settings->tree;
 	snprintf(text, sizeof text, "%s: %s from %s, %s%s%s", d->at.path,
-	         units_format_size(size, hither_mount_size(d->mount)), d->shown_url,
+	         units_format_size(size,
+	                           t ? hither_tree_file_bytes(t) : hither_mount_size(d->mount)),
+	         d->shown_url,
 	         o->direct      ? "no cache"
 	         : o->cache_dir ? "cache "
 	                        : "cache in memory",
@@ -281,16 +284,34 @@ static void access_failed(void *user, const struct hither_error *err)
 		daemon_log(d, "%s", err->message);
 }
 
+static int resolve_late(struct daemon *d, const char *name, bool folder, struct hither_error *err)
+{
+	mountpoint_finish(&d->at);
+	int r = folder ? mountpoint_resolve_folder(&d->at, d->late, err)
+	               : mountpoint_resolve(&d->at, d->late, name, err);
+	if (!r)
+		runtime_forget(d->at.path);
+	return r;
+}
+
 static int attach(struct daemon *d, struct hither_error *err)
 {
 	const struct hither_fuse_options options = {
 	        .allow_other = d->settings->allow_other, .failed = access_failed, .failed_user = d};
-	AUTO_FREE char *name = url_file_name(d->settings->url);
+	const struct hither_tree *t = d->settings->tree;
+	bool folder = t && !hither_tree_is_file(t);
+	uint32_t count;
+	AUTO_FREE char *name =
+	        t ? strdup(hither_tree_nodes(t, &count)->name) : url_file_name(d->settings->url);
 	const struct hither_fuse_file file = {.mount = d->mount, .name = name};
 	int listen_fd = -1;
 	set_state(d, DAEMON_ATTACHING);
-	int r = mountpoint_make(&d->at, err);
+	int r = d->late ? resolve_late(d, name, folder, err) : 0;
 	if (!r)
+		r = mountpoint_make(&d->at, err);
+	if (!r && folder)
+		r = hither_fuse_attach_tree(t, d->mount, d->at.path, &options, &d->fuse, err);
+	else if (!r)
 		r = hither_fuse_attach(&file, 1, d->at.path, &options, &d->fuse, err);
 	if (!r)
 		r = runtime_listen(&d->entry, &listen_fd, err);

@@ -46,6 +46,9 @@ struct daemon_hooks {
 struct daemon {
 	struct settings *settings;
 	struct mountpoint at;
+	/* A manifest tells only once it is here whether a file or a folder is shown: then at is
+	 * but this path until it has been opened. NULL: at is resolved. */
+	const char *late;
 	struct runtime_entry entry;
 	struct control *control;
 	char *shown_url;

@@ -3,6 +3,7 @@
 
 #include "util.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -145,27 +146,26 @@ char *mountpoint_canonical(const char *path, struct hither_error *err)
 	return out;
 }
 
-/* What is there now, in *st. A mount without its daemon is cleared away. 0, -ENOENT or another
- * -errno. */
 /*
- * As stat(2), but asks whoever serves path: the kernel keeps the attributes of a mount whose daemon
- * has been killed.
+ * Asks whoever serves path: the kernel keeps the attributes of a mount whose daemon has been
+ * killed.
  */
-static int stat_fresh(const char *path, struct stat *st)
+bool mountpoint_is_dead(const char *path)
 {
 	struct statx fresh;
-	if (statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_SIZE, &fresh) && errno == ENOTCONN)
-		return -1;
-	return stat(path, st);
+	return statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_SIZE, &fresh) && errno == ENOTCONN;
 }
 
+/* What is there now, in *st. A mount without its daemon is cleared away. 0, -ENOENT or another
+ * -errno. */
 static int look(const char *path, struct stat *st, struct hither_error *err)
 {
-	if (!stat_fresh(path, st))
-		return 0;
-	if (errno != ENOTCONN)
+	if (!mountpoint_is_dead(path)) {
+		if (!stat(path, st))
+			return 0;
 		return errno == ENOENT ? -ENOENT
 		                       : hither_fail(err, -errno, "%s: %s", path, strerror(errno));
+	}
 	int r = mountpoint_unmount(path, true, err);
 	if (r)
 		return hither_error_prefix(err, "%s is a mount whose daemon is gone", path);
@@ -222,11 +222,57 @@ int mountpoint_resolve(struct mountpoint *mp, const char *path, const char *name
 	return check_kind(mp->path, &st, named, err);
 }
 
+static bool is_empty(const char *path)
+{
+	DIR *folder = opendir(path);
+	const struct dirent *entry;
+	bool empty = folder;
+	while (empty && (entry = readdir(folder)))
+		empty = !strcmp(entry->d_name, ".") || !strcmp(entry->d_name, "..");
+	if (folder)
+		closedir(folder);
+	return empty;
+}
+
+int mountpoint_resolve_folder(struct mountpoint *mp, const char *path, struct hither_error *err)
+{
+	struct stat st;
+	*mp = (struct mountpoint){.folder = true, .path = mountpoint_canonical(path, err)};
+	if (!mp->path)
+		return err->code ? err->code : hither_fail(err, -ENOMEM, "no memory");
+	int r = look(mp->path, &st, err);
+	if (r)
+		return r == -ENOENT ? 0 : r;
+	mp->exists = true;
+	if (!S_ISDIR(st.st_mode))
+		return hither_fail(err, -ENOTDIR, "%s is no folder, which a tree needs", mp->path);
+	if (mountpoint_kind(mp->path) != MOUNT_NONE)
+		return hither_fail(err, -EBUSY, "%s is mounted already; hither umount %s first",
+		                   mp->path, mp->path);
+	if (!is_empty(mp->path))
+		return hither_fail(err, -ENOTEMPTY,
+		                   "%s is not empty: name an empty folder, or a new one", mp->path);
+	return 0;
+}
+
+static int make_folder(struct mountpoint *mp, struct hither_error *err)
+{
+	struct stat st;
+	if (mkdir(mp->path, 0700) || lstat(mp->path, &st))
+		return hither_fail(err, -errno, "make %s: %s", mp->path, strerror(errno));
+	mp->made = true;
+	mp->dev = st.st_dev;
+	mp->ino = st.st_ino;
+	return 0;
+}
+
 int mountpoint_make(struct mountpoint *mp, struct hither_error *err)
 {
 	struct stat st;
 	if (mp->exists)
 		return 0;
+	if (mp->folder)
+		return make_folder(mp, err);
 	AUTO_CLOSE int fd =
 	        open(mp->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0 || fstat(fd, &st))
@@ -240,8 +286,11 @@ int mountpoint_make(struct mountpoint *mp, struct hither_error *err)
 void mountpoint_remove(const struct mountpoint *mp)
 {
 	struct stat st;
-	if (mp->made && !lstat(mp->path, &st) && S_ISREG(st.st_mode) && !st.st_size &&
-	    st.st_dev == mp->dev && st.st_ino == mp->ino)
+	if (!mp->made || lstat(mp->path, &st) || st.st_dev != mp->dev || st.st_ino != mp->ino)
+		return;
+	if (S_ISDIR(st.st_mode))
+		rmdir(mp->path);
+	else if (S_ISREG(st.st_mode) && !st.st_size)
 		unlink(mp->path);
 }
 

@@ -9,6 +9,7 @@
 struct mountpoint {
 	char *path;  /* absolute; its folder is resolved */
 	bool exists; /* at resolve */
+	bool folder; /* it is, or will be, one */
 	bool made;   /* by us: removed again */
 	dev_t dev;   /* of what we made */
 	ino_t ino;
@@ -21,15 +22,20 @@ struct mountpoint {
  */
 int mountpoint_resolve(struct mountpoint *mp, const char *path, const char *name,
                        struct hither_error *err);
-/* Make the empty file if it is not there. */
+/* The same of a folder that a tree is shown at: it must be empty, or is made. */
+int mountpoint_resolve_folder(struct mountpoint *mp, const char *path, struct hither_error *err);
+/* Make the empty file or folder if it is not there. */
 int mountpoint_make(struct mountpoint *mp, struct hither_error *err);
-/* Remove the file if we made it and it is still that empty file. */
+/* Remove it if we made it and it is still that empty file or folder. */
 void mountpoint_remove(const struct mountpoint *mp);
 void mountpoint_finish(struct mountpoint *mp);
 
 /* path with its folder resolved, so that two ways of writing it compare equal. The caller frees it.
  */
 char *mountpoint_canonical(const char *path, struct hither_error *err);
+
+/* Is this a mount whose daemon is gone? Asks it, as the kernel keeps what it said of the path. */
+bool mountpoint_is_dead(const char *path);
 
 enum mount_kind { MOUNT_NONE, MOUNT_OTHER, MOUNT_FUSE, MOUNT_HITHER };
 /* What is mounted right at this canonical path, topmost. */

@@ -187,10 +187,9 @@ static void read_last_log(int folder_fd, pid_t pid, char out[LOG_BYTES])
 static void clear_mountpoint(const char *info)
 {
 	char path[PATH_MAX];
-	struct stat st;
 	if (!json_get_string(info, "path", path, sizeof path))
 		return;
-	if (stat(path, &st) && errno == ENOTCONN)
+	if (mountpoint_is_dead(path))
 		mountpoint_unmount(path, true, NULL);
 	mountpoint_remove(&(struct mountpoint){.path = path,
 	                                       .made = json_get_bool(info, "made"),

@@ -194,7 +194,7 @@ const struct option_group options_test = {"Testing", test_specs, COUNT_OF(test_s
 
 void settings_init(struct settings *s)
 {
-	*s = (struct settings){.progress_fd = -1};
+	*s = (struct settings){.progress_fd = -1, .profile_fd = -1};
 }
 
 void settings_finish(struct settings *s)
@@ -204,7 +204,7 @@ void settings_finish(struct settings *s)
 	                         s->profile,      s->record,    s->sync,       s->on_change,
 	                         s->wrap,         s->log,       s->tls,        s->tls_certificates,
 	                         s->tls_psk_file, s->pid_file,  s->block_kind, s->output,
-	                         s->base};
+	                         s->base,         s->root_hash};
 	for (size_t i = 0; i < COUNT_OF(strings); i++)
 		free(strings[i]);
 	char **const lists[] = {s->headers, s->listens, s->names};
@@ -213,6 +213,9 @@ void settings_finish(struct settings *s)
 			free(*text);
 		free(lists[i]);
 	}
+	hither_tree_destroy(s->tree);
+	if (s->profile_fd >= 0)
+		close(s->profile_fd);
 	free(s->ranges);
 	free(s->resolved_ranges);
 	settings_init(s);

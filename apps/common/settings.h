@@ -8,6 +8,7 @@
 
 #include <hither/block.h>
 #include <hither/export.h>
+#include <hither/tree.h>
 
 struct settings {
 	/* Strings in here are borrowed from the fields below; settings_apply() fills them in. */
@@ -32,7 +33,12 @@ struct settings {
 	struct hither_export_options export;
 	char *block_kind;
 	struct hither_block_options block;
-	char *output, *base; /* of index */
+	/* Of a URL that is a manifest, see source.h. */
+	char *root_hash;
+	bool takes_tree;          /* the command can show a folder */
+	struct hither_tree *tree; /* source_open() found one; it lives as long as this */
+	int profile_fd;           /* the profile beside it; -1: none */
+	char *output, *base;      /* of index */
 	uint32_t chunk;
 	bool rehash;
 	bool lazy, force, json, metrics, watch, quiet;

@@ -5,8 +5,12 @@
 
 #include <errno.h>
 #include <hither/layer.h>
+#include <hither/profile.h>
+#include <hither/tree.h>
+#include <hither/url.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static int wrap_delay(struct hither_backend *inner, const char *value, struct hither_backend **out,
                       struct hither_error *err)
@@ -98,8 +102,8 @@ static int open_once(const struct settings *s, struct hither_mount **out, struct
 	return r;
 }
 
-int source_open(struct settings *s, bool may_write, struct hither_mount **out,
-                struct hither_error *err)
+static int open_any(struct settings *s, bool may_write, struct hither_mount **out,
+                    struct hither_error *err)
 {
 	s->mount.backend.writable = may_write && !s->read_only;
 	int r = open_once(s, out, err);
@@ -108,4 +112,85 @@ int source_open(struct settings *s, bool may_write, struct hither_mount **out,
 	*err = (struct hither_error){0};
 	s->mount.backend.writable = false;
 	return open_once(s, out, err);
+}
+
+/* --- trees --- */
+
+/* The text of what is at url, which the caller frees. NULL: it is not there, or cannot be had. */
+static char *fetch(const struct settings *s, const char *url, uint64_t most, size_t *len)
+{
+	struct hither_backend_options o = s->mount.backend;
+	struct hither_backend *b = NULL;
+	o.writable = false;
+	o.first_bytes = 256 << 10;
+	if (hither_backend_open(url, &o, &b, NULL))
+		return NULL;
+	*len = (size_t)b->size_bytes;
+	char *text = b->size_bytes > most ? NULL : malloc(*len + 1);
+	if (text && hither_backend_read_at(b, text, *len, 0, NULL)) {
+		free(text);
+		text = NULL;
+	}
+	hither_backend_close(b);
+	return text;
+}
+
+/* Is this a profile of this very tree? */
+static bool fits(const struct hither_tree *t, const char *text, size_t len)
+{
+	struct hither_profile p = {0};
+	bool good = !hither_profile_parse(text, len, &p, NULL) &&
+	            p.size_bytes == hither_tree_size(t) &&
+	            (!*p.version || !strcmp(p.version, hither_tree_hash(t)));
+	hither_profile_finish(&p);
+	return good;
+}
+
+/* The profile beside the manifest. One that is missing, or of an older tree, is no failure. */
+static void find_profile(struct settings *s)
+{
+	enum { MOST_BYTES = 64 << 20 };
+	size_t end = hither_url_scheme(s->url) ? strcspn(s->url, "?#") : strlen(s->url), len = 0;
+	AUTO_FREE char *url = NULL;
+	if (s->profile || s->mount.offline || s->mount.direct)
+		return;
+	if (asprintf(&url, "%.*s-profile%s", (int)end, s->url, s->url + end) < 0) {
+		url = NULL;
+		return;
+	}
+	AUTO_FREE char *text = fetch(s, url, MOST_BYTES, &len);
+	if (!text || !fits(s->tree, text, len))
+		return;
+	s->profile_fd = memfd_create("hither-profile", MFD_CLOEXEC);
+	if (s->profile_fd < 0 || write(s->profile_fd, text, len) != (ssize_t)len)
+		return;
+	if (asprintf(&s->profile, "/proc/self/fd/%d", s->profile_fd) < 0)
+		s->profile = NULL;
+	s->mount.profile = s->profile;
+}
+
+static int open_tree(struct settings *s, struct hither_mount **out, struct hither_error *err)
+{
+	s->mount.backend.writable = false;
+	if (s->write)
+		return hither_fail(err, -EROFS, "a tree cannot be written");
+	int r = hither_tree_fetch(s->url, &s->mount, s->root_hash, &s->tree, err);
+	if (r)
+		return r;
+	if (!hither_tree_is_file(s->tree) && !s->takes_tree)
+		return hither_fail(err, -EISDIR,
+		                   "this manifest is a folder's: hither mount shows it");
+	find_profile(s);
+	return hither_tree_mount(s->tree, s->url, &s->mount, out, err);
+}
+
+int source_open(struct settings *s, bool may_write, struct hither_mount **out,
+                struct hither_error *err)
+{
+	if (hither_tree_is_url(s->url))
+		return open_tree(s, out, err);
+	if (s->root_hash)
+		return hither_fail(err, -EINVAL,
+		                   "--root-hash is for manifests, whose names end in .hither");
+	return open_any(s, may_write, out, err);
 }

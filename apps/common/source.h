@@ -8,6 +8,10 @@
 /*
  * Open s->url as s->mount says, wrapped in s->wrap's layers. If neither --write nor --read-only was
  * given and `may_write`, it is writable if the resource is. Blocks.
+ *
+ * A URL that ends in .hither is a manifest: what is opened is what that says, into s->tree. A
+ * folder is refused (-EISDIR) unless s->takes_tree. A profile beside it (URL-profile) is used
+ * unless another was given.
  */
 int source_open(struct settings *s, bool may_write, struct hither_mount **out,
                 struct hither_error *err);

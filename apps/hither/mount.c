@@ -25,6 +25,9 @@ static const struct option_spec specs[] = {
         {"direct", 'd', NULL, "Keep nothing here: each read and write goes to the resource.",
          set_true, FIELD(mount.direct)},
         {"offline", 0, NULL, "Use only what the cache has.", set_true, FIELD(mount.offline)},
+        {"root-hash", 0, "HASH",
+         "Mount NAME.hither only if this is its root hash, as hither index printed it.", set_string,
+         FIELD(root_hash)},
 };
 static const struct option_group group = {"Mounting", specs, COUNT_OF(specs)};
 static const struct option_group *const groups[] = {
@@ -52,6 +55,7 @@ static int run(struct settings *s, char **args)
 	struct daemon d = {.settings = s, .report_fd = -1};
 	if (check(s, args, &err))
 		return fail_with(EXIT_MISUSED, "mount: %s", err.message);
+	s->takes_tree = true;
 	options_hide(args[0]);
 	d.entry = (struct runtime_entry){.folder_fd = -1, .info_fd = -1, .log_fd = -1};
 	d.shown_url = url_redact(s->url);
@@ -60,10 +64,16 @@ static int run(struct settings *s, char **args)
 		return fail_with(EXIT_FAILED, "no memory");
 	runtime_each(false, NULL, NULL); /* clears away what the dead left, perhaps right there */
 	int r = hither_fuse_probe(&err);
-	if (!r)
+	AUTO_FREE char *late = NULL;
+	if (!r && hither_tree_is_url(s->url)) {
+		d.late = late = path_absolute(args[1]);
+		d.at.path = late ? mountpoint_canonical(late, &err) : NULL;
+		r = d.at.path ? 0 : err.code ? err.code : hither_fail(&err, -ENOMEM, "no memory");
+	} else if (!r) {
 		r = mountpoint_resolve(&d.at, args[1], name, &err);
-	if (!r)
-		runtime_forget(d.at.path);
+		if (!r)
+			runtime_forget(d.at.path);
+	}
 	int code = r               ? fail_with(EXIT_FAILED, "%s", err.message)
 	           : s->foreground ? daemon_run(&d)
 	                           : run_apart(&d);
@@ -79,7 +89,9 @@ const struct command command_mount = {
         .text = "Make URL usable as a file at PATH: an existing file, a folder (the file gets\n"
                 "the URL's name in it), or a new name. What is read comes first, the rest\n"
                 "follows in the background, and what is written is pushed back. Returns when the\n"
-                "file can be used.",
+                "file can be used.\n\n"
+                "A URL that ends in .hither is a manifest: the folder that it describes is shown\n"
+                "at PATH, an empty folder or a new one, and every byte is checked.",
         .groups = groups,
         .min_args = 2,
         .max_args = 2,

@@ -111,6 +111,7 @@ static int configure(struct http_backend *b, const struct hither_backend_options
 	    !copy(&b->key_file, options->key_file) || !copy(&b->proxy, options->proxy))
 		return hither_fail(err, -ENOMEM, "http: no memory to open %s", b->shown);
 	b->insecure = options->insecure;
+	b->pooled = options->pooled;
 	b->connect_timeout_ms =
 	        options->connect_timeout_ms ? options->connect_timeout_ms : USUAL_CONNECT_MS;
 	b->idle_timeout_ms = options->idle_timeout_ms ? options->idle_timeout_ms : USUAL_IDLE_MS;

@@ -92,7 +92,7 @@ static int make_range_headers(struct http_backend *b, const char *const *user,
 struct first_sink {
 	struct hither_sink sink;
 	struct http_backend *b;
-	size_t room;
+	size_t room, wanted;
 };
 
 static int take_first(struct hither_sink *sink, const void *buf, size_t len)
@@ -102,9 +102,8 @@ static int take_first(struct hither_sink *sink, const void *buf, size_t len)
 	if (b->first_bytes + len > HITHER_HTTP_WHOLE_BYTES)
 		return -EFBIG;
 	if (b->first_bytes + len > first->room) {
-		size_t room = b->first_bytes + len > HITHER_HTTP_FIRST_BYTES
-		                      ? HITHER_HTTP_WHOLE_BYTES
-		                      : HITHER_HTTP_FIRST_BYTES;
+		size_t room = b->first_bytes + len > first->wanted ? HITHER_HTTP_WHOLE_BYTES
+		                                                   : first->wanted;
 		unsigned char *more = realloc(b->first, room);
 		if (!more)
 			return -ENOMEM;
@@ -177,7 +176,10 @@ static int ask(struct http_backend *b, const struct hither_backend_options *opti
 {
 	char condition[HITHER_HTTP_ETAG_BYTES + 32];
 	open_condition(known, condition, sizeof condition);
-	struct first_sink first = {.sink.take = take_first, .b = b};
+	size_t wanted = options->first_bytes ? options->first_bytes : HITHER_HTTP_FIRST_BYTES;
+	if (wanted > HITHER_HTTP_WHOLE_BYTES)
+		wanted = HITHER_HTTP_WHOLE_BYTES;
+	struct first_sink first = {.sink.take = take_first, .b = b, .wanted = wanted};
 	struct http_request x = {
 	        .b = b,
 	        .slot = http_slot_take(b),
@@ -186,7 +188,7 @@ static int ask(struct http_backend *b, const struct hither_backend_options *opti
 	        .question = {.url = b->shown,
 	                     .opening = true,
 	                     .conditional = condition[0] != 0,
-	                     .len = HITHER_HTTP_FIRST_BYTES,
+	                     .len = wanted,
 	                     .version = *known},
 	        .sink = &first.sink,
 	        .err = err,

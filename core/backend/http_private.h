@@ -43,6 +43,7 @@ struct http_backend {
 	struct curl_slist *other_headers; /* the same elsewhere: without Authorization and Cookie */
 	char *ca_file, *cert_file, *key_file, *proxy;
 	bool insecure;
+	bool pooled;       /* slots go to the next backend after each request */
 	long http_version; /* CURL_HTTP_VERSION_* */
 	uint32_t connect_timeout_ms, idle_timeout_ms;
 	struct hither_http_version version;

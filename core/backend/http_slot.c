@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_REDIRECTS = 10, LEFT_MOST = 8 };
+enum { MOST_REDIRECTS = 10, LEFT_MOST = 32 };
 #define LEFT_NS (30 * HITHER_NS_PER_S)
 
 /* Slots without a backend. Which connection suits a request is libcurl's to say, by host, proxy and
@@ -158,10 +158,24 @@ struct http_slot *http_slot_take(struct http_backend *b)
 	return slot;
 }
 
-void http_slot_give(struct http_backend *b, struct http_slot *slot)
+static void unlink_slot(struct http_backend *b, struct http_slot *slot)
 {
 	HITHER_LOCK_SCOPE(&b->lock);
+	struct http_slot **at = &b->slots;
+	while (*at != slot)
+		at = &(*at)->next;
+	*at = slot->next;
+}
+
+void http_slot_give(struct http_backend *b, struct http_slot *slot)
+{
 	slot->used = true;
+	if (b->pooled) {
+		unlink_slot(b, slot);
+		http_slot_leave(b, slot);
+		return;
+	}
+	HITHER_LOCK_SCOPE(&b->lock);
 	slot->next_idle = b->idle;
 	b->idle = slot;
 }

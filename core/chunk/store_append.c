@@ -3,8 +3,9 @@
  * Appending to a store's log, and what must be in it before bytes change.
  *
  * Records are encoded into a small buffer and written by one pwrite(). Only LOCAL ones ever wait in
- * it: to lose them costs no more than pulling, or pushing, once more. Everything else is written at
- * once, after what waited, so that the log keeps the order of the calls.
+ * it, of a MiB at most: to lose them costs no more than pulling, or pushing, that once more.
+ * Everything else is written at once, after what waited, so that the log keeps the order of the
+ * calls.
  */
 #include "base/cleanup.h"
 #include "base/io.h"
@@ -16,7 +17,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { RESERVE_BYTES = 64 << 10 };
+enum { RESERVE_BYTES = 64 << 10, WAITING_BLOCKS = (1 << 20) >> HITHER_BLOCK_SHIFT };
 
 int hither_disk_fail(struct hither_store_disk *d, int code, const char *file, const char *what)
 {
@@ -66,6 +67,7 @@ int hither_disk_flush_locked(struct hither_store_disk *d)
 	}
 	d->log_bytes += d->pending_len;
 	d->pending_len = 0;
+	d->pending_blocks = 0;
 	return 0;
 }
 
@@ -99,15 +101,21 @@ int hither_disk_append_locked(struct hither_store_disk *d, const struct hither_l
 		if (d->last.type == record->type && d->last.first == record->first &&
 		    d->last.count == record->count)
 			return may_wait ? 0 : hither_disk_flush_locked(d);
-		if (merge_locked(d, record))
+		if (merge_locked(d, record)) {
+			d->pending_blocks += record->count;
+			if (d->pending_blocks >= WAITING_BLOCKS)
+				hither_disk_flush_locked(d); /* failing, it goes on waiting */
 			return 0;
+		}
 	}
 	size_t before = d->pending_len;
 	if (before > HITHER_DISK_PENDING_BYTES - HITHER_LOG_IDENTITY_BYTES)
 		return -ENOSPC; /* it could not be written before, and no more fits */
 	d->pending_len +=
 	        hither_log_encode(&d->header, d->log_bytes + before, record, d->pending + before);
-	if (!may_wait || d->pending_len >= HITHER_DISK_PENDING_RECORDS * HITHER_LOG_RECORD_BYTES) {
+	d->pending_blocks += may_wait ? record->count : 0;
+	if (!may_wait || d->pending_blocks >= WAITING_BLOCKS ||
+	    d->pending_len >= HITHER_DISK_PENDING_RECORDS * HITHER_LOG_RECORD_BYTES) {
 		int r = hither_disk_flush_locked(d);
 		if (r) {
 			d->pending_len = before;

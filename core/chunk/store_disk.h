@@ -41,6 +41,7 @@ struct hither_store_disk {
 	struct hither_error failed;    /* code 0, or why nothing can be promised any more */
 	struct hither_log_record last; /* appended or pending */
 	size_t pending_len;
+	uint64_t pending_blocks; /* LOCAL ones in it */
 	uint8_t pending[HITHER_DISK_PENDING_BYTES];
 	uint64_t region_count;
 	uint8_t *regions; /* HITHER_REGION_*, one byte a region */

@@ -82,7 +82,7 @@ const char *hither_tree_path(const struct hither_tree *t, uint32_t node, char *o
 	return out;
 }
 
-const struct hither_tree_node *hither_tree_file_at(const struct hither_tree *t, uint64_t offset)
+uint32_t tree_files_until(const struct hither_tree *t, uint64_t offset)
 {
 	uint32_t low = 0, high = t->file_count; /* the first file that begins after offset */
 	while (low < high) {
@@ -92,7 +92,13 @@ const struct hither_tree_node *hither_tree_file_at(const struct hither_tree *t, 
 		else
 			high = middle;
 	}
-	return low ? &t->nodes[t->by_offset[low - 1]] : NULL;
+	return low;
+}
+
+const struct hither_tree_node *hither_tree_file_at(const struct hither_tree *t, uint64_t offset)
+{
+	uint32_t count = tree_files_until(t, offset);
+	return count ? &t->nodes[t->by_offset[count - 1]] : NULL;
 }
 
 /* name has len bytes, without a final 0. */

@@ -112,6 +112,19 @@ int tree_parse_any(const void *bytes, size_t len, struct hither_tree **out,
  */
 char *tree_url(const char *manifest, const char *base, const char *path);
 
+/* How many files begin at or before offset, in by_offset. */
+uint32_t tree_files_until(const struct hither_tree *t, uint64_t offset);
+
+/* --- the files --- */
+
+/* hither_tree_backend(), unchecked. */
+int tree_files_backend(const struct hither_tree *t, const char *url,
+                       const struct hither_backend_options *options, bool offline,
+                       struct hither_backend **out, struct hither_error *err);
+/* A copy with strings of its own, for reading. 0 or -ENOMEM; finish it in any case. */
+int tree_options_copy(struct hither_backend_options *to, const struct hither_backend_options *from);
+void tree_options_finish(struct hither_backend_options *o);
+
 /* --- writing --- */
 
 void tree_bytes_add(struct tree_bytes *b, const void *bytes, size_t len);

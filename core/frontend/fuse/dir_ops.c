@@ -34,6 +34,10 @@ void fuse_op_lookup(struct fuse_call *c)
 {
 	const char *name = c->arg;
 	int64_t index = -1;
+	if (c->f->tree) {
+		fuse_tree_lookup(c);
+		return;
+	}
 	if (c->f->is_folder && c->in->nodeid == FUSE_ROOT_ID && memchr(name, 0, c->arg_len))
 		index = find_name(c->f, name);
 	/* Node 0 means: no such name, and remember that as long as if there were one. */
@@ -56,11 +60,9 @@ static const char *entry_name(const struct hither_fuse *f, uint64_t i, uint64_t 
 	return i < 2 ? dots[i] : f->files[i - 2].name;
 }
 
-/* Bytes used, or 0 if it does not fit into room. */
-static size_t put_entry(const struct hither_fuse *f, uint64_t i, bool plus, char *to, size_t room)
+size_t fuse_put_entry(const struct hither_fuse *f, uint64_t node, const char *name, uint32_t type,
+                      uint64_t next, bool plus, char *to, size_t room)
 {
-	uint64_t node;
-	const char *name = entry_name(f, i, &node);
 	size_t name_len = strlen(name);
 	size_t front = plus ? sizeof(struct fuse_entry_out) : 0;
 	size_t len = front + FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + name_len);
@@ -68,19 +70,29 @@ static size_t put_entry(const struct hither_fuse *f, uint64_t i, bool plus, char
 		return 0;
 	memset(to, 0, len);
 	struct fuse_entry_out entry;
-	if (plus && i >= 2 && fuse_entry_of(f, node, &entry) == 0)
+	if (plus && next > 2 && fuse_entry_of(f, node, &entry) == 0)
 		memcpy(to, &entry, sizeof entry); /* dots stay zero: "not looked up" */
-	struct fuse_dirent dirent = {.ino = node,
-	                             .off = i + 1,
-	                             .namelen = (uint32_t)name_len,
-	                             .type = (i < 2 ? S_IFDIR : S_IFREG) >> 12};
+	struct fuse_dirent dirent = {
+	        .ino = node, .off = next, .namelen = (uint32_t)name_len, .type = type};
 	memcpy(to + front, &dirent, FUSE_NAME_OFFSET);
 	memcpy(to + front + FUSE_NAME_OFFSET, name, name_len);
 	return len;
 }
 
+static size_t put_entry(const struct hither_fuse *f, uint64_t i, bool plus, char *to, size_t room)
+{
+	uint64_t node;
+	const char *name = entry_name(f, i, &node);
+	return fuse_put_entry(f, node, name, (i < 2 ? S_IFDIR : S_IFREG) >> 12, i + 1, plus, to,
+	                      room);
+}
+
 void fuse_op_readdir(struct fuse_call *c)
 {
+	if (c->f->tree) {
+		fuse_tree_readdir(c);
+		return;
+	}
 	struct fuse_read_in in = *(const struct fuse_read_in *)c->arg;
 	bool plus = c->in->opcode == FUSE_READDIRPLUS;
 	struct fuse_slot *s = c->slot;

@@ -118,6 +118,11 @@ static int add_files(struct hither_fuse *f, const struct hither_fuse_file *files
 
 static uint32_t choose_readahead(const struct hither_fuse *f)
 {
+	struct hither_mount_stats of_tree = {0};
+	if (f->tree)
+		hither_mount_stats(f->tree_mount, &of_tree);
+	if (of_tree.rtt_ns >= NEAR_NS)
+		return READAHEAD_FAR;
 	for (size_t i = 0; i < f->file_count; i++) {
 		struct hither_mount_stats stats;
 		hither_mount_stats(f->files[i].mount, &stats);
@@ -188,9 +193,31 @@ static int64_t real_now_ns(void)
 	return t.tv_sec * (int64_t)HITHER_NS_PER_S + t.tv_nsec;
 }
 
-int hither_fuse_attach(const struct hither_fuse_file *files, size_t count, const char *path,
-                       const struct hither_fuse_options *options, struct hither_fuse **out,
-                       struct hither_error *err)
+/* What is to be seen at f->at: files, or a tree. */
+struct show {
+	const struct hither_fuse_file *files;
+	size_t count;
+	const struct hither_tree *tree;
+	struct hither_mount *mount;
+};
+
+static int add_show(struct hither_fuse *f, const struct show *show, struct hither_error *err)
+{
+	f->is_folder = S_ISDIR(f->at.mode);
+	if (!show->tree)
+		return add_files(f, show->files, show->count, err);
+	if (!f->is_folder || hither_tree_is_file(show->tree))
+		return hither_fail(err, -ENOTDIR, "fuse: %s: %s", f->at.path,
+		                   f->is_folder ? "this tree is one file"
+		                                : "a tree is shown at a folder, this is none");
+	f->tree = show->tree;
+	f->tree_mount = show->mount;
+	return 0;
+}
+
+static int attach(const struct show *show, const char *path,
+                  const struct hither_fuse_options *options, struct hither_fuse **out,
+                  struct hither_error *err)
 {
 	struct hither_fuse *f = calloc(1, sizeof *f);
 	if (!f)
@@ -200,10 +227,8 @@ int hither_fuse_attach(const struct hither_fuse_file *files, size_t count, const
 	f->gid = getgid();
 	f->mounted_ns = real_now_ns();
 	int r = fuse_mountpoint_find(path, &f->at, err);
-	if (!r) {
-		f->is_folder = S_ISDIR(f->at.mode);
-		r = add_files(f, files, count, err);
-	}
+	if (!r)
+		r = add_show(f, show, err);
 	if (!r) {
 		f->want_passthrough =
 		        !(options && options->no_passthrough) && fuse_passthrough_allowed();
@@ -217,6 +242,22 @@ int hither_fuse_attach(const struct hither_fuse_file *files, size_t count, const
 	}
 	*out = f;
 	return 0;
+}
+
+int hither_fuse_attach(const struct hither_fuse_file *files, size_t count, const char *path,
+                       const struct hither_fuse_options *options, struct hither_fuse **out,
+                       struct hither_error *err)
+{
+	const struct show show = {.files = files, .count = count};
+	return attach(&show, path, options, out, err);
+}
+
+int hither_fuse_attach_tree(const struct hither_tree *t, struct hither_mount *m, const char *path,
+                            const struct hither_fuse_options *options, struct hither_fuse **out,
+                            struct hither_error *err)
+{
+	const struct show show = {.tree = t, .mount = m};
+	return attach(&show, path, options, out, err);
 }
 
 /* --- stop and detach --- */

@@ -7,6 +7,7 @@
 #include "frontend/fuse/mountpoint.h"
 
 #include <hither/fuse.h>
+#include <hither/tree.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
@@ -42,6 +43,9 @@ struct hither_fuse {
 	bool is_folder;
 	struct fuse_file *files;
 	size_t file_count;
+	/* Where a tree is shown: there are no files then, and node n of it is n + 1. */
+	const struct hither_tree *tree; /* NULL: none */
+	struct hither_mount *tree_mount;
 	uint32_t *by_name; /* [file_count] indices of files, sorted by name */
 	uint32_t readahead_bytes;
 	uid_t uid;
@@ -97,6 +101,24 @@ void fuse_op_lookup(struct fuse_call *c);
 void fuse_op_opendir(struct fuse_call *c);
 void fuse_op_readdir(struct fuse_call *c);
 void fuse_op_init(struct fuse_call *c);
+
+/* --- tree_ops.c: the same of a tree --- */
+
+int fuse_tree_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *out);
+void fuse_tree_lookup(struct fuse_call *c);
+void fuse_tree_readdir(struct fuse_call *c);
+void fuse_tree_readlink(struct fuse_call *c);
+void fuse_tree_open(struct fuse_call *c);
+void fuse_tree_read(struct fuse_call *c);
+void fuse_tree_statfs(const struct hither_fuse *f, struct fuse_statfs_out *out);
+
+/* Give c's request to m; it may be answered later. */
+void fuse_submit_io(struct fuse_call *c, struct hither_mount *m, enum hither_io_op op, void *buf,
+                    size_t len, uint64_t offset);
+/* One entry of a folder into room bytes at `to`: bytes used, or 0 if it does not fit. next: where
+ * readdir goes on after it. type: as d_type. plus: with its attributes, but of "." and "..". */
+size_t fuse_put_entry(const struct hither_fuse *f, uint64_t node, const char *name, uint32_t type,
+                      uint64_t next, bool plus, char *to, size_t room);
 
 /* st for node into *out. -ENOENT: no such node. */
 int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *out);

@@ -10,12 +10,12 @@
 
 #include <errno.h>
 
-static void submit(struct fuse_call *c, const struct fuse_file *file, enum hither_io_op op,
-                   void *buf, size_t len, uint64_t offset)
+void fuse_submit_io(struct fuse_call *c, struct hither_mount *m, enum hither_io_op op, void *buf,
+                    size_t len, uint64_t offset)
 {
 	struct fuse_slot *s = c->slot;
 	s->channel = c->f->channel;
-	s->mount = file->mount;
+	s->mount = m;
 	s->unique = c->in->unique;
 	s->interruptible = op != HITHER_IO_WRITE; /* a write is done or not, never "perhaps" */
 	s->io = (struct hither_io){.op = op, .offset = offset, .len = len, .buf = buf};
@@ -34,6 +34,10 @@ static size_t within(const struct fuse_file *file, uint64_t offset, size_t len)
 void fuse_op_read(struct fuse_call *c)
 {
 	const struct fuse_read_in *in = c->arg;
+	if (c->f->tree) {
+		fuse_tree_read(c);
+		return;
+	}
 	const struct fuse_file *file = fuse_file_of(c->f, c->in->nodeid);
 	if (!file || in->size > FUSE_SLOT_DATA) {
 		fuse_answer(c, -EINVAL, NULL, 0);
@@ -43,7 +47,8 @@ void fuse_op_read(struct fuse_call *c)
 	if (len == 0)
 		fuse_answer(c, 0, NULL, 0);
 	else
-		submit(c, file, HITHER_IO_READ, fuse_slot_data(c->slot), len, in->offset);
+		fuse_submit_io(c, file->mount, HITHER_IO_READ, fuse_slot_data(c->slot), len,
+		               in->offset);
 }
 
 static void note_overgrown(struct hither_fuse *f, struct fuse_file *file)
@@ -74,7 +79,8 @@ void fuse_op_write(struct fuse_call *c)
 	} else {
 		c->slot->write_done = (uint32_t)len;
 		c->slot->write_error = crosses ? -ENOSPC : 0;
-		submit(c, file, HITHER_IO_WRITE, (char *)c->arg + sizeof *in, len, in->offset);
+		fuse_submit_io(c, file->mount, HITHER_IO_WRITE, (char *)c->arg + sizeof *in, len,
+		               in->offset);
 	}
 }
 
@@ -84,5 +90,5 @@ void fuse_op_fsync(struct fuse_call *c)
 	if (!file || !file->writable)
 		fuse_answer(c, file ? 0 : -EINVAL, NULL, 0);
 	else
-		submit(c, file, HITHER_IO_FLUSH, NULL, 0, 0);
+		fuse_submit_io(c, file->mount, HITHER_IO_FLUSH, NULL, 0, 0);
 }

@@ -26,6 +26,8 @@ static void set_time(struct fuse_attr *a, int64_t mtime_ns, int64_t mounted_ns)
 
 int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *a)
 {
+	if (f->tree)
+		return fuse_tree_attr_of(f, node, a);
 	struct fuse_file *file = fuse_file_of(f, node);
 	if (!file && node != FUSE_ROOT_ID)
 		return -ENOENT;
@@ -113,6 +115,8 @@ static void op_statfs(struct fuse_call *c)
 	                                     .frsize = FUSE_BLOCK_BYTES,
 	                                     .namelen = NAME_MAX,
 	                                     .files = c->f->file_count}};
+	if (c->f->tree)
+		fuse_tree_statfs(c->f, &out);
 	for (size_t i = 0; i < c->f->file_count; i++)
 		out.st.blocks += (c->f->files[i].size + FUSE_BLOCK_BYTES - 1) / FUSE_BLOCK_BYTES;
 	fuse_answer(c, 0, &out, sizeof out);
@@ -134,6 +138,10 @@ static int check_open(const struct fuse_file *file, uint32_t flags)
 void fuse_op_open(struct fuse_call *c)
 {
 	const struct fuse_open_in *in = c->arg;
+	if (c->f->tree) {
+		fuse_tree_open(c);
+		return;
+	}
 	struct fuse_file *file = fuse_file_of(c->f, c->in->nodeid);
 	int r = check_open(file, in->flags);
 	if (r) {
@@ -199,6 +207,7 @@ static const struct operation {
         [FUSE_BATCH_FORGET] = {op_forget, 0},
         [FUSE_GETATTR] = {answer_attr, 0},
         [FUSE_SETATTR] = {op_setattr, sizeof(struct fuse_setattr_in)},
+        [FUSE_READLINK] = {fuse_tree_readlink, 0},
         [FUSE_MKNOD] = {op_fixed_folder, 0},
         [FUSE_MKDIR] = {op_fixed_folder, 0},
         [FUSE_SYMLINK] = {op_fixed_folder, 0},

@@ -64,6 +64,9 @@ struct hither_backend_options {
 	const char *key_file;       /* TLS: its key, PEM */
 	const char *proxy;          /* NULL: from the environment */
 	bool insecure;              /* TLS: do not verify the server */
+	uint32_t first_bytes; /* http: ask for so many when opening; 0: 8 KiB; at most 1 MiB */
+	/* http: a connection is anybody's between two requests. For many backends of one server. */
+	bool pooled;
 	/*
 	 * The version and size a cached copy was made from (see ops->version). If they still hold,
 	 * open succeeds after one small exchange, without fetching data. Not holding is no error:

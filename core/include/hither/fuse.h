@@ -4,6 +4,7 @@
 #define HITHER_FUSE_H
 
 #include <hither/mount.h>
+#include <hither/tree.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,6 +41,14 @@ int hither_fuse_probe(struct hither_error *err);
 int hither_fuse_attach(const struct hither_fuse_file *files, size_t count, const char *path,
                        const struct hither_fuse_options *options, struct hither_fuse **out,
                        struct hither_error *err);
+/**
+ * Mount a tree at the folder `path`: names, sizes and links come from t, and never from a network;
+ * bytes from m, which is hither_tree_mount()'s. Both stay the caller's. -ENOTDIR: path is no
+ * folder, or t no folder (then it is one file: hither_fuse_attach() shows m).
+ */
+int hither_fuse_attach_tree(const struct hither_tree *t, struct hither_mount *m, const char *path,
+                            const struct hither_fuse_options *options, struct hither_fuse **out,
+                            struct hither_error *err);
 /** Answer requests until unmounted, by anybody, or stopped. Blocks. 0 or -errno. */
 int hither_fuse_serve(struct hither_fuse *f, struct hither_error *err);
 /**

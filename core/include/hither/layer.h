@@ -46,6 +46,29 @@ int hither_layer_mirror(struct hither_backend *first, struct hither_backend *sec
 int hither_layer_fresh(struct hither_backend *inner, struct hither_backend **out,
                        struct hither_error *err);
 
+/** A piece that is hashed as one, or a gap that nobody hashes. */
+struct hither_verify_unit {
+	uint64_t offset, len;      /* len is not 0 */
+	const unsigned char *hash; /* SHA-256, 32 bytes; NULL: a gap, passed on as it is */
+};
+/** What is to be verified: units that together cover the backend. Any thread calls these. */
+struct hither_verify_units {
+	void *user;
+	uint64_t most_bytes; /* the longest unit with a hash */
+	/* The unit that byte `offset` is in. */
+	void (*find)(void *user, uint64_t offset, struct hither_verify_unit *out);
+	/* What messages call the place, as "maps/e1m1.bsp at 65536". */
+	void (*name)(void *user, uint64_t offset, char *out, size_t size);
+	void (*destroy)(void *user); /* called when the layer is closed; NULL: nothing to do */
+};
+/**
+ * Reads only; each unit is checked as a whole before any of it is passed on. One that is wrong is
+ * read once more, alone; then the read fails with -EIO. units is copied, its user is the layer's on
+ * success.
+ */
+int hither_layer_verify(struct hither_backend *inner, const struct hither_verify_units *units,
+                        struct hither_backend **out, struct hither_error *err);
+
 enum hither_fault_op {
 	HITHER_FAULT_READ,
 	HITHER_FAULT_WRITE,

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fetching a manifest, and mounting what it says. */
+#include "base/cleanup.h"
+#include "tree/tree_internal.h"
+
+#include <errno.h>
+#include <hither/layer.h>
+#include <hither/url.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+/* --- the files, each chunk checked --- */
+
+static void find_unit(void *user, uint64_t offset, struct hither_verify_unit *out)
+{
+	const struct hither_tree *t = user;
+	uint32_t after = tree_files_until(t, offset);
+	const struct hither_tree_node *n = after ? &t->nodes[t->by_offset[after - 1]] : NULL;
+	if (!n || offset - n->offset >= n->size) {
+		uint64_t from = n ? n->offset + n->size : 0;
+		uint64_t end =
+		        after < t->file_count ? t->nodes[t->by_offset[after]].offset : t->size;
+		*out = (struct hither_verify_unit){from, end - from, NULL};
+		return;
+	}
+	uint64_t chunk = (offset - n->offset) / t->chunk_bytes;
+	uint64_t from = chunk * t->chunk_bytes, left = n->size - from;
+	*out = (struct hither_verify_unit){n->offset + from,
+	                                   left < t->chunk_bytes ? left : t->chunk_bytes,
+	                                   hither_tree_chunk_hash(t, n, chunk)};
+}
+
+static void name_unit(void *user, uint64_t offset, char *out, size_t size)
+{
+	const struct hither_tree *t = user;
+	const struct hither_tree_node *n = hither_tree_file_at(t, offset);
+	char path[200];
+	snprintf(out, size, "%s at %" PRIu64,
+	         hither_tree_path(t, (uint32_t)(n - t->nodes), path, sizeof path),
+	         offset - n->offset);
+}
+
+int hither_tree_backend(const struct hither_tree *t, const char *url,
+                        const struct hither_backend_options *options, bool offline,
+                        struct hither_backend **out, struct hither_error *err)
+{
+	struct hither_backend *files = NULL;
+	const struct hither_verify_units units = {.user = (void *)(uintptr_t)t,
+	                                          .most_bytes = t->chunk_bytes,
+	                                          .find = find_unit,
+	                                          .name = name_unit};
+	int r = tree_files_backend(t, url, options, offline, &files, err);
+	if (!r)
+		r = hither_layer_verify(files, &units, out, err);
+	if (r)
+		hither_backend_close(files);
+	return r;
+}
+
+/* --- the manifest --- */
+
+static int check_root(const struct hither_tree *t, const char *url, const char *root_hash,
+                      struct hither_error *err)
+{
+	char shown[200];
+	if (!root_hash || !strcasecmp(root_hash, t->hash))
+		return 0;
+	hither_url_redact(url, shown, sizeof shown);
+	return hither_fail(
+	        err, -EBADMSG,
+	        "%s: its root hash is %s, not the one that was asked for: it was changed, "
+	        "or is not the tree you mean",
+	        shown, t->hash);
+}
+
+int hither_tree_fetch(const char *url, const struct hither_mount_options *options,
+                      const char *root_hash, struct hither_tree **out, struct hither_error *err)
+{
+	const struct hither_mount_options o = {.direct = options->direct,
+	                                       .order = "none",
+	                                       .offline = options->offline,
+	                                       .cache_dir = options->cache_dir,
+	                                       .deadline_ms = options->deadline_ms,
+	                                       .backend = options->backend};
+	struct hither_mount *m = NULL;
+	struct hither_tree *t = NULL;
+	char shown[200];
+	hither_url_redact(url, shown, sizeof shown);
+	int r = hither_mount_open(url, &o, &m, err);
+	if (r)
+		return r;
+	uint64_t size = hither_mount_size(m);
+	HITHER_FREE char *bytes = size > HITHER_MANIFEST_MOST_BYTES ? NULL : malloc(size + 1);
+	if (!bytes)
+		r = hither_fail(err, -EFBIG, "%s: %" PRIu64 " bytes are too many for a manifest",
+		                shown, size);
+	if (!r)
+		r = hither_mount_read_at(m, bytes, size, 0, err);
+	hither_mount_close(m, NULL);
+	if (!r && hither_tree_parse(bytes, size, &t, err))
+		r = hither_error_prefix(err, "%s", shown), r = err ? r : -EINVAL;
+	if (!r)
+		r = check_root(t, url, root_hash, err);
+	if (r)
+		hither_tree_destroy(t);
+	else
+		*out = t;
+	return r;
+}
+
+int hither_tree_mount(const struct hither_tree *t, const char *url,
+                      const struct hither_mount_options *options, struct hither_mount **out,
+                      struct hither_error *err)
+{
+	struct hither_mount_options o = *options;
+	struct hither_backend *b = NULL;
+	HITHER_FREE char *name = NULL;
+	if (asprintf(&name, "%s#files", url) < 0) {
+		name = NULL;
+		return hither_fail(err, -ENOMEM, "tree: no memory");
+	}
+	uint32_t chunk = o.chunk_bytes ? o.chunk_bytes : 64 << 10;
+	o.chunk_bytes = chunk > t->chunk_bytes ? chunk : t->chunk_bytes;
+	o.backend.writable = false;
+	if (o.offline) { /* the files' backend answers, so that what the cache has is compared */
+		o.pull_off = true;
+		o.order = "none";
+		o.offline = false;
+	} else if (!o.order) {
+		o.order = "readahead"; /* the first file's format says nothing about the others */
+	}
+	int r = hither_tree_backend(t, url, &options->backend, options->offline, &b, err);
+	if (!r)
+		r = hither_mount_backend(b, name, &o, out, err);
+	if (r)
+		hither_backend_close(b);
+	return r;
+}

@@ -1,0 +1,262 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""tree.py HITHER: folders that are mounted by their manifests, and what a bad server may do to them.
+Exit 0 passed, 1 failed, 77 skipped."""
+import errno
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from file_web import Web  # noqa: E402
+
+HITHER = sys.argv[1]
+BIG = 3_000_000
+
+
+def hither(*args, good=True):
+    done = subprocess.run([HITHER, *args], capture_output=True, text=True)
+    if good and done.returncode:
+        raise SystemExit(f"hither {args}: {done.stderr}")
+    return done
+
+
+def need(condition, why):
+    if not condition:
+        print("skipped:", why)
+        sys.exit(77)
+
+
+def put(path, data):
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as f:
+        f.write(data)
+    put.time += 1  # long ago, and never twice the same
+    os.utime(path, (put.time, put.time))
+
+
+put.time = 1_600_000_000
+
+
+def get(path):
+    with open(path, "rb") as f:
+        return f.read()
+
+
+def fails_with(code, path, offset=0):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.pread(fd, 10, offset)
+    except OSError as e:
+        assert e.errno == code, f"{path}: {e}"
+    else:
+        raise AssertionError(f"{path}: was read")
+    finally:
+        os.close(fd)
+
+
+def snapshot(root):
+    """Everything that can be seen of a tree."""
+    seen = {}
+    for folder, folders, files in os.walk(root):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            st = os.lstat(path)
+            seen[os.path.relpath(path, root)] = (
+                oct(st.st_mode), st.st_size if not os.path.isdir(path) else 0,
+                st.st_mtime_ns if not os.path.islink(path) else 0,
+                os.readlink(path) if os.path.islink(path) else None)
+    return seen
+
+
+class Test:
+    def __init__(self, work):
+        self.work, self.site = work, f"{work}/site"
+        self.game, self.at, self.cache = f"{self.site}/game", f"{work}/at", f"{work}/cache"
+        random.seed(6)
+        put(f"{self.game}/run.sh", b"#!/bin/sh\necho \"it runs: $(cat data/small-7)\"\n")
+        os.chmod(f"{self.game}/run.sh", 0o755)
+        for i in range(50):
+            put(f"{self.game}/data/small-{i}", b"%d\n" % i * random.randrange(1, 900))
+        put(f"{self.game}/data/big one#%.bin", random.randbytes(BIG))
+        put(f"{self.game}/data/empty", b"")
+        os.symlink("data/big one#%.bin", f"{self.game}/link")
+        self.root = hither("index", "-q", self.game).stdout.strip()
+        self.web = Web(self.site)
+        self.url = self.web.url("game.hither")
+
+    def mount(self, *args, good=True, url=None, at=None):
+        return hither("mount", "--cache", self.cache, *args, url or self.url, at or self.at, good=good)
+
+    def umount(self):
+        hither("umount", self.at)
+        assert not os.path.exists(self.at), "the mount point is left"
+
+    def fresh(self):
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def the_tree_is_there(self):
+        self.mount("--root-hash", self.root, "--order", "none")
+        self.web.asked.clear()
+        assert snapshot(self.at) == snapshot(self.game)
+        assert not self.web.asked, f"looking asked the server: {self.web.asked}"
+        assert get(f"{self.at}/link") == get(f"{self.game}/link")
+        out = subprocess.run(["./run.sh"], cwd=self.at, capture_output=True, text=True).stdout
+        assert out.startswith("it runs: 7"), out
+        for name, *_ in self.web.asked:
+            assert name.startswith("game/"), name
+        try:
+            put(f"{self.at}/new", b"")
+        except OSError as e:
+            assert e.errno == errno.EROFS
+        else:
+            raise AssertionError("it was written")
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        self.umount()
+
+    def a_damaged_chunk_is_never_seen(self):
+        name = "game/data/big one#%.bin"
+        local, good = f"{self.at}/data/big one#%.bin", get(f"{self.site}/{name}")
+        # Once: it is fetched again. (65536 bytes a chunk: number 30 has the damage.)
+        self.fresh()
+        self.web.damage[name] = [30 * 65536 + 77, 1]
+        self.mount("--order", "none")
+        assert get(local) == good
+        assert self.web.damage[name][1] == 0, "the damage was not served"
+        self.umount()
+        # For ever: EIO there, and only there; file and offset are named.
+        self.fresh()
+        self.web.damage[name] = [30 * 65536 + 77, 1 << 30]
+        self.mount("--order", "none")
+        fails_with(errno.EIO, local, 30 * 65536 + 5)
+        fd = os.open(local, os.O_RDONLY)
+        assert os.pread(fd, 65536, 29 * 65536) == good[29 * 65536:30 * 65536]
+        assert os.pread(fd, 65536, 31 * 65536) == good[31 * 65536:32 * 65536]
+        os.close(fd)
+        status = hither("status").stdout
+        assert f"data/big one#%.bin at {30 * 65536}" in status or \
+            f"at {30 * 65536}" in self.log(), status
+        del self.web.damage[name]
+        assert get(local) == good, "repaired, but not read"
+        self.umount()
+
+    def log(self):
+        return hither("status", "--json").stdout
+
+    def a_changed_file_is_not_mixed_in(self):
+        self.fresh()
+        self.mount("--order", "none")
+        path = f"{self.game}/data/small-9"
+        old = get(path)
+        put(path, old[:-1] + b"X")
+        put(f"{self.game}/data/small-8", b"longer than it was" * 1000)
+        fails_with(errno.EIO, f"{self.at}/data/small-9")
+        fails_with(errno.EIO, f"{self.at}/data/small-8")
+        assert get(f"{self.at}/data/small-10") == get(f"{self.game}/data/small-10")
+        self.umount()
+        # Indexed again, the next mount has the new ones.
+        self.root = hither("index", "-q", self.game).stdout.strip()
+        self.mount("--root-hash", self.root)
+        assert get(f"{self.at}/data/small-9") == old[:-1] + b"X"
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        self.umount()
+
+    def killed_and_resumed(self):
+        self.fresh()
+        self.mount("--order", "none")
+        local = f"{self.at}/data/big one#%.bin"
+        fd = os.open(local, os.O_RDONLY)
+        os.pread(fd, BIG // 2, 0)
+        before = self.big_bytes()
+        mounts = json.loads(hither("status", "--json").stdout)
+        mounts = mounts if isinstance(mounts, list) else mounts["mounts"]
+        pid = next(m["pid"] for m in mounts if m["path"] == self.at)
+        os.kill(pid, signal.SIGKILL)
+        os.close(fd)
+        self.web.asked.clear()
+        self.mount("--order", "none")
+        assert get(local) == get(f"{self.game}/data/big one#%.bin")
+        again = self.big_bytes()
+        assert again < BIG - BIG // 2 + 400_000, f"{before} bytes, killed, then {again} of {BIG}"
+        self.umount()
+
+    def big_bytes(self):
+        return sum(end - first for name, first, end in self.web.asked if "big" in name)
+
+    def offline(self):
+        hither("mount", "--cache", self.cache, self.url, self.at)
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        self.umount()
+        self.web.asked.clear()
+        self.mount("--offline")
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        self.umount()
+        assert not self.web.asked
+
+    def one_file(self):
+        hither("index", "-q", f"{self.game}/data/big one#%.bin", "-o", f"{self.site}/one.hither")
+        good = get(f"{self.game}/data/big one#%.bin")
+        self.mount(url=self.web.url("one.hither"))
+        assert get(self.at) == good
+        self.umount()
+        done = subprocess.run([HITHER, "cat", self.web.url("one.hither")],
+                              capture_output=True, check=True)
+        assert done.stdout == good
+        done = hither("cat", self.url, good=False)
+        assert done.returncode == 1 and "folder" in done.stderr, done.stderr
+
+    def bad_manifests(self):
+        good = get(f"{self.site}/game.hither")
+
+        def refused(name, data, why, *args):
+            put(f"{self.site}/{name}.hither", data)
+            done = self.mount(*args, url=self.web.url(f"{name}.hither"), good=False)
+            assert done.returncode == 1 and why in done.stderr, f"{name}: {done.stderr}"
+            assert not os.path.exists(self.at)
+
+        def hashed(data):
+            return data[:-32] + hashlib.sha256(data[:-32]).digest()
+
+        refused("cut", good[:-100], "cut off or damaged")
+        refused("later", hashed(good[:16] + b"\2" + good[17:]), "version 2")
+        refused("web", b"<html>not found</html>", "no manifest")
+        refused("nothing", b"", "no manifest")
+        refused("up", hashed(good.replace(b"\4data", b"\4../x", 1)), "a path that is")
+        link = b"\x12data/big one#%.bin"
+        assert link in good
+        refused("out", hashed(good.replace(link, b"\x12data/../../etc/pass", 1)), "leads out")
+        refused("hash", good, "its root hash is", "--root-hash", "0" * 64)
+        done = self.mount(url=self.web.url("missing.hither"), good=False)
+        assert done.returncode == 1 and "404" in done.stderr
+        os.mkdir(self.at)
+        put(f"{self.at}/x", b"")
+        done = self.mount(good=False)
+        assert done.returncode == 1 and "not empty" in done.stderr
+        shutil.rmtree(self.at)
+
+
+def main():
+    need(os.path.exists("/dev/fuse"), "no /dev/fuse")
+    work = tempfile.mkdtemp(prefix="hither-tree-")
+    os.environ["XDG_CACHE_HOME"] = f"{work}/xdg"
+    os.environ["XDG_RUNTIME_DIR"] = work
+    test = Test(work)
+    try:
+        for part in (test.the_tree_is_there, test.a_damaged_chunk_is_never_seen,
+                     test.a_changed_file_is_not_mixed_in, test.killed_and_resumed, test.offline,
+                     test.one_file, test.bad_manifests):
+            print(" ", part.__name__, flush=True)
+            part()
+    finally:
+        if os.path.ismount(test.at):
+            hither("umount", "--lazy", test.at, good=False)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+main()
