@@ -6,7 +6,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { CHECKPOINT_RECORDS = 8192 }; /* 4 GiB of data between checkpoints */
+enum {
+	CHECKPOINT_RECORDS = 8192, /* 4 GiB of data between checkpoints */
+	READ_ON_RECORDS = 64,      /* 33 MB, a ninth of a second */
+};
 #define NO_RECORD UINT64_MAX
 
 static void free_volume(struct tape_volume *v)
@@ -144,12 +147,23 @@ int tape_volume_checkpoint(struct tape_volume *v, struct hither_error *err)
 
 /* --- read --- */
 
+/* A little ahead: reading on costs less than to stop, turn and start. */
+static void read_on(struct tape_volume *v, uint64_t record)
+{
+	struct tape_drive *d = v->drive;
+	size_t len;
+	while (d->record < record && record - d->record <= READ_ON_RECORDS)
+		if (d->ops->read(d, v->cache, TAPE_RECORD_BYTES, &len, NULL))
+			return; /* whatever is wrong there, nobody has asked for it: locate */
+}
+
 static int load(struct tape_volume *v, uint64_t record, struct hither_error *err)
 {
 	size_t len;
 	if (v->cached == record)
 		return 0;
 	v->cached = NO_RECORD;
+	read_on(v, record);
 	int e = v->drive->ops->locate(v->drive, record, err);
 	if (!e)
 		e = v->drive->ops->read(v->drive, v->cache, TAPE_RECORD_BYTES, &len, err);

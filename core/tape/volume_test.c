@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "base/cleanup.h"
 #include "check.h"
 #include "scratch.h"
 #include "tape/volume.h"
@@ -236,6 +237,87 @@ static void one_bad_record_costs_its_blocks_alone(void)
 	CHECK_OK(tape_volume_close(v, &err));
 }
 
+/* A drive that reports a medium error on one record, and is nowhere known afterwards. */
+struct sick_drive {
+	struct tape_drive base;
+	struct tape_drive *inner;
+	uint64_t bad;
+	unsigned errors;
+};
+
+static struct sick_drive *sick_of(struct tape_drive *d)
+{
+	return HITHER_CONTAINER(d, struct sick_drive, base);
+}
+
+static int sick_read(struct tape_drive *d, void *buf, size_t size, size_t *len,
+                     struct hither_error *e)
+{
+	struct sick_drive *s = sick_of(d);
+	if (d->record == s->bad) {
+		s->errors++;
+		d->record = 7777777; /* a position that is wrong until the next locate */
+		return hither_fail(e, -EIO, "medium error");
+	}
+	int r = s->inner->ops->read(s->inner, buf, size, len, e);
+	d->record = s->inner->record;
+	return r;
+}
+
+static int sick_locate(struct tape_drive *d, uint64_t record, struct hither_error *e)
+{
+	struct tape_drive *inner = sick_of(d)->inner;
+	int r = inner->ops->locate(inner, record, e);
+	d->record = inner->record;
+	return r;
+}
+
+static int sick_locate_end(struct tape_drive *d, uint64_t *record, struct hither_error *e)
+{
+	struct tape_drive *inner = sick_of(d)->inner;
+	int r = inner->ops->locate_end(inner, record, e);
+	d->record = inner->record;
+	return r;
+}
+
+static void sick_close(struct tape_drive *d)
+{
+	sick_of(d)->inner->ops->close(sick_of(d)->inner);
+}
+
+static const struct tape_drive_ops sick_ops = {sick_read,       NULL,      NULL, sick_locate,
+                                               sick_locate_end, sick_close};
+
+static void a_medium_error_costs_its_record_alone(void)
+{
+	char buf[8 * BLOCK];
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	for (uint32_t b = 0; b < 8; b++) { /* a record each: block b in record b + 1 */
+		put(v, b, 20 + b);
+		CHECK_OK(tape_volume_flush(v, &err));
+	}
+	CHECK_OK(tape_volume_close(v, &err));
+	for (uint64_t bad = 1; bad <= 8; bad++) {
+		struct sick_drive sick = {.base = {.ops = &sick_ops, .read_only = true},
+		                          .bad = bad};
+		CHECK_OK(tape_drive_open(tape, false, 0, &sick.inner, &err));
+		CHECK_OK(tape_volume_open(&sick.base, false, &v, &err));
+		CHECK_EQ(v->unexplained, 0);
+		for (uint32_t b = 0; b < 8; b++) {
+			if (b + 1 != bad) {
+				CHECK_EQ(get(v, b), 20 + b);
+				continue;
+			}
+			CHECK_EQ(tape_volume_read(v, buf, BLOCK, b * BLOCK, &err), -EIO);
+			CHECK(err.message[0]);
+			CHECK_EQ(tape_volume_read(v, buf, sizeof buf, 0, &err), -EIO);
+		}
+		CHECK(sick.errors > 0);
+		CHECK_OK(tape_volume_close(v, &err));
+	}
+}
+
 static void a_bad_checkpoint_is_replaced_by_a_scan(void)
 {
 	make(1 << 30);
@@ -310,6 +392,7 @@ int main(void)
 	RUN(nothing_flushed_is_lost_wherever_power_fails);
 	RUN(a_tail_with_a_wrong_checksum_is_cut_off);
 	RUN(one_bad_record_costs_its_blocks_alone);
+	RUN(a_medium_error_costs_its_record_alone);
 	RUN(a_bad_checkpoint_is_replaced_by_a_scan);
 	RUN(a_full_tape_keeps_what_it_has);
 	RUN(strangers_are_left_alone);

@@ -12,6 +12,7 @@ if [ "${1:-}" = inside ]; then
     exit 1
   fi
   cat "$dir/said"
+  grep -q 'tape is blank; tapisk format' "$dir/said"
   "$tapisk" format /dev/nst0 --size=8M
   if "$tapisk" format /dev/nst0 --size=8M 2>"$dir/said"; then
     echo "a tape with records was formatted without --force"

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
+#include "frontend/slice/uffd.h"
 
 #include <errno.h>
 #include <hither/layer.h>
@@ -363,6 +364,49 @@ static void a_failure_after_eviction_is_sigbus(void)
 		         SIGBUS);
 }
 
+/* A kernel without `hidden`: writes are found all the same, in the next best way. */
+static void check_lacking(uint64_t hidden, bool no_scan, enum hither_slice_tracking want)
+{
+	struct hither_slice_stats st;
+	struct hither_backend *b = remote_new(SIZE);
+	uffd_hidden_features = hidden;
+	uffd_hide_pagemap_scan = no_scan;
+	struct hither_mount *m = mount_new(b, (struct hither_mount_options){0});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.tracking, want);
+	char *p = hither_slice_data(s), back[3];
+	for (unsigned i = 0; i < 3; i++)
+		p[i * 100 * PAGE] = (char)(i + 100);
+	CHECK_OK(hither_slice_flush(s, &err));
+	for (unsigned i = 0; i < 3; i++) {
+		CHECK_OK(hither_backend_read_at(b, back + i, 1, i * 100 * PAGE, &err));
+		CHECK_EQ(back[i], (char)(i + 100));
+	}
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+	CHECK_EQ(signal_of(touch_evicted, &(struct hither_slice_options){0}), SIGBUS);
+}
+
+static void kernels_that_lack_features(void)
+{
+	const uint64_t async = UFFD_FEATURE_WP_ASYNC, wp = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
+	struct hither_mount *m = mount_new(remote_new(SIZE), (struct hither_mount_options){0});
+	struct hither_slice_options fault = {.tracking = HITHER_SLICE_TRACK_FAULT};
+	struct hither_slice *s;
+	check_lacking(async, false, HITHER_SLICE_TRACK_FAULT);
+	check_lacking(0, true, HITHER_SLICE_TRACK_FAULT);
+	check_lacking(async | wp, false, HITHER_SLICE_TRACK_HASH);
+	check_lacking(async | wp | UFFD_FEATURE_POISON, true, HITHER_SLICE_TRACK_HASH);
+	CHECK_EQ(hither_slice_open(m, &fault, &s, &err), -EOPNOTSUPP);
+	uffd_hidden_features = UFFD_FEATURE_MINOR_SHMEM;
+	CHECK_EQ(hither_slice_open(m, &(struct hither_slice_options){0}, &s, &err), -EOPNOTSUPP);
+	CHECK(strstr(err.message, "5.14"));
+	uffd_hidden_features = 0;
+	uffd_hide_pagemap_scan = false;
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 static void system_calls_after_prefault(void)
 {
 	struct hither_mount *m = mount_new(
@@ -515,6 +559,7 @@ int main(void)
 	RUN(a_child_does_not_have_it);
 	RUN(a_failure_is_sigbus);
 	RUN(a_failure_after_eviction_is_sigbus);
+	RUN(kernels_that_lack_features);
 	RUN(system_calls_after_prefault);
 	RUN(system_calls_where_the_kernel_may_fault);
 	return 0;

@@ -15,7 +15,7 @@ const char *hither_slice_tracking_name(enum hither_slice_tracking tracking)
 
 static bool has_pagemap_scan(void)
 {
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	int fd = uffd_hide_pagemap_scan ? -1 : open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return false;
 	struct slice_pagemap_scan scan = {.size = sizeof scan};

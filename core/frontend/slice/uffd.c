@@ -9,6 +9,9 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+uint64_t uffd_hidden_features;
+bool uffd_hide_pagemap_scan;
+
 /* The device node or a privilege gives faults of system calls too; user-mode ones anybody may
  * have. */
 static int open_any(bool user_only, bool *kernel_faults)
@@ -50,7 +53,7 @@ int uffd_probe(bool user_only, uint64_t *features, struct hither_error *err)
 	int r = uffd_open(&u, user_only, 0, err);
 	if (r)
 		return r;
-	*features = u.features;
+	*features = u.features & ~uffd_hidden_features;
 	close(u.fd);
 	return 0;
 }

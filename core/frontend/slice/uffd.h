@@ -15,6 +15,10 @@ struct uffd {
 	bool kernel_faults;
 };
 
+/* For tests: features that this kernel shall seem to lack, and PAGEMAP_SCAN. */
+extern uint64_t uffd_hidden_features;
+extern bool uffd_hide_pagemap_scan;
+
 /* Which features are there? -ENOSYS or -EPERM: none at all. */
 int uffd_probe(bool user_only, uint64_t *features, struct hither_error *err);
 int uffd_open(struct uffd *u, bool user_only, uint64_t features, struct hither_error *err);

@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench import export, local, memory, playing, reads, report, sqlite, stream, table  # noqa: E402
+from bench import export, local, memory, playing, reads, report, sqlite, stream, table, tape  # noqa: E402
 from bench.harness import Bench, make_files  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 
@@ -24,6 +24,7 @@ SETS = {
     "far": [reads.first_byte, reads.sequential, reads.demand],
     "export": [export.servers],
     "local": [local.start, local.against_ext4, local.writes],
+    "tape": [tape.streaming, tape.random_reads, tape.life, tape.reindex],
     "slice": [memory.rates, memory.faults, memory.dirty, memory.link],
     "sqlite": [sqlite.queries],
     "sqlite-local": [sqlite.all_local],
@@ -33,7 +34,7 @@ SETS = {
     "stream-moody": [playing.outages],
 }
 # Sets that are not named like their line.
-LINES = {"local": "lan", "export": "lan", "slice": "lan", "sqlite": "wan", "sqlite-local": "lan",
+LINES = {"local": "lan", "export": "lan", "slice": "lan", "tape": "lan", "sqlite": "wan", "sqlite-local": "lan",
          "sqlite-write": "metro", "stream-wan": "wan", "stream-far": "far", "stream-moody": "moody"}
 NOTES = [
     "lan: 0.2 ms, no limit; metro: 10 ms, 500 Mbit/s; wan: 50 ms, 200 Mbit/s; far: 150 ms, 50 Mbit/s.",
@@ -56,6 +57,11 @@ NOTES = [
     " TLS is TLS 1.3 over TCP with a pre-shared key.",
     "slice: each pair in one process; memory means the memory backend, 1 GiB. The link is the delay and"
     " rate layers.",
+    "tape: seconds of drive time in the model of an LTO-9 drive (core/tape/model.c says where its figures are"
+    " from, and which are estimates), the same in each run. The life is a trace like ext4's, described in"
+    " tests/tools/tape_load.c; ours runs the real code on a tape file, the peers their designs on the same"
+    " model, with what favours them: no overhead of records, and what is ahead is read over where that is"
+    " quicker than a locate.",
     "local: the line is a loopback without delay; every byte was read once before, into the cache folder.",
     "Medians where a row was repeated. rclone, httpdirfs and nbdkit run as Debian ships them, with the"
     " options that served them best.",
@@ -65,7 +71,7 @@ NOTES = [
 def measure(options, room, build):
     """Yields each set's name, its rows and the kind of line, as they are done."""
     files = room.make("files")
-    if not all(profile.startswith(("sqlite", "slice", "stream")) for profile in options.profiles):
+    if not all(profile.startswith(("sqlite", "slice", "tape", "stream")) for profile in options.profiles):
         make_files(files)
     for profile in options.profiles:
         with Room("hither-bench", room.folder) as own:
