@@ -273,13 +273,13 @@ static void access_failed(void *user, const struct hither_error *err)
 {
 	struct daemon *d = user;
 	uint64_t now = (uint64_t)time(NULL);
-	pthread_mutex_lock(&d->lock);
+	pthread_mutex_lock(&d->failure_lock);
 	bool news = strcmp(d->failure, err->message) || now - d->failure_at >= FAILURE_AGAIN_S;
 	if (news) {
 		snprintf(d->failure, sizeof d->failure, "%s", err->message);
 		d->failure_at = now;
 	}
-	pthread_mutex_unlock(&d->lock);
+	pthread_mutex_unlock(&d->failure_lock);
 	if (news)
 		daemon_log(d, "%s", err->message);
 }
@@ -410,6 +410,7 @@ int daemon_run(struct daemon *d)
 	struct hither_error err = {0};
 	char text[1024] = "";
 	pthread_mutex_init(&d->lock, NULL);
+	pthread_mutex_init(&d->failure_lock, NULL);
 	d->started_at = (int64_t)time(NULL);
 	d->on_disk = !d->settings->mount.direct && d->settings->mount.cache_dir;
 	int r = begin(d, &err);

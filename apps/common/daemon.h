@@ -61,6 +61,12 @@ struct daemon {
 	bool hook_failed;
 	struct hither_fuse *fuse;
 
+	/* The latest failure of an access that was logged, and when: an outage fails thousands
+	 * alike. With a lock of its own, as accesses fail while `lock` is held to cancel them. */
+	pthread_mutex_t failure_lock;
+	char failure[sizeof((struct hither_error *)NULL)->message];
+	uint64_t failure_at;
+
 	/* Guards all below. Not held while anything waits. */
 	pthread_mutex_t lock;
 	enum daemon_state state;
@@ -70,10 +76,6 @@ struct daemon {
 	bool lazy;   /* unmount even if in use */
 	bool signal; /* asked by a signal: end even if the push fails, as long as nothing is lost */
 	bool forced; /* no more pushing */
-	/* The latest failure of an access that was logged, and when: an outage fails thousands
-	 * alike. */
-	char failure[sizeof((struct hither_error *)NULL)->message];
-	uint64_t failure_at;
 };
 
 /* Run from start to end; the exit code. at is resolved already. */

@@ -222,6 +222,11 @@ int hither_store_compact(struct hither_store *s, const struct hither_block_map *
 	return s->disk ? hither_store_disk_compact(s, map, err) : 0;
 }
 
+bool hither_store_roomy(struct hither_store *s)
+{
+	return !s->disk || hither_store_disk_roomy(s);
+}
+
 bool hither_store_log_long(struct hither_store *s)
 {
 	return s->disk && hither_store_disk_log_long(s);

@@ -96,6 +96,11 @@ int hither_store_note(struct hither_store *s, uint64_t first, uint64_t count,
  * these that are LOCAL are ABSENT again.
  */
 int hither_store_intent(struct hither_store *s, uint64_t first, uint64_t count);
+/*
+ * False: the disk is so full that what room the log has left must be kept for blocks that leave.
+ * Store nothing more before some have left.
+ */
+bool hither_store_roomy(struct hither_store *s);
 /* A barrier: all that was written and noted before is durable on return. Rewrites a log grown too
  * long. */
 int hither_store_sync(struct hither_store *s, struct hither_error *err);

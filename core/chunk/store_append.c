@@ -41,16 +41,25 @@ int hither_disk_usable_locked(const struct hither_store_disk *d, struct hither_e
 
 /*
  * On a full disk it must still be possible to say that a block leaves, or nothing could: some room
- * behind the log is kept.
+ * behind the log is kept. False: there is less of it than there should be.
  */
-static void reserve_locked(struct hither_store_disk *d)
+static bool reserve_locked(struct hither_store_disk *d)
 {
 	if (d->log_bytes + d->pending_len + RESERVE_BYTES / 2 <= d->reserved_bytes)
-		return;
+		return true;
 	if (fallocate(d->state_fd, FALLOC_FL_KEEP_SIZE, (off_t)d->log_bytes, RESERVE_BYTES) == 0)
 		d->reserved_bytes = d->log_bytes + RESERVE_BYTES;
 	else if (errno == EOPNOTSUPP)
 		d->reserved_bytes = UINT64_MAX; /* this file system cannot: do without */
+	else
+		return errno != ENOSPC && errno != EDQUOT;
+	return true;
+}
+
+bool hither_store_disk_roomy(struct hither_store *s)
+{
+	HITHER_LOCK_SCOPE(&s->disk->log_lock);
+	return s->disk->state_fd < 0 || reserve_locked(s->disk);
 }
 
 int hither_disk_flush_locked(struct hither_store_disk *d)

@@ -31,6 +31,7 @@ int hither_store_disk_intent(struct hither_store *s, uint64_t first, uint64_t co
 int hither_store_disk_sync(struct hither_store *s, struct hither_error *err);
 int hither_store_disk_compact(struct hither_store *s, const struct hither_block_map *map,
                               struct hither_error *err);
+bool hither_store_disk_roomy(struct hither_store *s);
 bool hither_store_disk_log_long(struct hither_store *s);
 /* To be called before [first, first + count), noted LOCAL, is punched. */
 int hither_store_disk_evict(struct hither_store *s, uint64_t first, uint64_t count);

@@ -192,7 +192,9 @@ static int commit_run(struct managed *m, const char *buf, uint64_t base, uint64_
 	managed_busy_add_locked(m, busy);
 	pthread_mutex_unlock(&m->lock);
 	uint64_t offset = first << HITHER_BLOCK_SHIFT, len = managed_bytes(m, first, end);
-	int r = hither_store_write(m->store, buf + (offset - base), len, offset);
+	int r = hither_store_roomy(m->store)
+	                ? hither_store_write(m->store, buf + (offset - base), len, offset)
+	                : -ENOSPC;
 	if (r == -ENOSPC && may_evict && managed_make_room(m, end - first))
 		r = hither_store_write(m->store, buf + (offset - base), len, offset);
 	if (r) /* a part may have been stored, which nobody knows of: it would take room for ever */

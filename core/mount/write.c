@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <string.h>
 
-enum { ROOM_TRIES = 16 };
+enum {
+	ROOM_TRIES = 16,
+	ROOM_PUSHES = 100, /* others may take what each of them gave */
+};
 
 /*
  * What is here already is dirty before its bytes change, so that running out of memory for the map
@@ -28,7 +31,9 @@ static int dirty_present_locked(struct managed *m, uint64_t first, uint64_t end)
 
 static int store_once(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
 {
-	int r = hither_store_intent(m->store, first, end - first);
+	int r = hither_store_roomy(m->store) ? 0 : -ENOSPC;
+	if (!r)
+		r = hither_store_intent(m->store, first, end - first);
 	return r ? r : hither_store_write(m->store, io->buf, io->len, io->offset);
 }
 
@@ -187,7 +192,10 @@ struct room_wait {
 	struct hither_io flush;
 	struct managed *m;
 	struct hither_io *write;
+	unsigned pushes; /* that this write has waited for before */
 };
+
+static void write_patiently(struct managed *m, struct hither_io *io, unsigned pushes);
 
 static void room_made(struct hither_io *flush, int result, const struct hither_error *err)
 {
@@ -196,10 +204,10 @@ static void room_made(struct hither_io *flush, int result, const struct hither_e
 	if (result)
 		answer_full(w.m, w.write, err);
 	else
-		managed_write(w.m, w.write);
+		write_patiently(w.m, w.write, w.pushes + 1);
 }
 
-static void push_for_room(struct managed *m, struct hither_io *io)
+static void push_for_room(struct managed *m, struct hither_io *io, unsigned pushes)
 {
 	struct room_wait *w = malloc(sizeof *w);
 	if (!w) {
@@ -210,23 +218,38 @@ static void push_for_room(struct managed *m, struct hither_io *io)
 	        .flush = {.op = HITHER_IO_FLUSH, .done = room_made, .submitted_ns = m->now()},
 	        .m = m,
 	        .write = io,
+	        .pushes = pushes,
 	};
 	managed_flush(m, &w->flush, true);
 }
 
 enum wait_for { WAIT_FOR_NOTHING, WAIT_FOR_OTHERS, WAIT_FOR_PUSH };
 
+/* Is anything dirty but what this write itself has to change, which needs no room? */
+static bool others_dirty_locked(const struct managed *m, const struct hither_io *io)
+{
+	uint64_t own = 0, run, at = managed_first(io), end = managed_end(io);
+	while ((run = hither_block_map_run(m->map, at, end, end - at,
+	                                   HITHER_BLOCKS_DIRTY | HITHER_BLOCKS_PUSHED, &at)) > 0) {
+		own += run;
+		at += run;
+	}
+	return hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) +
+	               hither_block_map_count(m->map, HITHER_BLOCK_PUSHED) >
+	       own;
+}
+
 /*
  * What may make room? Waits for those who are changing blocks, which are as quick as the disk; a
  * pull may be in the way too, but only so often, as there may always be one. Who was in the way may
  * also have gone by now.
  */
-static enum wait_for room_comes(struct managed *m, unsigned *patience)
+static enum wait_for room_comes(struct managed *m, const struct hither_io *io, unsigned *patience)
 {
 	HITHER_LOCK_SCOPE(&m->lock);
 	if (m->cancelled || m->stale)
 		return WAIT_FOR_NOTHING;
-	if (managed_dirty_locked(m))
+	if (others_dirty_locked(m, io))
 		return WAIT_FOR_PUSH;
 	if (!m->busy && !(*patience)--)
 		return WAIT_FOR_NOTHING;
@@ -235,7 +258,7 @@ static enum wait_for room_comes(struct managed *m, unsigned *patience)
 	return WAIT_FOR_OTHERS;
 }
 
-void managed_write(struct managed *m, struct hither_io *io)
+static void write_patiently(struct managed *m, struct hither_io *io, unsigned pushes)
 {
 	if (write_once(m, io))
 		return;
@@ -246,11 +269,16 @@ void managed_write(struct managed *m, struct hither_io *io)
 	pthread_mutex_lock(&m->room_lock);
 	while (!over && next == WAIT_FOR_OTHERS) {
 		over = write_once(m, io);
-		next = over ? WAIT_FOR_NOTHING : room_comes(m, &patience);
+		next = over ? WAIT_FOR_NOTHING : room_comes(m, io, &patience);
 	}
 	pthread_mutex_unlock(&m->room_lock);
-	if (next == WAIT_FOR_PUSH)
-		push_for_room(m, io);
+	if (next == WAIT_FOR_PUSH && pushes < ROOM_PUSHES)
+		push_for_room(m, io, pushes);
 	else if (!over)
 		answer_full(m, io, NULL);
+}
+
+void managed_write(struct managed *m, struct hither_io *io)
+{
+	write_patiently(m, io, 0);
 }

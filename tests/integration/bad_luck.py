@@ -211,6 +211,55 @@ def a_full_disk_can_be_written(p):
         run(["umount", disk])
 
 
+def a_full_disk_without_a_server_can_be_left(p):
+    """A writer waits for room that only a push can make: umount --force ends it, and it is told."""
+    if os.geteuid():
+        return
+    need("qemu-nbd")
+    image, disk = p.room.path("left-image"), p.room.make("left-disk")
+    with open(image, "wb") as f:
+        f.write(random.randbytes(16 << 20))
+    line = Line(p.room, p.build, Server(p.room, "qemu-nbd", image).port, FAST)
+    run(["mount", "-t", "tmpfs", "-o", "size=3m", "hither-test", disk])
+    try:
+        with p.mounted(f"nbd://127.0.0.1:{line.port}", "--write", "--pull", "off", "--order", "none",
+                       "--cache", f"{disk}/cache"):
+            line.tell("outage", "on")
+            with subprocess.Popen(["dd", "if=/dev/urandom", f"of={p.path}", "bs=1M", "count=8",
+                                   "conv=notrunc,fsync"], stderr=subprocess.PIPE, text=True) as writer:
+                wait_until(lambda: os.statvfs(disk).f_bavail < 64, 20, "a full disk")
+                done = run([p.hither, "umount", "--force", p.path], check=False, timeout=20)
+                check_message(done.stderr, done.returncode, ["not pushed are kept", disk])
+                expect("No space left" in writer.communicate(timeout=20)[1], "the writer was not told")
+    finally:
+        run(["umount", disk])
+
+
+def rewriting_on_a_full_disk_goes_on(p):
+    """Each rewrite is noted in the log, which grows on a disk that has no room for it."""
+    if os.geteuid():
+        return
+    need("qemu-nbd")
+    image, disk = p.room.path("log-image"), p.room.make("log-disk")
+    with open(image, "wb") as f:
+        f.write(random.randbytes(4 << 20))
+    url = f"nbd://127.0.0.1:{Server(p.room, 'qemu-nbd', image).port}"
+    run(["mount", "-t", "tmpfs", "-o", "size=1m", "hither-test", disk])
+    try:
+        with p.mounted(url, "--write", "--push-interval", "100ms", "--cache", f"{disk}/cache"):
+            wait_until(lambda: os.statvfs(disk).f_bavail < 32, 20, "a full disk")
+            with open(p.path, "r+b", buffering=0) as file:
+                for i in range(1500):
+                    os.pwrite(file.fileno(), bytes([i % 256]) * 4096, i % 64 << 12)
+                    os.fsync(file.fileno())
+            run([p.hither, "umount", p.path])
+        with open(image, "rb") as file:
+            expect(all(file.read(4096) == bytes([(1500 - 64 + (i - 1500 % 64) % 64) % 256]) * 4096
+                       for i in range(64)), "the last rewrites are not there")
+    finally:
+        run(["umount", disk])
+
+
 def secrets_do_not_keep_a_cache(p):
     with Web(SIZE) as web:
         run([p.hither, "pull", "--cache", p.cache, web.url() + "?token=secret"])
@@ -394,7 +443,8 @@ def cpu_seconds(pid):
 
 
 TESTS = (few_descriptors, misuse_is_told_at_once, a_closed_output_is_told,
-         what_failed_to_open_leaves_no_cache, a_full_disk_can_be_written, secrets_do_not_keep_a_cache, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
+         what_failed_to_open_leaves_no_cache, a_full_disk_can_be_written,
+         a_full_disk_without_a_server_can_be_left, rewriting_on_a_full_disk_goes_on, secrets_do_not_keep_a_cache, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
          a_full_disk_is_no_error, a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
          a_resource_that_changes_is_never_mixed, servers_that_answer_wrongly, sixty_four_odd_readers)
 
