@@ -130,15 +130,24 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 	bool stuck = !room && managed_stuck_locked(m);
 	if (!room && !stuck)
 		return false;
+	uint64_t window = hither_link_window(&m->link);
 	hedge_stalled_locked(m);
 	if (m->full_until_ns > m->now() && claim_direct_locked(m, job))
 		return true;
 	for (const struct hither_io *io = m->waiting.head; io; io = io->next) {
 		uint64_t first, end;
+		bool begun = false; /* some of it is on its way */
 		for (uint64_t from = 0; managed_io_missing_locked(m, io, from, &first, &end);) {
+			uint64_t missing = first;
 			from = end;
-			if (!managed_trim_locked(m, &first, &end))
+			if (!managed_trim_locked(m, &first, &end)) {
+				begun = true;
 				continue;
+			}
+			/* A long read does not put more on the line than it carries: what came of
+			 * that is lost packets, and the read's first bytes behind its last. */
+			if ((begun || first > missing) && m->outstanding_bytes >= window)
+				break;
 			uint64_t most = demand_blocks(m, first, end);
 			if (most > room && !stuck)
 				most = room;

@@ -68,31 +68,30 @@ class NamespaceNetwork:
     server_host = "198.18.0.2"
 
     def __init__(self, room, tool, profile, suffix=""):
-        self.room, self.tool, self.name = room, tool, f"hither-{os.getpid()}{suffix}"
-        os.environ["WAN_DIR"] = room.make("wan")
+        self.room, self.name = room, f"hither-{os.getpid()}{suffix}"
+        self.tool = ["env", f"WAN_DIR={room.make('wan')}", tool]
         rtt, rate = PROFILES[profile]
         line = ["--rtt", f"{rtt * 1000:g}ms", "--rate", f"{rate / 1000:g}kbit"] if profile == "moody" else \
             ["--profile", profile]
-        run([tool, "up", self.name, *line])
-        room.callback(subprocess.run, [tool, "down", self.name], check=False,
-                      env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        run([*self.tool, "up", self.name, *line])
+        room.callback(subprocess.run, [*self.tool, "down", self.name], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def client(self, command):
-        return [self.tool, "exec", self.name, "client", "--", *command]
+        return [*self.tool, "exec", self.name, "client", "--", *command]
 
     def server(self, command):
-        return [self.tool, "exec", self.name, "server", "--", *command]
+        return [*self.tool, "exec", self.name, "server", "--", *command]
 
     def reach(self, port):
         return f"{self.server_host}:{port}"
 
     def outage(self, on):
         """Nothing passes, either way, while it is on."""
-        run([self.tool, "set", self.name, "--loss", "100%" if on else "0%"])
+        run([*self.tool, "set", self.name, "--loss", "100%" if on else "0%"])
 
     def bytes(self, way):
         """Bytes on the line so far, headers included."""
-        told = run([self.tool, "stat", self.name]).stdout
+        told = run([*self.tool, "stat", self.name]).stdout
         return int(re.search(rf"^{way} .*\bbytes (\d+)", told, re.MULTILINE)[1])
 
 
