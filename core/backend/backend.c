@@ -147,12 +147,10 @@ static int trim_take(struct hither_sink *sink, const void *buf, size_t len)
 	return r;
 }
 
-static int read_request(struct hither_backend *b, uint64_t offset, uint64_t len,
-                        struct trim_sink *t, struct hither_error *err)
+/* What a request that gave r amounts to, by what t has seen of it. */
+static int judge_read(struct hither_backend *b, uint64_t offset, int r, struct trim_sink *t,
+                      struct hither_error *err)
 {
-	t->delivered = 0;
-	t->expected = len;
-	int r = b->ops->read(b, offset, len, &t->base, err);
 	if (t->refused) {
 		/* The sink may have said why, in the same err. */
 		if (err && err->code != t->refused)
@@ -161,12 +159,20 @@ static int read_request(struct hither_backend *b, uint64_t offset, uint64_t len,
 			            b->ops->name, offset, strerror(-t->refused));
 		return t->refused;
 	}
-	if (t->delivered > len || (r == 0 && t->delivered < len))
+	if (t->delivered > t->expected || (r == 0 && t->delivered < t->expected))
 		return hither_fail(err, -EIO,
 		                   "%s: read at %" PRIu64 " delivered %" PRIu64 " of %" PRIu64
 		                   " bytes",
-		                   b->ops->name, offset, t->delivered, len);
+		                   b->ops->name, offset, t->delivered, t->expected);
 	return r;
+}
+
+static int read_request(struct hither_backend *b, uint64_t offset, uint64_t len,
+                        struct trim_sink *t, struct hither_error *err)
+{
+	t->delivered = 0;
+	t->expected = len;
+	return judge_read(b, offset, b->ops->read(b, offset, len, &t->base, err), t, err);
 }
 
 int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
@@ -185,6 +191,38 @@ int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 		start += n;
 	}
 	return r;
+}
+
+uint32_t hither_backend_most_ranges(struct hither_backend *b)
+{
+	return b->ops->read_many ? b->ops->most_ranges(b) : 1;
+}
+
+static int read_in_turn(struct hither_backend *b, const struct hither_range *ranges, size_t count,
+                        struct hither_sink *sink, struct hither_error *err)
+{
+	int r = 0;
+	for (size_t i = 0; !r && i < count; i++)
+		r = hither_backend_read(b, ranges[i].offset, ranges[i].len, sink, err);
+	return r;
+}
+
+int hither_backend_read_many(struct hither_backend *b, const struct hither_range *ranges,
+                             size_t count, struct hither_sink *sink, struct hither_error *err)
+{
+	uint64_t sum = 0;
+	if (count < 2 || count > hither_backend_most_ranges(b))
+		return read_in_turn(b, ranges, count, sink, err);
+	for (size_t i = 0; i < count; i++) {
+		int r = check_range(b, "read", ranges[i].offset, ranges[i].len, err);
+		if (r)
+			return r;
+		assert(ranges[i].len > 0 && ranges[i].offset % b->align_bytes == 0);
+		sum += ranges[i].len;
+	}
+	struct trim_sink t = {{trim_take}, sink, .want = sum, .expected = sum};
+	int r = b->ops->read_many(b, ranges, count, &t.base, err);
+	return judge_read(b, ranges[0].offset, r, &t, err);
 }
 
 struct buffer_sink {

@@ -7,7 +7,7 @@
  *   http_url.c      the URL and the secrets in it
  *   http_slot.c     connections, one for each request under way
  *   http_request.c  one request
- *   http_headers.c, http_judge.c   what was answered, and is it what was asked for? (no network)
+ *   http_headers.c, http_judge.c, http_parts.c   what was answered, and is it what was asked for? (no network)
  *   http_error.c    what libcurl's failures mean
  */
 #include "backend/http_private.h"
@@ -201,8 +201,9 @@ static int read_once(struct http_backend *b, struct http_request *x, bool *again
 	return r;
 }
 
-static int read_range(struct http_backend *b, uint64_t offset, uint64_t len,
-                      struct hither_sink *sink, struct hither_error *err)
+/* One range, or several in one answer. *delivered: bytes that the sink took. */
+static int read_ranges(struct http_backend *b, const struct hither_range *ranges, size_t count,
+                       struct hither_sink *sink, uint64_t *delivered, struct hither_error *err)
 {
 	bool again = true;
 	int r = 0;
@@ -210,14 +211,17 @@ static int read_range(struct http_backend *b, uint64_t offset, uint64_t len,
 		struct http_request x = {
 		        .b = b,
 		        .question = {.url = b->shown,
-		                     .offset = offset,
-		                     .len = len,
+		                     .offset = ranges[0].offset,
+		                     .len = ranges[0].len,
+		                     .ranges = count > 1 ? ranges : NULL,
+		                     .count = count,
 		                     .size_bytes = b->base.size_bytes,
 		                     .version = b->version},
 		        .sink = sink,
 		        .err = err,
 		};
 		r = read_once(b, &x, &again);
+		*delivered = x.delivered;
 	}
 	if (r == 0 && err)
 		*err = (struct hither_error){0}; /* of a place that is forgotten */
@@ -239,7 +243,42 @@ static int http_read(struct hither_backend *base, uint64_t offset, uint64_t len,
 		offset += n;
 		len -= n;
 	}
-	return len ? read_range(b, offset, len, sink, err) : 0;
+	return len ? read_ranges(b, &(struct hither_range){offset, len}, 1, sink, &(uint64_t){0},
+	                         err)
+	           : 0;
+}
+
+static uint32_t http_most_ranges(struct hither_backend *base)
+{
+	struct http_backend *b = (struct http_backend *)base;
+	return atomic_load(&b->single) ? 1 : HTTP_MOST_RANGES;
+}
+
+/* What the opening brought along is not looked at: few bytes, and rarely among these. */
+static int http_read_many(struct hither_backend *base, const struct hither_range *ranges,
+                          size_t count, struct hither_sink *sink, struct hither_error *err)
+{
+	struct http_backend *b = (struct http_backend *)base;
+	uint64_t done = 0;
+	int r = -EOPNOTSUPP;
+	if (count > 1 && count <= http_most_ranges(base)) {
+		r = read_ranges(b, ranges, count, sink, &done, err);
+		if (r != -EOPNOTSUPP)
+			return r;
+		atomic_store(&b->single, true);
+	}
+	/* What it has sent nevertheless is good. */
+	r = 0;
+	for (size_t i = 0; !r && i < count; i++) {
+		uint64_t skip = done < ranges[i].len ? done : ranges[i].len;
+		done -= skip;
+		if (skip < ranges[i].len)
+			r = http_read(base, ranges[i].offset + skip, ranges[i].len - skip, sink,
+			              err);
+	}
+	if (!r && err)
+		*err = (struct hither_error){0};
+	return r;
 }
 
 static int http_version(struct hither_backend *base, char *version, size_t size,
@@ -266,6 +305,8 @@ const struct hither_backend_ops hither_backend_http = {
         .schemes = schemes,
         .open = http_backend_open,
         .read = http_read,
+        .read_many = http_read_many,
+        .most_ranges = http_most_ranges,
         .version = http_version,
         .cancel = http_cancel,
         .close = http_close,

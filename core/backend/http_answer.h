@@ -8,6 +8,7 @@
 #define HITHER_BACKEND_HTTP_ANSWER_H
 
 #include <hither/error.h>
+#include <hither/range.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -15,6 +16,8 @@ enum {
 	HITHER_HTTP_ETAG_BYTES =
 	        240, /* a longer ETag is left out: it would not fit HITHER_VERSION_BYTES */
 	HITHER_HTTP_MODIFIED_BYTES = 64,
+	HITHER_HTTP_BOUNDARY_BYTES = 71, /* RFC 2046, 5.1.1 */
+	HITHER_HTTP_PART_LINE_BYTES = 512,
 	HITHER_HTTP_FIRST_BYTES = 8192,     /* asked for when opening */
 	HITHER_HTTP_WHOLE_BYTES = 1u << 20, /* without range support, so much is read whole */
 };
@@ -42,6 +45,7 @@ struct hither_http_answer {
 	bool bad_range;  /* Content-Range makes no sense, or comes twice and differs */
 	bool chunked;    /* the end of the body can be told without Content-Length */
 	bool multipart;  /* multipart/byteranges */
+	char boundary[HITHER_HTTP_BOUNDARY_BYTES]; /* between its parts; "": none that is good */
 	uint64_t length, first, last, total;
 	int64_t date;      /* seconds since 1970; 0: none */
 	int64_t retry_at;  /* Retry-After as a date; 0: none */
@@ -63,6 +67,8 @@ struct hither_http_question {
 	bool conditional; /* opening: If-None-Match or If-Modified-Since was sent, of `version` */
 	bool signed_in;   /* a name and password were sent */
 	uint64_t offset, len, size_bytes;   /* the range, and the size that was opened */
+	const struct hither_range *ranges;  /* several were asked for, offset and len are the first's; NULL */
+	size_t count;
 	struct hither_http_version version; /* that was opened, or is hoped for when opening */
 	int64_t now; /* seconds since 1970, for Retry-After where the server sends no Date */
 };
@@ -70,6 +76,7 @@ struct hither_http_question {
 /* What to do with the body. */
 enum hither_http_verdict {
 	HITHER_HTTP_RANGE, /* it is the range asked for; opening: a->total is the size */
+	HITHER_HTTP_PARTS, /* several ranges were asked for, and this is multipart/byteranges */
 	HITHER_HTTP_WHOLE, /* it is the whole resource, at most HITHER_HTTP_WHOLE_BYTES (a->length
 	                      if it is known) */
 	HITHER_HTTP_EMPTY, /* opening: a resource of no bytes */
@@ -81,10 +88,39 @@ enum hither_http_verdict {
 /*
  * Once a->ended. A verdict or a negative errno: -EAGAIN (a busy server; err->retry_after_ms),
  * -ENOENT, -EACCES, -EOPNOTSUPP (no ranges), -ESTALE (another version than was opened), -EPROTO (an
- * answer that does not fit the question), -EIO.
+ * answer that does not fit the question), -EIO. Where several ranges were asked for, -EOPNOTSUPP
+ * also means: this server does not send several; ask for one at a time.
  */
 int hither_http_judge(const struct hither_http_answer *a, const struct hither_http_question *q,
                       struct hither_error *err);
+
+/*
+ * The body of an answer with several ranges (RFC 9110, 14.6). Zero-initialise, set the first group.
+ * The question and its ranges outlive it.
+ */
+struct hither_http_parts {
+	const struct hither_http_question *question;
+	const char *boundary; /* not "" */
+	/* Gets the ranges' bytes, in their order; 0, or a code that ends it. */
+	int (*take)(void *user, const char *bytes, size_t len);
+	void *user;
+
+	size_t at;     /* the range that comes next, or is coming */
+	uint64_t left; /* bytes of it that are still to come */
+	bool headers;  /* its part has begun */
+	unsigned lines; /* that were neither */
+	struct hither_http_answer part;
+	size_t line_len;
+	char line[HITHER_HTTP_PART_LINE_BYTES];
+};
+
+/*
+ * Take in the next len bytes of body. 0; take's code; -EOPNOTSUPP: these are not the ranges asked
+ * for, in their order, so ask for one at a time; -EPROTO: no multipart body; -ESTALE: of another
+ * size. What follows the last range is ignored.
+ */
+int hither_http_parts_feed(struct hither_http_parts *p, const char *data, size_t len,
+                           struct hither_error *err);
 
 /* Fail with -EOPNOTSUPP: parts cannot be had, and what to do. */
 int hither_http_no_ranges(const struct hither_http_question *q, struct hither_error *err);

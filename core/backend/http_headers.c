@@ -162,6 +162,29 @@ static void retry_after(struct hither_http_answer *a, struct text t)
 		a->retry_s = seconds < 86400 ? (int64_t)seconds : 86400;
 }
 
+/* multipart/byteranges; boundary=TEXT, or "TEXT" */
+static void content_type(struct hither_http_answer *a, struct text t)
+{
+	a->multipart = skip(&t, "multipart/byteranges");
+	a->boundary[0] = 0;
+	for (; a->multipart && t.len; t.at++, t.len--) {
+		if (*t.at != ';')
+			continue;
+		struct text value = trimmed((struct text){t.at + 1, t.len - 1});
+		if (!skip(&value, "boundary="))
+			continue;
+		const char *end = memchr(value.at, ';', value.len);
+		if (value.len && *value.at == '"') {
+			value.at++, value.len--;
+			end = memchr(value.at, '"', value.len);
+		}
+		if (end)
+			value.len = (size_t)(end - value.at);
+		keep(a->boundary, sizeof a->boundary, trimmed(value));
+		return;
+	}
+}
+
 static void field(struct hither_http_answer *a, struct text name, struct text value)
 {
 	if (equal(name, "content-length"))
@@ -171,7 +194,7 @@ static void field(struct hither_http_answer *a, struct text name, struct text va
 	else if (equal(name, "transfer-encoding"))
 		a->chunked = equal(value, "chunked");
 	else if (equal(name, "content-type"))
-		a->multipart = skip(&value, "multipart/byteranges");
+		content_type(a, value);
 	else if (equal(name, "content-encoding"))
 		content_encoding(a, value);
 	else if (equal(name, "etag"))

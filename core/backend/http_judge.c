@@ -117,6 +117,23 @@ static int judge_206_frame(const struct hither_http_answer *a, const struct hith
 	return 0;
 }
 
+/* Several ranges were asked for. */
+static int judge_parts(const struct hither_http_answer *a, const struct hither_http_question *q,
+                       struct hither_error *err)
+{
+	if (differ(&a->version, &q->version))
+		return changed(a, q, err);
+	if (a->has_total && a->total != q->size_bytes)
+		return other_size(q, a->total, err);
+	if (a->status == 200 && a->has_length && !a->encoding[0] && a->length != q->size_bytes)
+		return other_size(q, a->length, err);
+	if (a->status == 206 && a->multipart && a->boundary[0] && !a->encoding[0])
+		return HITHER_HTTP_PARTS;
+	return hither_fail(err, -EOPNOTSUPP,
+	                   "http: %s: the server does not send several ranges in one answer",
+	                   q->url);
+}
+
 static int judge_206(const struct hither_http_answer *a, const struct hither_http_question *q,
                      struct hither_error *err)
 {
@@ -292,6 +309,8 @@ static int judge_error(const struct hither_http_answer *a, const struct hither_h
 int hither_http_judge(const struct hither_http_answer *a, const struct hither_http_question *q,
                       struct hither_error *err)
 {
+	if (q->ranges && (a->status == 206 || a->status == 200))
+		return judge_parts(a, q, err);
 	if (a->status == 206)
 		return judge_206(a, q, err);
 	if (a->status == 200)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 
 enum {
+	HTTP_MOST_RANGES = 32,  /* of one request: their header fits into one packet */
 	HTTP_SHOWN_BYTES = 160,        /* of a URL in a message, which has more to say */
 	HTTP_GATHER_BYTES = 256 << 10, /* received, and given to the sink, at most at a time */
 };
@@ -59,6 +60,7 @@ struct http_backend {
 	struct http_slot *idle;   /* last used first: its connection is the warmest */
 	char *location;           /* where redirects led; NULL: nowhere else than `url` */
 	uint64_t location_serial; /* counts its changes */
+	atomic_bool single;       /* this server does not send several ranges in one answer */
 };
 
 /* One request. Zero-initialise, fill the first group, run, look at the second. */
@@ -75,6 +77,7 @@ struct http_request {
 	struct hither_http_answer answer;
 	bool judged;
 	int verdict;        /* HITHER_HTTP_*, or -errno */
+	struct hither_http_parts parts; /* of the body, if it has several */
 	uint64_t wanted;    /* bytes for the sink, if the verdict is that there are some */
 	uint64_t delivered; /* bytes that the sink took */
 	bool moved;         /* redirects were followed */

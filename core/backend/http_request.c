@@ -19,6 +19,24 @@ enum {
 	GRACE_MS = 100,           /* for the end of a body whose wanted bytes are all here */
 };
 
+static int gather(struct http_request *x, const char *data, size_t len);
+
+static int gather_part(void *user, const char *data, size_t len)
+{
+	return gather(user, data, len);
+}
+
+static void begin_parts(struct http_request *x)
+{
+	x->parts = (struct hither_http_parts){.question = &x->question,
+	                                      .boundary = x->answer.boundary,
+	                                      .take = gather_part,
+	                                      .user = x};
+	x->wanted = 0;
+	for (size_t i = 0; i < x->question.count; i++)
+		x->wanted += x->question.ranges[i].len;
+}
+
 static void judge(struct http_request *x)
 {
 	if (x->judged)
@@ -27,6 +45,8 @@ static void judge(struct http_request *x)
 	x->verdict = hither_http_judge(&x->answer, &x->question, x->err);
 	if (x->verdict == HITHER_HTTP_RANGE)
 		x->wanted = x->answer.last - x->answer.first + 1;
+	if (x->verdict == HITHER_HTTP_PARTS)
+		begin_parts(x);
 	if (x->verdict == HITHER_HTTP_WHOLE && x->question.opening)
 		x->wanted = x->answer.has_length ? x->answer.length : UINT64_MAX;
 	else if (x->verdict == HITHER_HTTP_WHOLE)
@@ -98,7 +118,9 @@ size_t http_on_body(char *data, size_t size, size_t count, void *request)
 	size_t skip = len < x->skip ? len : (size_t)x->skip;
 	x->touched_ns = hither_now_ns();
 	x->skip -= skip;
-	if (x->judged)
+	if (x->judged && x->verdict == HITHER_HTTP_PARTS)
+		x->broken = hither_http_parts_feed(&x->parts, data, len, x->err);
+	else if (x->judged)
 		x->broken = gather(x, data + skip, len - skip);
 	else
 		x->ignored += len;
@@ -186,14 +208,24 @@ static void collect(struct http_request *x)
 	x->moved = redirects > 0;
 }
 
+static void print_ranges(const struct hither_http_question *q, char *out, size_t size)
+{
+	const struct hither_range one = {q->offset, q->len};
+	const struct hither_range *ranges = q->ranges ? q->ranges : &one;
+	size_t count = q->ranges ? q->count : 1, used = 0;
+	for (size_t i = 0; i < count && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s%" PRIu64 "-%" PRIu64,
+		                         i ? "," : "", ranges[i].offset,
+		                         ranges[i].offset + ranges[i].len - 1);
+}
+
 static void prepare(struct http_request *x)
 {
 	CURL *easy = x->slot->easy;
 	const struct http_backend *b = x->b;
 	bool sign_in = !x->foreign && b->user;
-	char range[64];
-	snprintf(range, sizeof range, "%" PRIu64 "-%" PRIu64, x->question.offset,
-	         x->question.offset + x->question.len - 1);
+	char range[HTTP_MOST_RANGES * 42];
+	print_ranges(&x->question, range, sizeof range);
 	curl_easy_setopt(easy, CURLOPT_URL, x->url);
 	curl_easy_setopt(easy, CURLOPT_RANGE, range);
 	curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->headers);
@@ -223,7 +255,8 @@ static int conclude(struct http_request *x)
 		judge(x);
 	if (x->judged && x->verdict < 0)
 		return x->verdict;
-	bool has_body = x->verdict == HITHER_HTTP_RANGE || x->verdict == HITHER_HTTP_WHOLE;
+	bool has_body = x->verdict == HITHER_HTTP_RANGE || x->verdict == HITHER_HTTP_PARTS ||
+	                x->verdict == HITHER_HTTP_WHOLE;
 	if (x->judged && (!has_body || complete(x)))
 		return 0;
 	if (x->judged && x->wanted == UINT64_MAX && x->curl_code == CURLE_OK)

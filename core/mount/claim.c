@@ -23,14 +23,22 @@ bool managed_claim_locked(struct managed *m, struct managed_job *job)
 	/* Rule 3 is kept here: a job is run by managed_run, with no lock held. */
 	if (!m->stale && managed_claim_demand_locked(m, job))
 		return true;
-	return managed_claim_push_locked(m, job) || managed_claim_guess_locked(m, job);
+	if (managed_claim_push_locked(m, job))
+		return true;
+	if (!managed_claim_guess_locked(m, job))
+		return false;
+	managed_batch_locked(m, job);
+	return true;
 }
 
 void managed_run(struct managed *m, struct managed_job *job)
 {
 	switch (job->kind) {
 	case MANAGED_JOB_PULL:
-		managed_run_pull(m, job);
+		if (job->more)
+			managed_run_batch(m, job);
+		else
+			managed_run_pull(m, job);
 		break;
 	case MANAGED_JOB_DIRECT:
 		managed_run_direct(m, job);

@@ -168,7 +168,7 @@ static void consult_order_locked(struct managed *m)
 static void start_guess_locked(struct managed *m, struct managed_job *job, uint64_t first,
                                uint64_t end)
 {
-	*job = (struct managed_job){.first = first, .end = end};
+	*job = (struct managed_job){.first = first, .end = end, .follower = job->follower};
 	managed_start_job_locked(m, job, MANAGED_JOB_PULL);
 	m->outstanding_bytes += managed_bytes(m, first, end);
 }
@@ -276,8 +276,26 @@ bool managed_guess_wanted_locked(const struct managed *m)
 	       sweeping_locked(m);
 }
 
+bool managed_claim_more_locked(struct managed *m, uint64_t most, struct managed_job *job)
+{
+	while (m->outstanding_bytes < hither_link_window(&m->link) && managed_room_locked(m)) {
+		if (has_guess_locked(m)) {
+			if (m->guess.len > most << HITHER_BLOCK_SHIFT)
+				return false; /* worth a request of its own */
+			if (claim_from_guess_locked(m, job))
+				return true;
+		} else if (m->order && !m->order_idle) {
+			consult_order_locked(m);
+		} else {
+			return false;
+		}
+	}
+	return false;
+}
+
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
 {
+	job->follower = false;
 	while (room_locked(m)) {
 		if (claim_from_guess_locked(m, job))
 			return true;

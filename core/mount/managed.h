@@ -10,6 +10,7 @@
  *     read.c   parked reads, and answering them       write.c  writes
  *     pull.c   bytes coming in                        push.c   dirty bytes going out, flush
  *     guess.c  what to pull when nobody waits         evict.c  the cap on the store
+ *     batch.c  several small guesses in one request
  *     claim.c  which job is next                      retry.c  outages: backoff and deadlines
  *     memory.c the store as memory that programs change in place
  *
@@ -64,6 +65,8 @@ struct managed_job {
 	uint64_t first, end; /* blocks (PULL, PUSH) */
 	bool demand;         /* PULL: somebody waits for it */
 	bool here;           /* PULL: by the one who waits, no worker */
+	struct managed_job *more; /* PULL: further runs in the same request, on the heap */
+	bool follower;            /* PULL: it is such a one */
 	uint64_t start_ns;
 	uint64_t first_byte_ns; /* PULL: 0 until the first byte has come */
 	uint64_t last_ns;       /* PULL: when bytes last came, or should have begun to */
@@ -243,6 +246,18 @@ void managed_write(struct managed *m, struct hither_io *io);
 int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t end);
 
 /* pull.c */
+struct managed_sink {
+	struct hither_sink sink;
+	struct managed *m;
+	struct managed_job *job;
+	uint64_t offset; /* of the next byte to come, less what is in tail */
+	size_t tail_len;
+	int store_error;
+	unsigned char tail[HITHER_BLOCK_BYTES]; /* a block that has come in part */
+};
+void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed_job *job);
+/* Settle s->job: r and err are what the backend said. */
+void managed_sink_settle(struct managed_sink *s, int r, struct hither_error *err);
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job);
 void managed_run_pull(struct managed *m, struct managed_job *job);
 /* Put into the store what opening the backend brought along. */
@@ -272,6 +287,14 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 bool managed_guess_wanted_locked(const struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);
+/* One more guess for a request that has some, if there is one of at most `most` blocks; likewise. */
+bool managed_claim_more_locked(struct managed *m, uint64_t most, struct managed_job *job);
+
+/* batch.c */
+/* Give a guess that was claimed company, where the backend reads several ranges at a time. May let
+ * go of the lock and take it again. */
+void managed_batch_locked(struct managed *m, struct managed_job *job);
+void managed_run_batch(struct managed *m, struct managed_job *job);
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited);
 void managed_arrived(struct managed *m, uint64_t offset, uint64_t len); /* no lock held */
 

@@ -55,8 +55,9 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->hedged = false;
 	job->next = m->jobs;
 	m->jobs = job;
-	if (!m->job_count++)
+	if (!m->job_count)
 		hither_link_busy(&m->link, job->start_ns);
+	m->job_count += !job->follower;
 }
 
 void managed_end_job_locked(struct managed *m, struct managed_job *job)
@@ -65,7 +66,7 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 	while (*at != job)
 		at = &(*at)->next;
 	*at = job->next;
-	m->job_count--;
+	m->job_count -= !job->follower;
 	m->evict_stuck = false;
 	if (!m->job_count)
 		hither_link_idle(&m->link, m->now());
@@ -101,6 +102,7 @@ static bool claim_direct_locked(struct managed *m, struct managed_job *job)
 	while (*at != io)
 		at = &(*at)->next;
 	managed_ios_remove(&m->waiting, at);
+	*job = (struct managed_job){0};
 	managed_ios_init(&job->ios);
 	managed_ios_append(&job->ios, io);
 	job->first = managed_first(io);
@@ -166,16 +168,6 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 }
 
 /* --- arriving --- */
-
-struct pull_sink {
-	struct hither_sink sink;
-	struct managed *m;
-	struct managed_job *job;
-	uint64_t offset; /* of the next byte to come, less what is in tail */
-	size_t tail_len;
-	int store_error;
-	unsigned char tail[HITHER_BLOCK_BYTES]; /* a block that has come in part */
-};
 
 static void count_arrival_locked(struct managed *m, struct managed_job *job, size_t len)
 {
@@ -264,7 +256,7 @@ static void note_first_byte(struct managed *m, struct managed_job *job)
 }
 
 /* Commit the tail if it is a whole block, or the resource's last. */
-static int take_tail(struct pull_sink *s)
+static int take_tail(struct managed_sink *s)
 {
 	if (s->tail_len < HITHER_BLOCK_BYTES && s->offset + s->tail_len < s->m->base.size_bytes)
 		return 0;
@@ -276,7 +268,7 @@ static int take_tail(struct pull_sink *s)
 
 static int pull_take(struct hither_sink *sink, const void *buf, size_t len)
 {
-	struct pull_sink *s = (struct pull_sink *)sink;
+	struct managed_sink *s = (struct managed_sink *)sink;
 	const char *p = buf;
 	int r = 0;
 	if (!s->job->first_byte_ns)
@@ -302,17 +294,33 @@ static int pull_take(struct hither_sink *sink, const void *buf, size_t len)
 	return s->m->cancelled ? -ECANCELED : r;
 }
 
+void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed_job *job)
+{
+	s->sink.take = pull_take;
+	s->m = m;
+	s->job = job;
+	s->offset = job->first << HITHER_BLOCK_SHIFT;
+	s->tail_len = 0;
+	s->store_error = 0;
+}
+
+void managed_sink_settle(struct managed_sink *s, int r, struct hither_error *err)
+{
+	if (s->store_error)
+		r = hither_fail(err, s->store_error, "%s: writing to the local store %s: %s",
+		                s->m->name, hither_store_path(s->m->store),
+		                strerror(-s->store_error));
+	managed_settle_pull(s->m, s->job, r, err);
+}
+
 void managed_run_pull(struct managed *m, struct managed_job *job)
 {
-	struct pull_sink s = {.sink.take = pull_take, .m = m, .job = job};
+	struct managed_sink s;
 	struct hither_error err = {0};
-	s.offset = job->first << HITHER_BLOCK_SHIFT;
+	managed_sink_init(&s, m, job);
 	int r = hither_backend_read(m->base.backend, s.offset,
 	                            managed_bytes(m, job->first, job->end), &s.sink, &err);
-	if (s.store_error)
-		r = hither_fail(&err, s.store_error, "%s: writing to the local store %s: %s",
-		                m->name, hither_store_path(m->store), strerror(-s.store_error));
-	managed_settle_pull(m, job, r, &err);
+	managed_sink_settle(&s, r, &err);
 }
 
 void managed_take_head(struct managed *m)
@@ -378,7 +386,7 @@ void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
 	managed_ios_init(&failed);
 	pthread_mutex_lock(&m->lock);
 	m->outstanding_bytes -= managed_bytes(m, job->first, job->end) - job->arrived;
-	m->stats.pull_requests++;
+	m->stats.pull_requests += !job->follower;
 	managed_end_job_locked(m, job);
 	if (result == -ENOSPC || result == -EDQUOT || result == -EFBIG) {
 		managed_store_full_locked(m);

@@ -10,6 +10,7 @@
 #define HITHER_BACKEND_H
 
 #include <hither/error.h>
+#include <hither/range.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -94,6 +95,18 @@ struct hither_backend_ops {
 	 */
 	int (*read)(struct hither_backend *b, uint64_t offset, uint64_t len,
 	            struct hither_sink *sink, struct hither_error *err);
+	/*
+	 * Deliver several ranges, none of them empty, no two of them touching, as read() would one
+	 * after another, but in one exchange: several small pieces cost one round trip. NULL: there
+	 * is no such exchange.
+	 */
+	int (*read_many)(struct hither_backend *b, const struct hither_range *ranges, size_t count,
+	                 struct hither_sink *sink, struct hither_error *err);
+	/*
+	 * Most ranges of a read_many; 1: this server turned out not to know several at a time, so
+	 * that they are read one after another. Required with read_many. Never blocks.
+	 */
+	uint32_t (*most_ranges)(struct hither_backend *b);
 	/* Required if WRITABLE. All or error; durable only once flush() has returned 0. */
 	int (*write_at)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
 	                struct hither_error *err);
@@ -150,6 +163,16 @@ int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 /** The same into a buffer of len bytes, which is undefined after an error. */
 int hither_backend_read_at(struct hither_backend *b, void *buf, size_t len, uint64_t offset,
                            struct hither_error *err);
+
+/** Most ranges that hither_backend_read_many() reads in one exchange now; 1: it has no use. */
+uint32_t hither_backend_most_ranges(struct hither_backend *b);
+/**
+ * Deliver ranges to sink, their bytes one after another as if they were one run. Not empty, not
+ * touching each other, multiples of align_bytes, none longer than max_request_bytes. What was
+ * delivered before a failure is good. -EINVAL beyond the end. Blocks, counts as one call of read.
+ */
+int hither_backend_read_many(struct hither_backend *b, const struct hither_range *ranges,
+                             size_t count, struct hither_sink *sink, struct hither_error *err);
 
 /**
  * Write all of buf. Any alignment: over a backend with align_bytes > 1 the edges are read, changed

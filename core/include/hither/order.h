@@ -8,17 +8,13 @@
 #define HITHER_ORDER_H
 
 #include <hither/error.h>
+#include <hither/range.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-struct hither_range {
-	uint64_t offset; /* bytes */
-	uint64_t len;
-};
 
 /** What an order can see of its mount. Valid until the order is destroyed. */
 struct hither_order_view {
