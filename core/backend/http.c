@@ -7,8 +7,8 @@
  *   http_url.c      the URL and the secrets in it
  *   http_slot.c     connections, one for each request under way
  *   http_request.c  one request
- *   http_headers.c, http_judge.c, http_parts.c   what was answered, and is it what was asked for? (no network)
- *   http_error.c    what libcurl's failures mean
+ *   http_headers.c, http_judge.c, http_parts.c   what was answered, and is it what was asked for?
+ * (no network) http_error.c    what libcurl's failures mean
  */
 #include "backend/http_private.h"
 #include "backend/registry.h"
@@ -185,7 +185,7 @@ static int read_once(struct http_backend *b, struct http_request *x, bool *again
 {
 	uint64_t serial;
 	HITHER_FREE char *url = location(b, &serial);
-	x->slot = url ? http_slot_take(b) : NULL;
+	x->slot = url ? http_slot_take(b, x->question.ranges) : NULL;
 	if (!x->slot)
 		return hither_fail(x->err, -ENOMEM, "http: %s: no memory", b->shown);
 	x->url = url;

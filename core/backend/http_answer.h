@@ -66,8 +66,9 @@ struct hither_http_question {
 	bool opening;     /* the first request; the rest is then not looked at, but known */
 	bool conditional; /* opening: If-None-Match or If-Modified-Since was sent, of `version` */
 	bool signed_in;   /* a name and password were sent */
-	uint64_t offset, len, size_bytes;   /* the range, and the size that was opened */
-	const struct hither_range *ranges;  /* several were asked for, offset and len are the first's; NULL */
+	uint64_t offset, len, size_bytes; /* the range, and the size that was opened */
+	const struct hither_range
+	        *ranges; /* several were asked for, offset and len are the first's; NULL */
 	size_t count;
 	struct hither_http_version version; /* that was opened, or is hoped for when opening */
 	int64_t now; /* seconds since 1970, for Retry-After where the server sends no Date */
@@ -105,9 +106,9 @@ struct hither_http_parts {
 	int (*take)(void *user, const char *bytes, size_t len);
 	void *user;
 
-	size_t at;     /* the range that comes next, or is coming */
-	uint64_t left; /* bytes of it that are still to come */
-	bool headers;  /* its part has begun */
+	size_t at;      /* the range that comes next, or is coming */
+	uint64_t left;  /* bytes of it that are still to come */
+	bool headers;   /* its part has begun */
 	unsigned lines; /* that were neither */
 	struct hither_http_answer part;
 	size_t line_len;

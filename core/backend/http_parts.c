@@ -9,11 +9,11 @@ enum { MOST_LINES = 64 }; /* before a part, its own included */
 
 static int no_parts(const struct hither_http_parts *p, int code, struct hither_error *err)
 {
-	return hither_fail(err, code,
-	                   code == -EPROTO
-	                           ? "http: %s: the server's answer with several ranges makes no sense"
-	                           : "http: %s: the server sent other ranges than were asked for",
-	                   p->question->url);
+	return hither_fail(
+	        err, code,
+	        code == -EPROTO ? "http: %s: the server's answer with several ranges makes no sense"
+	                        : "http: %s: the server sent other ranges than were asked for",
+	        p->question->url);
 }
 
 /* A line that ends a part or begins one: "--BOUNDARY", "--BOUNDARY--". */
@@ -37,10 +37,11 @@ static int begin_body(struct hither_http_parts *p, struct hither_error *err)
 	if (!part->has_range || part->bad_range)
 		return no_parts(p, -EPROTO, err);
 	if (part->has_total && part->total != p->question->size_bytes)
-		return hither_fail(err, -ESTALE,
-		                   "http: %s has changed since it was opened: it has another size now; "
-		                   "open it again",
-		                   p->question->url);
+		return hither_fail(
+		        err, -ESTALE,
+		        "http: %s has changed since it was opened: it has another size now; "
+		        "open it again",
+		        p->question->url);
 	if (part->first != r->offset || part->last != r->offset + r->len - 1)
 		return no_parts(p, -EOPNOTSUPP, err);
 	p->headers = false;

@@ -57,7 +57,8 @@ static int result(const char *body, struct got *g)
 
 #define PART(range, bytes) "--frontier\r\nContent-Range: bytes " range "\r\n\r\n" bytes "\r\n"
 #define GOOD                                                                                       \
-	PART("10-14/5000", "hello") PART("100-102/*", "\r\n-") PART("40-40/5000", "!") "--frontier--\r\n"
+	PART("10-14/5000", "hello")                                                                \
+	PART("100-102/*", "\r\n-") PART("40-40/5000", "!") "--frontier--\r\n"
 
 static void parts_are_put_together(void)
 {
@@ -109,9 +110,10 @@ static void verdict(const char *type, int status, int expected)
 	struct hither_http_answer a = {0};
 	struct hither_error err = {0};
 	char line[200];
-	hither_http_answer_line(&a, line, (size_t)snprintf(line, sizeof line, "HTTP/1.1 %d x", status));
-	hither_http_answer_line(
-	        &a, line, (size_t)snprintf(line, sizeof line, "Content-Type: %s", type));
+	hither_http_answer_line(&a, line,
+	                        (size_t)snprintf(line, sizeof line, "HTTP/1.1 %d x", status));
+	hither_http_answer_line(&a, line,
+	                        (size_t)snprintf(line, sizeof line, "Content-Type: %s", type));
 	hither_http_answer_line(&a, "ETag: \"v\"", 9);
 	hither_http_answer_line(&a, "", 0);
 	CHECK_EQ(hither_http_judge(&a, &q, &err), expected);

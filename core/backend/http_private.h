@@ -11,7 +11,7 @@
 #include <stdatomic.h>
 
 enum {
-	HTTP_MOST_RANGES = 32,  /* of one request: their header fits into one packet */
+	HTTP_MOST_RANGES = 32,         /* of one request: their header fits into one packet */
 	HTTP_SHOWN_BYTES = 160,        /* of a URL in a message, which has more to say */
 	HTTP_GATHER_BYTES = 256 << 10, /* received, and given to the sink, at most at a time */
 };
@@ -76,7 +76,7 @@ struct http_request {
 
 	struct hither_http_answer answer;
 	bool judged;
-	int verdict;        /* HITHER_HTTP_*, or -errno */
+	int verdict;                    /* HITHER_HTTP_*, or -errno */
 	struct hither_http_parts parts; /* of the body, if it has several */
 	uint64_t wanted;    /* bytes for the sink, if the verdict is that there are some */
 	uint64_t delivered; /* bytes that the sink took */
@@ -91,8 +91,11 @@ struct http_request {
 	int broken;          /* -errno of our own making: sink, cancel, idle time-out */
 };
 
-/* Idle slot or a new one. NULL: no memory. */
-struct http_slot *http_slot_take(struct http_backend *b);
+/*
+ * Idle slot or a new one. leave_one: not the last idle one, whose open connection is for somebody
+ * who waits for a single range. NULL: no memory.
+ */
+struct http_slot *http_slot_take(struct http_backend *b, bool leave_one);
 void http_slot_give(struct http_backend *b, struct http_slot *slot);
 /* The end of b: the next backend may have the slot's connection. */
 void http_slot_leave(const struct http_backend *b, struct http_slot *slot);

@@ -89,10 +89,12 @@ static struct http_slot *create(const struct http_backend *b)
 	return slot;
 }
 
-static struct http_slot *take_idle(struct http_backend *b)
+static struct http_slot *take_idle(struct http_backend *b, bool leave_one)
 {
 	HITHER_LOCK_SCOPE(&b->lock);
 	struct http_slot *slot = b->idle;
+	if (leave_one && slot && !slot->next_idle)
+		return NULL;
 	if (slot)
 		b->idle = slot->next_idle;
 	return slot;
@@ -140,9 +142,9 @@ void http_slot_leave(const struct http_backend *b, struct http_slot *slot)
 	left[oldest] = (struct left){slot, url, hither_now_ns()};
 }
 
-struct http_slot *http_slot_take(struct http_backend *b)
+struct http_slot *http_slot_take(struct http_backend *b, bool leave_one)
 {
-	struct http_slot *slot = take_idle(b);
+	struct http_slot *slot = take_idle(b, leave_one);
 	if (slot)
 		return slot;
 	slot = take_left(b);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Several small guesses in one request. A line of 50 ms takes hundreds of pages in a round trip, and
- * there are some tens of connections: an order that knows a hundred scattered pages would have them
- * in four or five round trips, one page a request, and has them in one or two so. Each run stays a
- * job of its own; only the first counts as a request.
+ * Several small guesses in one request. A line of 50 ms takes hundreds of pages in a round trip,
+ * and there are some tens of connections: an order that knows a hundred scattered pages would have
+ * them in four or five round trips, one page a request, and has them in one or two so. Each run
+ * stays a job of its own; only the first counts as a request.
  */
 #include "mount/managed.h"
 
@@ -22,8 +22,9 @@ enum {
 /* Blocks of one request, the more the fewer connections are left. */
 static uint64_t blocks_of(const struct managed *m)
 {
-	uint64_t used = m->job_count * 4 / m->jobs_max;
-	return used == 0 ? FIRST_BLOCKS : used == 1 ? 2 * FIRST_BLOCKS : 16 * used;
+	static const uint64_t by_use[] = {FIRST_BLOCKS, FIRST_BLOCKS + 1, 3 * FIRST_BLOCKS, 16};
+	uint64_t quarter = m->job_count * 4 / m->jobs_max;
+	return by_use[quarter < 4 ? quarter : 3];
 }
 
 void managed_batch_locked(struct managed *m, struct managed_job *job)

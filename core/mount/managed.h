@@ -62,9 +62,9 @@ struct managed_ios {
 struct managed_job {
 	struct managed_job *next;
 	enum managed_job_kind kind;
-	uint64_t first, end; /* blocks (PULL, PUSH) */
-	bool demand;         /* PULL: somebody waits for it */
-	bool here;           /* PULL: by the one who waits, no worker */
+	uint64_t first, end;      /* blocks (PULL, PUSH) */
+	bool demand;              /* PULL: somebody waits for it */
+	bool here;                /* PULL: by the one who waits, no worker */
 	struct managed_job *more; /* PULL: further runs in the same request, on the heap */
 	bool follower;            /* PULL: it is such a one */
 	uint64_t start_ns;
@@ -287,7 +287,8 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 bool managed_guess_wanted_locked(const struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);
-/* One more guess for a request that has some, if there is one of at most `most` blocks; likewise. */
+/* One more guess for a request that has some, if there is one of at most `most` blocks; likewise.
+ */
 bool managed_claim_more_locked(struct managed *m, uint64_t most, struct managed_job *job);
 
 /* batch.c */

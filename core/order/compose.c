@@ -27,10 +27,23 @@ static bool compose_next(struct hither_order *o, uint64_t window_bytes, struct h
 static void compose_saw(struct hither_order *o, uint64_t offset, uint64_t len, bool waited)
 {
 	struct compose_order *c = (struct compose_order *)o;
-	for (size_t i = 0; i < c->count; i++) {
-		if (c->orders[i]->ops->saw)
-			c->orders[i]->ops->saw(c->orders[i], offset, len, waited);
+	bool known = false;
+	for (size_t i = 0; i < c->count && !known; i++) {
+		const struct hither_order_ops *ops = c->orders[i]->ops;
+		known = ops->knows && ops->knows(c->orders[i], offset, len);
+		if (ops->saw)
+			ops->saw(c->orders[i], offset, len, waited);
 	}
+}
+
+static bool compose_knows(struct hither_order *o, uint64_t offset, uint64_t len)
+{
+	struct compose_order *c = (struct compose_order *)o;
+	bool known = false;
+	for (size_t i = 0; i < c->count && !known; i++)
+		known = c->orders[i]->ops->knows &&
+		        c->orders[i]->ops->knows(c->orders[i], offset, len);
+	return known;
 }
 
 static void compose_arrived(struct hither_order *o, uint64_t offset, uint64_t len)
@@ -54,6 +67,7 @@ static const struct hither_order_ops compose_ops = {
         .name = "compose",
         .next = compose_next,
         .saw = compose_saw,
+        .knows = compose_knows,
         .arrived = compose_arrived,
         .destroy = compose_destroy,
 };

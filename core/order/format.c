@@ -91,6 +91,12 @@ static void auto_saw(struct hither_order *o, uint64_t offset, uint64_t len, bool
 		a->found->ops->saw(a->found, offset, len, waited);
 }
 
+static bool auto_knows(struct hither_order *o, uint64_t offset, uint64_t len)
+{
+	struct auto_order *a = (struct auto_order *)o;
+	return a->found && a->found->ops->knows && a->found->ops->knows(a->found, offset, len);
+}
+
 static void auto_arrived(struct hither_order *o, uint64_t offset, uint64_t len)
 {
 	struct auto_order *a = (struct auto_order *)o;
@@ -110,6 +116,7 @@ static const struct hither_order_ops auto_ops = {
         .name = "auto",
         .next = auto_next,
         .saw = auto_saw,
+        .knows = auto_knows,
         .arrived = auto_arrived,
         .destroy = auto_destroy,
 };

@@ -14,6 +14,7 @@ enum {
 	READ_MOST_PAGES = 64,         /* of one read that are looked at */
 	WIDEN_TOUCHED = 6,            /* pages read of a tree before its interior pages are taken */
 	WIDEN_MOST_BYTES = 512 << 10, /* and if they are no more than this */
+	WIDEN_INDEX_BYTES = 256 << 10, /* and so many before the first row is looked for */
 	MERGE_MOST_PAGES = 64,
 	POINT_READS = 5, /* of a query for one row, or so */
 };
@@ -119,6 +120,41 @@ static void use_tree(struct sq_order *o, struct sq_tree *t)
 		sq_want_later(o, o->trees[t->edges[i].to].root);
 }
 
+/* More rowids lie under each of its pages than a leaf has room for. */
+static bool has_grandchildren(const struct sq_order *o, const struct sq_page *p)
+{
+	struct sq_cell first, last;
+	return p->type == SQ_TABLE_INTERIOR && p->count > 1 && sq_page_cell(p, 0, &first) &&
+	       sq_page_cell(p, p->count - 1, &last) && last.rowid > first.rowid &&
+	       ((uint64_t)last.rowid - (uint64_t)first.rowid) / (p->count - 1) >
+	               o->shape.page_bytes / 8;
+}
+
+/*
+ * An index is gone down: its table's rows are looked for next, all over the table as a rule. The
+ * pages above them come while the line waits for the index.
+ */
+static void widen_table(struct sq_order *o, struct sq_tree *t)
+{
+	struct sq_page p;
+	if (t->widened) {
+		o->widening = NULL;
+		return;
+	}
+	o->widening = t; /* until its root is here */
+	if (!sq_get(o, o->page, t->root, &p))
+		return;
+	o->widening = NULL;
+	t->widened = true;
+	uint64_t bytes = (uint64_t)p.count * o->shape.page_bytes;
+	if (bytes > WIDEN_INDEX_BYTES || bytes > o->window || !has_grandchildren(o, &p))
+		return;
+	sq_map_children(o, t->root, &p, (uint16_t)(t - o->trees));
+	for (uint32_t i = 0; i <= p.count; i++)
+		if (sq_is_page(o, sq_page_child(&p, i)))
+			sq_want(o, sq_page_child(&p, i));
+}
+
 /* Several rows were looked for in it: the pages between its root and its leaves pay. */
 static void widen(struct sq_order *o, struct sq_tree *t)
 {
@@ -208,6 +244,8 @@ static void touch(struct sq_order *o, uint32_t number)
 	if (!t->touched++)
 		use_tree(o, t);
 	t->touched_at = o->clock;
+	if (t->kind == SQ_INDEX && t->table != SQ_NONE && number != t->root)
+		widen_table(o, &o->trees[t->table]);
 	t->overflows = t->overflows || overflow;
 	struct sq_page p;
 	bool here = sq_bytes(o, o->other, number);
@@ -270,6 +308,14 @@ static void sqlite_saw(struct hither_order *base, uint64_t offset, uint64_t len,
 	}
 }
 
+/* A page of a known tree: what is read with it is no stream that readahead should follow. */
+static bool sqlite_knows(struct hither_order *base, uint64_t offset, uint64_t len)
+{
+	struct sq_order *o = (struct sq_order *)base;
+	return o->schema_known && len <= o->shape.page_bytes &&
+	       sq_map_find(&o->map, (uint32_t)(offset / o->shape.page_bytes) + 1);
+}
+
 static void sqlite_arrived(struct hither_order *base, uint64_t offset, uint64_t len)
 {
 	struct sq_order *o = (struct sq_order *)base;
@@ -322,6 +368,8 @@ static bool sqlite_next(struct hither_order *base, uint64_t window_bytes, struct
 		return true;
 	}
 	if (know_schema(o)) {
+		if (o->widening)
+			widen_table(o, o->widening);
 		sq_fts_run(o);
 		sq_ranges_run(o);
 		sq_lookups_run(o);
@@ -357,6 +405,7 @@ static const struct hither_order_ops sqlite_ops = {
         .name = "sqlite",
         .next = sqlite_next,
         .saw = sqlite_saw,
+        .knows = sqlite_knows,
         .arrived = sqlite_arrived,
         .destroy = sqlite_destroy,
 };

@@ -9,7 +9,7 @@
  *     sqlite_lookup.c   from a rowid to its row's page, and from a row to rows that it names
  *     sqlite_range.c    the rows that an index range names
  *     sqlite_scan.c     leaves in their order
- *     sqlite_fts.c      FTS5's tables
+ *     sqlite_fts*.c     FTS5's tables; sqlite_fts.h has their picture
  *
  * All works on pages that are local (peek), so it costs no request but those for what it suggests.
  * SQLite's page cache hides reads of interior pages: hence the map, which is fed by every interior
@@ -146,6 +146,7 @@ struct sq_order {
 
 	struct sq_tree *trees;
 	uint32_t tree_count;
+	struct sq_tree *widening; /* a table whose root must come first; NULL */
 	struct sq_map map;
 	struct sq_lookup *lookups; /* SQ_LOOKUPS */
 	unsigned lookup_count;
@@ -198,8 +199,10 @@ void sq_scan_leaf(struct sq_order *o, uint16_t tree, uint32_t leaf);
 bool sq_scan_extent(struct sq_order *o, struct hither_range *out);
 
 void sq_fts_finish(struct sq_order *o);
-/* The schema is known: find the tables of full-text indexes. */
+/* The trees are known: find the tables of full-text indexes. */
 void sq_fts_find(struct sq_order *o);
+/* The SQL of a table without a tree. */
+void sq_fts_sql(struct sq_order *o, const char *name, const char *sql, size_t len);
 void sq_fts_touch(struct sq_order *o, uint16_t tree, uint32_t page, bool leaf, struct sq_rowids r);
 void sq_fts_run(struct sq_order *o);
 

@@ -8,6 +8,7 @@
 
 enum {
 	SCAN_RUN = 2,       /* leaves that followed another before it is a scan */
+	SCAN_RUN_FTS = 32,  /* FTS5 goes along its blocks for a while without scanning them */
 	SCAN_GAP_PAGES = 8, /* pages of others in between are taken along */
 	SCAN_PARENTS = 4,   /* interior pages asked for ahead */
 	SCAN_STEPS = 1024,  /* pages of one extent */
@@ -107,7 +108,7 @@ bool sq_scan_extent(struct sq_order *o, struct hither_range *out)
 {
 	for (uint32_t i = 0; i < o->tree_count; i++) {
 		struct sq_tree *t = &o->trees[i];
-		if (t->run < SCAN_RUN || !t->ahead_leaf)
+		if (t->run < (t->fts ? SCAN_RUN_FTS : SCAN_RUN) || !t->ahead_leaf)
 			continue;
 		/* It begins small: a reader of some pages shall not pay for many. */
 		uint64_t most = (uint64_t)t->run * t->run * 4 * o->shape.page_bytes;

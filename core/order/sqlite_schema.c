@@ -57,8 +57,11 @@ static void read_sql(struct sq_order *o, const struct sq_cell *c)
 	for (uint32_t i = 0; !t && i < o->tree_count; i++)
 		if (o->trees[i].kind == SQ_TABLE && !strcmp(o->trees[i].name, name))
 			t = &o->trees[i];
-	if (!t)
+	if (!t) {
+		if (sq_cell_value(&whole, COLUMN_SQL, &v) && sq_value_is_text(&v))
+			sq_fts_sql(o, name, (const char *)v.bytes, v.len);
 		return;
+	}
 	/* A record that goes on elsewhere: its last column is cut off where the page's part ends.
 	 */
 	if (sq_cell_value(&whole, COLUMN_SQL, &v) && sq_value_is_text(&v)) {
@@ -127,11 +130,11 @@ bool sq_schema_read(struct sq_order *o)
 	if (!o->trees)
 		return false;
 	walk_all(o, add_tree);
+	sq_fts_find(o);
 	walk_all(o, read_sql);
 	join_indexes(o);
 	for (uint32_t i = 0; i < o->tree_count; i++)
 		sq_map_add(&o->map, o->trees[i].root, 0, (uint16_t)i, false);
-	sq_fts_find(o);
 	o->schema_known = true;
 	return true;
 }

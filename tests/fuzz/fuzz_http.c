@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What an HTTP server answers. Input: a line that says what was asked ("open", "known" or "range"),
- * then the answer's lines as they come from the network.
+ * then the answer's lines as they come from the network; or "parts", and a body with several
+ * ranges.
  */
 #include "backend/http_answer.h"
 #include "check.h"
@@ -77,11 +78,55 @@ static void check_range(const struct hither_http_answer *a, const struct hither_
 		CHECK(strcmp(a->version.etag, q->version.etag) == 0);
 }
 
+static const struct hither_range parts[] = {{1000, 10}, {2000, 5}, {100, 40}};
+
+struct taken {
+	uint64_t bytes;
+};
+
+static int take(void *user, const char *bytes, size_t len)
+{
+	struct taken *t = user;
+	CHECK(bytes && len > 0);
+	t->bytes += len;
+	return 0;
+}
+
+/* A body with several ranges: whatever it is, no more is taken than was asked for, and in pieces it
+ * means the same as in one. */
+static void check_parts(const char *body, size_t size)
+{
+	struct hither_http_question q = {
+	        .url = "http://host/x", .ranges = parts, .count = 3, .size_bytes = 5000};
+	int first = 0;
+	uint64_t first_bytes = 0;
+	for (size_t step = 1; step < 200; step += 66) {
+		struct taken t = {0};
+		struct hither_error err = {0};
+		struct hither_http_parts p = {
+		        .question = &q, .boundary = "B", .take = take, .user = &t};
+		int r = 0;
+		for (size_t at = 0; !r && at < size; at += step)
+			r = hither_http_parts_feed(&p, body + at,
+			                           size - at < step ? size - at : step, &err);
+		CHECK(t.bytes <= 55 && r <= 0 && err.code == r);
+		CHECK(step == 1 || (r == first && t.bytes == first_bytes));
+		first = r;
+		first_bytes = t.bytes;
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct hither_error err = {0};
 	struct hither_http_answer a = {0};
 	struct hither_http_question q = question(data, size);
+	if (size && data[0] == 'p') {
+		const char *body = memchr(data, '\n', size);
+		if (body)
+			check_parts(body + 1, size - (size_t)(body + 1 - (const char *)data));
+		return 0;
+	}
 	const uint8_t *line = size ? memchr(data, '\n', size) : NULL;
 	if (line)
 		read_lines(&a, (const char *)line + 1, size - (size_t)(line + 1 - data));

@@ -48,6 +48,11 @@ struct hither_order_ops {
 	/* These bytes have become local (view->peek has them). NULL: not interested. */
 	void (*arrived)(struct hither_order *o, uint64_t offset, uint64_t len);
 	void (*destroy)(struct hither_order *o);
+	/*
+	 * Does it know what this access is about, so that orders after it in a composition, which
+	 * know less, shall not be told of it? Asked before saw(). NULL: no.
+	 */
+	bool (*knows)(struct hither_order *o, uint64_t offset, uint64_t len);
 };
 
 /** First member of each order's own struct. */
