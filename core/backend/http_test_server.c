@@ -116,6 +116,36 @@ static bool good(const struct request *r)
 	return range_206(r, etag);
 }
 
+/* Several ranges in one answer; phase 1: hangs up after the first; phase 2: as phase 0, but in an
+ * order of its own. */
+static bool several(const struct request *r)
+{
+	unsigned long long first, last;
+	const char *at = strstr(r->text, "\r\nRange: bytes=");
+	int n = 0, used;
+	if (!strchr(at + 2, ',') || strchr(at + 2, ',') > strstr(at + 2, "\r\n"))
+		return range_206(r, "");
+	/* What it sends ends with the connection. */
+	say(r, "HTTP/1.1 206 Partial Content\r\nConnection: close\r\n"
+	       "Content-Type: multipart/byteranges; boundary=XYZ\r\n\r\n");
+	at = strchr(at, '=') + 1;
+	if (r->phase == 2)
+		at = strchr(at, ',') + 1;
+	for (; sscanf(at, "%llu-%llu%n", &first, &last, &used) == 2; n++) {
+		say(r,
+		    "\r\n--XYZ\r\nContent-Type: x/y\r\nContent-Range: bytes %llu-%llu/%d\r\n\r\n",
+		    first, last, SERVED_BYTES);
+		send_bytes(r, first, last - first + 1);
+		if (r->phase == 1)
+			return false;
+		at += used;
+		if (*at++ != ',')
+			break;
+	}
+	say(r, "\r\n--XYZ--\r\n");
+	return false;
+}
+
 /* Knows no conditions. */
 static bool ignorant(const struct request *r)
 {
@@ -348,6 +378,7 @@ static const struct {
 	bool (*answer)(const struct request *r);
 } paths[] = {
         {"/good", good},
+        {"/several", several},
         {"/ignorant", ignorant},
         {"/weak", weak},
         {"/dated", dated},
