@@ -5,12 +5,13 @@
 #include "start.h"
 #include "util.h"
 
+#include <assert.h>
 #include <hither/backend.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-enum { MAX_ARGS = 32 };
+enum { MAX_ARGS = 256 };
 
 const char *program_name = "hither";
 
@@ -56,6 +57,7 @@ static const struct command *find(const struct program *p, const char *name)
 static int run(const struct command *command, struct settings *s, int argc, char **argv)
 {
 	char *args[MAX_ARGS + 1] = {0};
+	assert(command->max_args <= MAX_ARGS);
 	int code = options_parse(command, argc, argv, s, args);
 	if (code < 0)
 		code = command->run(s, args);

@@ -173,6 +173,7 @@ void progress_stats(struct json *j, const struct hither_mount_stats *s)
 	json_uint(j, "reads", s->reads);
 	json_uint(j, "reads_waited", s->reads_waited);
 	json_uint(j, "wait_ns", s->wait_ns);
+	json_uint(j, "reads_stalled", s->reads_stalled);
 	json_uint(j, "writes", s->writes);
 	json_uint(j, "evicted_bytes", s->evicted_bytes);
 	json_uint(j, "waiting", s->waiting);

@@ -74,7 +74,9 @@ static void count_locked(struct direct *d, const struct hither_io *io, int resul
 		s->pull_requests++;
 		s->pulled_bytes += result ? 0 : io->len;
 		s->demand_bytes += result ? 0 : io->len;
-		s->wait_ns += hither_now_ns() - io->submitted_ns;
+		uint64_t waited_ns = hither_now_ns() - io->submitted_ns;
+		s->wait_ns += waited_ns;
+		s->reads_stalled += waited_ns > MOUNT_STALLED_NS;
 	} else if (io->op == HITHER_IO_WRITE) {
 		s->push_requests++;
 		s->pushed_bytes += result ? 0 : io->len;

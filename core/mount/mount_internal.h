@@ -3,7 +3,12 @@
 #ifndef HITHER_MOUNT_INTERNAL_H
 #define HITHER_MOUNT_INTERNAL_H
 
+#include "base/clock.h"
+
 #include <hither/mount.h>
+
+/* A program that reads may take it for a hitch: counted by itself. */
+#define MOUNT_STALLED_NS (50 * HITHER_NS_PER_MS)
 
 struct hither_mount_ops {
 	void (*submit)(struct hither_mount *m, struct hither_io *io); /* range checked, len > 0 */

@@ -69,7 +69,9 @@ void managed_collect_ready_locked(struct managed *m, uint64_t first, uint64_t en
 			continue;
 		}
 		managed_ios_remove(&m->waiting, at);
-		m->stats.wait_ns += m->now() - io->submitted_ns;
+		uint64_t waited_ns = m->now() - io->submitted_ns;
+		m->stats.wait_ns += waited_ns;
+		m->stats.reads_stalled += waited_ns > MOUNT_STALLED_NS;
 		managed_ios_append(ready, io);
 	}
 }

@@ -128,7 +128,7 @@ int hither_tree_mount(const struct hither_tree *t, const char *url,
 		o.pull_off = true;
 		o.order = "none";
 		o.offline = false;
-	} else if (!o.order) {
+	} else if (!o.order || !strcmp(o.order, "auto")) {
 		o.order = "readahead"; /* the first file's format says nothing about the others */
 	}
 	int r = hither_tree_backend(t, url, &options->backend, options->offline, &b, err);

@@ -135,10 +135,11 @@ struct hither_mount_stats {
 	uint64_t pushed_bytes;
 	uint64_t pull_requests;
 	uint64_t push_requests;
-	uint64_t retries;      /* requests that failed and were tried again */
-	uint64_t reads;        /* accesses by programs */
-	uint64_t reads_waited; /* of these, some bytes were not local */
-	uint64_t wait_ns;      /* time they waited, summed */
+	uint64_t retries;       /* requests that failed and were tried again */
+	uint64_t reads;         /* accesses by programs */
+	uint64_t reads_waited;  /* of these, some bytes were not local */
+	uint64_t wait_ns;       /* time they waited, summed */
+	uint64_t reads_stalled; /* of these, waited longer than 50 ms */
 	uint64_t writes;
 	uint64_t evicted_bytes;
 	uint32_t waiting;    /* reads that wait now */

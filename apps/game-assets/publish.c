@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* game-assets publish: the manifest, and a profile that fits it. */
+#include "game.h"
+
+#include "util.h"
+
+#include <errno.h>
+#include <hither/profile.h>
+#include <hither/tree.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FIELD(member) offsetof(struct game_settings, member)
+
+static const struct option_spec specs[] = {
+        {"output", 'o', "NAME.hither", "The manifest (default: DIR.hither).", set_string,
+         FIELD(base.output)},
+        {"profile", 0, "FILE", "A profile that game-assets learn made of this very tree.", set_path,
+         FIELD(base.profile)},
+};
+static const struct option_group group = {"Publishing", specs, COUNT_OF(specs)};
+static const struct option_group *const groups[] = {&group, NULL};
+
+/* A profile of another tree would fetch the wrong bytes first, which nobody would notice. */
+static int check_profile(const char *path, const char *manifest, struct hither_error *err)
+{
+	struct hither_profile p = {0};
+	struct hither_tree *t = NULL;
+	const struct hither_mount_options direct = {.direct = true};
+	int r = hither_tree_fetch(manifest, &direct, NULL, &t, err);
+	if (!r)
+		r = hither_profile_load(path, &p, err);
+	if (!r && (p.size_bytes != hither_tree_size(t) ||
+	           (*p.version && strcmp(p.version, hither_tree_hash(t)))))
+		r = hither_fail(err, -EINVAL, "%s is a profile of another tree: learn it again",
+		                path);
+	hither_profile_finish(&p);
+	hither_tree_destroy(t);
+	return r;
+}
+
+static int copy_file(const char *from, const char *to, struct hither_error *err)
+{
+	char bytes[1 << 16];
+	size_t n;
+	FILE *in = fopen(from, "re");
+	FILE *out = in ? fopen(to, "we") : NULL;
+	bool good = out;
+	while (good && (n = fread(bytes, 1, sizeof bytes, in)))
+		good = fwrite(bytes, 1, n, out) == n;
+	good = good && !ferror(in);
+	if (out && fclose(out))
+		good = false;
+	if (in)
+		fclose(in);
+	return good ? 0 : hither_fail(err, -EIO, "copy %s to %s: %s", from, to, strerror(errno));
+}
+
+static void left_out(void *user, const char *path, const char *why)
+{
+	fprintf(stderr, "%s: %s is left out: %s\n", program_name, path, why);
+}
+
+static int run(struct settings *s, char **args)
+{
+	struct hither_error err = {0};
+	struct hither_tree_index_result result;
+	const struct hither_tree_index_options options = {.left_out = left_out};
+	char size[UNITS_TEXT_BYTES];
+	size_t len = strlen(args[0]);
+	while (len > 1 && args[0][len - 1] == '/')
+		args[0][--len] = 0;
+	AUTO_FREE char *own = NULL;
+	AUTO_FREE char *profile = NULL;
+	if ((!s->output && asprintf(&own, "%s.hither", args[0]) < 0) ||
+	    asprintf(&profile, "%s-profile", s->output ? s->output : own) < 0)
+		return fail_with(EXIT_FAILED, "no memory");
+	const char *out = s->output ? s->output : own;
+	if (!hither_tree_is_url(out))
+		return fail_with(EXIT_MISUSED, "publish: %s should end in .hither", out);
+	int r = hither_tree_index(args[0], out, &options, &result, &err);
+	if (!r && s->profile)
+		r = check_profile(s->profile, out, &err);
+	if (!r && s->profile && strcmp(s->profile, profile))
+		r = copy_file(s->profile, profile, &err);
+	if (r)
+		return fail_with(EXIT_FAILED, "%s", err.message);
+	fprintf(stderr,
+	        "%s: %llu files, %s; put %s%s%s and the folder on a web server; root hash:\n",
+	        program_name, (unsigned long long)result.files,
+	        units_format_size(size, result.file_bytes), out, s->profile ? ", " : "",
+	        s->profile ? profile : "");
+	puts(result.hash);
+	return fflush(stdout) ? EXIT_FAILED : EXIT_DONE;
+}
+
+const struct command command_publish = {
+        .name = "publish",
+        .usage = "[OPTIONS] DIR",
+        .summary = "make a folder ready for a web server",
+        .text = "Write the manifest of the game in DIR, and put a profile beside it. What is on\n"
+                "the server then is the folder, the manifest and the profile: plain files.",
+        .groups = groups,
+        .min_args = 1,
+        .max_args = 1,
+        .run = run,
+};

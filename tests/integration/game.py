@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""game.py GAME-ASSETS: publish, learn and play what behaves like a game. Exit 0 passed, 1 failed, 77
+skipped."""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from file_web import Web  # noqa: E402
+
+GAME_ASSETS = sys.argv[1]
+PARTS = 8
+
+
+def need(condition, why):
+    if not condition:
+        print("skipped:", why)
+        sys.exit(77)
+
+
+def game(*args, code=0, **how):
+    done = subprocess.run([GAME_ASSETS, *args], capture_output=True, text=True, timeout=60, **how)
+    assert done.returncode == code, f"{args}: {done.returncode}: {done.stderr}"
+    return done
+
+
+class Test:
+    def __init__(self, work):
+        self.work, self.dir = work, f"{work}/site/game"
+        os.makedirs(self.dir)
+        os.mkdir(f"{work}/run")
+        random.seed(3)
+        for i in range(PARTS):
+            with open(f"{self.dir}/part{i}", "wb") as f:
+                f.write(random.randbytes(700_000))
+        # It reads three parts, not in order, and saves.
+        with open(f"{self.dir}/play", "w", encoding="ascii") as f:
+            f.write("#!/bin/sh\ncat part5 part1 part6 | cksum\n")
+        os.chmod(f"{self.dir}/play", 0o755)
+        self.sum = subprocess.run(["./play"], cwd=self.dir, capture_output=True, text=True,
+                                  check=True).stdout
+        self.hash = game("publish", self.dir).stdout.strip()
+        self.web = Web(f"{work}/site")
+        self.url = self.web.url("game.hither")
+        self.fresh()
+
+    def fresh(self):
+        self.cache = f"{self.work}/cache{time.monotonic_ns()}"
+        self.web.asked.clear()
+
+    def play(self, *args, command=("./play",), verb="play", code=0):
+        done = game(verb, "--cache", self.cache, *args, self.url, "--", *command, code=code)
+        assert not os.listdir(f"{self.work}/run/") or \
+            not [n for n in os.listdir(f"{self.work}/run") if n.startswith("game-assets-")], \
+            "its folder is left"
+        return done
+
+    def parts(self):
+        """The parts in the order they were first asked for."""
+        seen = []
+        for name, *_ in self.web.asked:
+            if name.startswith("game/part") and name not in seen:
+                seen.append(name)
+        return seen
+
+    def it_plays(self):
+        done = self.play("--root-hash", self.hash, "--order", "none")
+        assert self.sum in done.stdout, done.stdout
+        assert "started after" in done.stderr and "not needed" in done.stderr, done.stderr
+        assert self.parts() == [f"game/part{i}" for i in (5, 1, 6)], self.parts()
+
+    def what_it_ends_with_is_told(self):
+        done = self.play(command=["sh", "-c", "exit 3"], code=1)
+        assert "exit code 3" in done.stderr, done.stderr
+        done = self.play(command=["./nothing"], code=1)
+        assert "./nothing" in done.stderr, done.stderr
+        done = game("play", "http://x/y", "--", "true", code=2)
+        assert ".hither" in done.stderr
+
+    def a_profile_is_learnt_and_used(self):
+        self.fresh()
+        profile = f"{self.work}/site/game.hither-profile"
+        done = self.play("-o", profile, "--order", "none", verb="learn")
+        assert "steps" in done.stderr
+        with open(profile, encoding="ascii") as f:
+            text = f.read()
+        assert f"version {self.hash}" in text, text
+        # Publishing takes it, and none of another tree.
+        game("publish", "--profile", profile, self.dir)
+        with open(f"{self.work}/other", "w", encoding="ascii") as f:
+            f.write(text.replace(self.hash, "0" * 64))
+        assert "another tree" in game("publish", "--profile", f"{self.work}/other", self.dir,
+                                      code=1).stderr
+        # The launch set comes without being asked for, and nothing but that is waited for.
+        self.fresh()
+        done = self.play("--ready", "profile", "--order", "none", command=["true"])
+        assert sorted(self.parts()) == [f"game/part{i}" for i in (1, 5, 6)], self.parts()
+        self.fresh()
+        done = self.play("--ready", "profile", "--order", "none")
+        assert self.sum in done.stdout
+        assert " 0 reads stalled" in done.stderr, done.stderr
+
+    def what_it_writes_goes_to_the_overlay(self):
+        overlay, save = f"{self.work}/overlay", "echo level 2 > save; mv part1 old; rm part2; ls"
+        if os.geteuid() != 0:
+            print("    not tried: the overlay needs root here")
+            return
+        done = self.play(command=["sh", "-c", "echo x > save"], code=1)
+        assert "Read-only" in done.stderr
+        done = self.play("--overlay", overlay, command=["sh", "-c", save])
+        assert "old" in done.stdout and "part2" not in done.stdout, done.stdout
+        with open(f"{overlay}/files/save", encoding="ascii") as f:
+            assert f.read() == "level 2\n"
+        done = self.play("--overlay", overlay, command=["cat", "save"])
+        assert "level 2" in done.stdout
+        assert "overlay" not in subprocess.run(["mount"], capture_output=True, text=True,
+                                               check=True).stdout.split(self.work)[-1][:200]
+        assert self.sum in self.play().stdout
+
+    def offline(self):
+        self.fresh()
+        self.play("--ready", "100%", command=["true"])
+        self.web.asked.clear()
+        assert self.sum in self.play("--offline").stdout
+        assert not self.web.asked
+
+    def interrupted(self):
+        process = subprocess.Popen(
+            [GAME_ASSETS, "play", "--cache", self.cache, self.url, "--", "sh", "-c",
+             "echo here; exec sleep 60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while "here" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert not [n for n in os.listdir(f"{self.work}/run") if n.startswith("game-assets-")]
+
+
+def main():
+    need(os.path.exists("/dev/fuse"), "no /dev/fuse")
+    work = tempfile.mkdtemp(prefix="hither-game-")
+    os.environ["XDG_CACHE_HOME"] = f"{work}/xdg"
+    os.environ["XDG_RUNTIME_DIR"] = f"{work}/run"
+    try:
+        test = Test(work)
+        for part in (test.it_plays, test.what_it_ends_with_is_told,
+                     test.a_profile_is_learnt_and_used, test.what_it_writes_goes_to_the_overlay,
+                     test.offline, test.interrupted):
+            print(" ", part.__name__, flush=True)
+            part()
+    finally:
+        for name in os.listdir(f"{work}/run"):
+            if os.path.ismount(f"{work}/run/{name}"):
+                subprocess.run(["umount", "-l", f"{work}/run/{name}"], check=False)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+main()
