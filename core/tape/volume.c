@@ -270,6 +270,11 @@ static int read_label(struct tape_volume *v, struct hither_error *err)
 	int e = d->ops->locate(d, 0, err);
 	if (!e)
 		e = d->ops->read(d, v->buf, TAPE_RECORD_BYTES, &len, err);
+	/* Drives differ in what they answer to a read of a blank tape; all know where its data end.
+	 */
+	uint64_t end = 1;
+	if (e == -EIO && !d->ops->locate_end(d, &end, NULL) && end == 0)
+		e = -ENODATA;
 	if (e == -ENODATA)
 		return hither_fail(err, -EINVAL,
 		                   "tape: the tape is blank; tapisk format makes a volume");

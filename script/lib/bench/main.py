@@ -54,7 +54,7 @@ NOTES = [
     " line of its own, with the same outages, at the same time. mpv as it comes; a stall: no new frame for more than"
     " 0.3 s after it had begun to play. Start and seeks: until the first new frame.",
     "export: all serve the same 512 MiB of random bytes from memory, on loopback; fio's nbd engine."
-    " TLS is TLS 1.3 over TCP with a pre-shared key.",
+    " TLS is TLS 1.3 over TCP with a server's certificate.",
     "slice: each pair in one process; memory means the memory backend, 1 GiB. The link is the delay and"
     " rate layers.",
     "tape: seconds of drive time in the model of an LTO-9 drive (core/tape/model.c says where its figures are"
