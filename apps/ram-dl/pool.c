@@ -235,6 +235,20 @@ static uint64_t number(const char *name)
 	return text ? strtoull(text, NULL, 10) : 0;
 }
 
+/* The space is our own: what was never written need not be asked for. */
+static int add_layer(struct hither_backend **b, struct hither_error *err)
+{
+	const char *pack = getenv(RUN_PACK);
+	bool encrypt = getenv(RUN_ENCRYPT) != NULL;
+	if (!pack && !encrypt)
+		return hither_layer_fresh(*b, b, err);
+	return hither_layer_seal(*b,
+	                         !pack                  ? HITHER_PACK_NONE
+	                         : !strcmp(pack, "lz4") ? HITHER_PACK_LZ4
+	                                                : HITHER_PACK_ZSTD,
+	                         encrypt, b, err);
+}
+
 static int open_backend(struct hither_backend **out, struct hither_error *err)
 {
 	struct hither_backend *b = NULL, *second = NULL;
@@ -255,7 +269,7 @@ static int open_backend(struct hither_backend **out, struct hither_error *err)
 			hither_backend_close(second);
 	}
 	if (!r)
-		r = hither_layer_fresh(b, &b, err);
+		r = add_layer(&b, err);
 	if (r)
 		hither_backend_close(b);
 	else

@@ -33,6 +33,8 @@
 #define RUN_CA "RAM_DL_RUN_CA"
 #define RUN_CERT "RAM_DL_RUN_CERT"
 #define RUN_KEY "RAM_DL_RUN_KEY"
+#define RUN_PACK "RAM_DL_RUN_PACK"               /* lz4 or zstd; unset: neither */
+#define RUN_ENCRYPT "RAM_DL_RUN_ENCRYPT"         /* set: yes */
 #define RUN_USER_FAULTS "RAM_DL_RUN_USER_FAULTS" /* set: as where the kernel may not fault */
 
 struct pool {

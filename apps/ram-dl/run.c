@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <hither/layer.h>
 #include <hither/slice.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -34,6 +35,8 @@ struct run {
 	char *url, *mirror;
 	uint64_t size, limit, above, chunk, connections, deadline_ms;
 	const char *ca_file, *cert_file, *key_file;
+	const char *pack; /* NULL: none */
+	bool encrypt;
 	char **command;
 };
 
@@ -52,6 +55,9 @@ static const char help[] =
         "  -n, --connections N  Connections to the server, 1 to 16 (4).\n"
         "  -m, --mirror URL     A second server that gets every page, too: one may die.\n"
         "  -d, --deadline TIME  A page that has not come by then is lost (30s).\n"
+        "  -z, --compress KIND  lz4 or zstd: what goes there is made smaller first.\n"
+        "  -e, --encrypt        What goes there is encrypted (AES-256-GCM), by a key that only\n"
+        "                       this machine has, and checked when it comes back.\n"
         "      --ca-file FILE   TLS (nbds://): trust these certificates.\n"
         "      --cert-file FILE Show this one.\n"
         "      --key-file FILE  Its key.\n"
@@ -64,6 +70,8 @@ static const struct option options[] = {{"size", required_argument, NULL, 's'},
                                         {"connections", required_argument, NULL, 'n'},
                                         {"mirror", required_argument, NULL, 'm'},
                                         {"deadline", required_argument, NULL, 'd'},
+                                        {"compress", required_argument, NULL, 'z'},
+                                        {"encrypt", no_argument, NULL, 'e'},
                                         {"ca-file", required_argument, NULL, 'A'},
                                         {"cert-file", required_argument, NULL, 'C'},
                                         {"key-file", required_argument, NULL, 'K'},
@@ -113,6 +121,14 @@ static int set_option(struct run *o, int letter, const char *value, struct hithe
 			r = hither_fail(err, -EINVAL, "%s is not from 1s to 1h", value);
 		o->deadline_ms = us / 1000;
 		return r;
+	case 'z':
+		o->pack = value;
+		return strcmp(value, "lz4") && strcmp(value, "zstd")
+		               ? hither_fail(err, -EINVAL, "%s is neither lz4 nor zstd", value)
+		               : 0;
+	case 'e':
+		o->encrypt = true;
+		return 0;
 	case 'A':
 		o->ca_file = value;
 		return 0;
@@ -129,7 +145,7 @@ static int set_option(struct run *o, int letter, const char *value, struct hithe
 static int parse(struct run *o, int argc, char **argv)
 {
 	int letter;
-	while ((letter = getopt_long(argc, argv, "+s:l:n:m:d:h", options, NULL)) != -1) {
+	while ((letter = getopt_long(argc, argv, "+s:l:n:m:d:z:eh", options, NULL)) != -1) {
 		struct hither_error err = {0};
 		if (letter == 'h') {
 			fputs(help, stdout);
@@ -199,6 +215,17 @@ static int check_kernel(struct hither_error *err)
 	return r;
 }
 
+static int check_seal(struct hither_error *err)
+{
+	struct hither_backend *b, *sealed;
+	int r = hither_backend_memory_create(CHUNK_BYTES, &b, err);
+	if (r)
+		return r;
+	r = hither_layer_seal(b, HITHER_PACK_LZ4, true, &sealed, err);
+	hither_backend_close(r ? b : sealed);
+	return r;
+}
+
 static bool is_there(char *out, size_t size, const char *folder, const char *name)
 {
 	return snprintf(out, size, "%s/%s", folder, name) < (int)size && !access(out, R_OK);
@@ -243,6 +270,7 @@ static int set_environment(const struct run *o, const char *dir, struct hither_e
 	if (asprintf(&preload, "%s%s%s", hook, others ? ":" : "", others ? others : "") < 0 ||
 	    set_text("LD_PRELOAD", preload) || set_text(RUN_POOL, pool) || set_text(RUN_DIR, dir) ||
 	    set_text(RUN_URL, o->url) || set_text(RUN_MIRROR, o->mirror) ||
+	    set_text(RUN_PACK, o->pack) || set_text(RUN_ENCRYPT, o->encrypt ? "1" : NULL) ||
 	    set_text(RUN_CA, o->ca_file) || set_text(RUN_CERT, o->cert_file) ||
 	    set_text(RUN_KEY, o->key_file) || set_number(RUN_SIZE, o->size) ||
 	    set_number(RUN_LIMIT, o->limit) || set_number(RUN_ABOVE, o->above) ||
@@ -306,6 +334,8 @@ int command_run(int argc, char **argv)
 			r = check_server(&o, o.mirror, &err);
 		if (!r)
 			r = check_kernel(&err);
+		if (!r && (o.pack || o.encrypt))
+			r = check_seal(&err);
 		if (!r)
 			r = run_dir_make(&dir, &err);
 		if (!r)

@@ -26,6 +26,11 @@ uint32_t mount_memory_chunk_bytes(struct hither_mount *base)
 	return managed_of(base)->chunk_blocks << HITHER_BLOCK_SHIFT;
 }
 
+uint32_t mount_memory_unit_blocks(struct hither_mount *base)
+{
+	return managed_of(base)->unit_blocks;
+}
+
 bool mount_memory_near(struct hither_mount *base, uint64_t first, uint64_t end)
 {
 	struct managed *m = managed_of(base);

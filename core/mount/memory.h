@@ -51,6 +51,8 @@ bool mount_memory_pin(struct hither_mount *m, struct mount_memory_pin *pin, uint
                       uint64_t end);
 void mount_memory_unpin(struct hither_mount *m, struct mount_memory_pin *pin);
 
+/* Blocks that the backend takes as a whole: discards must begin and end at multiples. */
+uint32_t mount_memory_unit_blocks(struct hither_mount *m);
 /* Do the first of these blocks come at once: is the backend near, or are they holes? */
 bool mount_memory_near(struct hither_mount *m, uint64_t first, uint64_t end);
 

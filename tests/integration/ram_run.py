@@ -95,8 +95,10 @@ def all_kinds_of_allocations():
     url, server = serve("churn", 512)
     for more in ({}, {"RAM_DL_RUN_USER_FAULTS": "1"}):
         run(command(url, 24, [HOG, "churn", "160", "300"], 512, ("--above", "256K")), more=more)
+    for seal in (("--compress", "lz4"), ("--compress", "zstd", "--encrypt")):
+        run(command(url, 24, [HOG, "churn", "100", "120"], 512, ("--above", "256K", *seal)))
     # Several processes share the server, each has its own.
-    both = f"{HOG} pass 64 1 & {HOG} pass 64 1 & wait %1 && wait %2"
+    both = f"{HOG} pass 64 1 & a=$!; {HOG} pass 64 1 & b=$!; wait $a && wait $b"
     run(command(url, 16, ["bash", "-c", both], 512))
     server.kill()
     print("allocations: every byte was right")

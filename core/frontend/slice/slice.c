@@ -371,6 +371,12 @@ int hither_slice_prefault(struct hither_slice *s, uint64_t offset, uint64_t len,
 	return 0;
 }
 
+static void zero_blocks(struct hither_slice *s, uint64_t from, uint64_t to)
+{
+	if (from < to)
+		memset(slice_addr(s, from - s->mount_first), 0, (to - from) << SLICE_BLOCK_SHIFT);
+}
+
 int hither_slice_discard(struct hither_slice *s, uint64_t offset, uint64_t len,
                          struct hither_error *err)
 {
@@ -380,11 +386,19 @@ int hither_slice_discard(struct hither_slice *s, uint64_t offset, uint64_t len,
 	if (!s->writable || s->own_mount)
 		return hither_fail(err, -EOPNOTSUPP,
 		                   "only a writable slice that maps its mount's store can discard");
-	uint64_t first = (offset + SLICE_BLOCK_BYTES - 1) >> SLICE_BLOCK_SHIFT,
-	         end = (offset + len) >> SLICE_BLOCK_SHIFT;
-	return first < end ? mount_memory_discard(s->mount, s->mount_first + first,
-	                                          s->mount_first + end, err)
-	                   : 0;
+	uint64_t from = s->mount_first + ((offset + SLICE_BLOCK_BYTES - 1) >> SLICE_BLOCK_SHIFT),
+	         to = s->mount_first + ((offset + len) >> SLICE_BLOCK_SHIFT);
+	uint64_t unit = mount_memory_unit_blocks(s->mount);
+	uint64_t first = (from + unit - 1) / unit * unit, end = to / unit * unit;
+	if (from >= to)
+		return 0;
+	int r = first < end ? mount_memory_discard(s->mount, first, end, err) : 0;
+	if (r)
+		return r;
+	/* What shares a unit with bytes that stay is made zeros by hand. */
+	zero_blocks(s, from, first < to ? first : to);
+	zero_blocks(s, end > first ? end : first, to);
+	return 0;
 }
 
 void hither_slice_collect(struct hither_slice *s)

@@ -492,6 +492,33 @@ static void discarded_pages_are_zeros_and_not_pushed(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* A backend that takes 64 KiB as a whole: the edges are zeros, too. */
+static void discards_of_parts_of_what_belongs_together(void)
+{
+	struct hither_backend *b;
+	CHECK_OK(hither_backend_memory_create(64 * PAGE, &b, &err));
+	int r = hither_layer_seal(b, HITHER_PACK_LZ4, true, &b, &err);
+	if (r == -EOPNOTSUPP) {
+		hither_backend_close(b);
+		return;
+	}
+	struct hither_mount *m =
+	        mount_new(b, (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	char *p = hither_slice_data(s);
+	for (unsigned from = 0; from < 40; from += 7) {
+		for (unsigned len = 1; len < 24; len += 11) {
+			memset(p, 'a', 64 * PAGE);
+			CHECK_OK(hither_slice_flush(s, &err));
+			CHECK_OK(hither_slice_discard(s, from * PAGE, len * PAGE, &err));
+			for (unsigned i = 0; i < 64; i++)
+				CHECK_EQ(p[i * PAGE], i < from || i >= from + len ? 'a' : 0);
+		}
+	}
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 /* Discards while evictions, pushes and pulls of the same pages are going on. */
 static void discards_under_pressure(void)
 {
@@ -547,6 +574,7 @@ static void a_reader_is_followed(void)
 int main(void)
 {
 	RUN(discarded_pages_are_zeros_and_not_pushed);
+	RUN(discards_of_parts_of_what_belongs_together);
 	RUN(discards_under_pressure);
 	RUN(a_reader_is_followed);
 	RUN(what_is_touched_is_pulled);

@@ -8,6 +8,7 @@
 #define HITHER_LAYER_H
 
 #include <hither/backend.h>
+#include <stdbool.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -68,6 +69,22 @@ struct hither_verify_units {
  */
 int hither_layer_verify(struct hither_backend *inner, const struct hither_verify_units *units,
                         struct hither_backend **out, struct hither_error *err);
+
+enum hither_pack {
+	HITHER_PACK_NONE,
+	HITHER_PACK_LZ4,
+	HITHER_PACK_ZSTD, /* level 1 */
+};
+
+/**
+ * As the fresh layer, and what is written is compressed, encrypted (AES-256-GCM, a key that only
+ * this process has), or both, before inner gets it, in groups of 64 KiB. What does not come back as
+ * it was stored last, whole and in its place, is -EIO; without encryption a checksum tells mere
+ * accidents. Needs 48 bytes of memory for each group. -EOPNOTSUPP: built without LZ4, Zstandard and
+ * GnuTLS.
+ */
+int hither_layer_seal(struct hither_backend *inner, enum hither_pack pack, bool encrypt,
+                      struct hither_backend **out, struct hither_error *err);
 
 enum hither_fault_op {
 	HITHER_FAULT_READ,
