@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 enum { FAILURE_AGAIN_S = 60 }; /* the same failure is logged once in so long */
@@ -122,12 +123,20 @@ static struct wishes wishes(struct daemon *d)
 	return w;
 }
 
-/* The kernel holds written pages back; they must be here before a push can mean "everything". */
+/*
+ * The kernel holds written pages back; they must be here before a push can mean "everything". Asked
+ * for by a process of its own: who waits for the mount that it serves itself cannot even be killed.
+ */
 static void write_pages_back(const struct daemon *d)
 {
-	AUTO_CLOSE int fd = open(d->at.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd >= 0)
-		syncfs(fd);
+	pid_t pid = fork();
+	if (pid == 0) {
+		close_range(0, ~0u, 0);
+		int fd = open(d->at.path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+		_exit(fd < 0 || syncfs(fd));
+	}
+	while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
 }
 
 static void explain_dirty(struct daemon *d, const struct hither_error *why, bool mounted, char *out,
@@ -174,8 +183,7 @@ static void *ender(void *arg)
 	else
 		r = hither_fuse_stop(d->fuse, wishes(d).lazy || wishes(d).forced, &err);
 	if (r && !*text)
-		snprintf(text, sizeof text, "%s%s", err.message,
-		         r == -EBUSY ? "; close it first, or hither umount --lazy" : "");
+		snprintf(text, sizeof text, "%s%s", err.message, r == -EBUSY ? " (--lazy)" : "");
 	pthread_mutex_lock(&d->lock);
 	d->ender_ended = true;
 	if (r && d->state == DAEMON_UNMOUNTING) {

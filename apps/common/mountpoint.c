@@ -110,6 +110,14 @@ static int fail_folder(const char *folder, int code, struct hither_error *err)
 	                   code == -ENOENT ? "; make this folder first" : "");
 }
 
+static char *resolve(const char *path, struct hither_error *err)
+{
+	char *out = realpath(path, NULL);
+	if (!out)
+		hither_fail(err, -errno, "%s: %s", path, strerror(errno));
+	return out;
+}
+
 char *mountpoint_canonical(const char *path, struct hither_error *err)
 {
 	size_t len = strlen(path);
@@ -123,27 +131,29 @@ char *mountpoint_canonical(const char *path, struct hither_error *err)
 		            copy ? "the path is empty" : "no memory");
 		return NULL;
 	}
-	char *slash = strrchr(copy, '/');
-	const char *last = slash ? slash + 1 : copy;
-	/* The last part itself may be a dead mount, which nothing may look into: resolve only its
-	 * folder. */
-	bool whole = !*last || !strcmp(last, ".") || !strcmp(last, "..") ||
-	             (!lstat(copy, &st) && S_ISLNK(st.st_mode));
-	if (whole) {
-		out = realpath(copy, NULL);
-		if (!out)
-			hither_fail(err, -errno, "%s: %s", copy, strerror(errno));
-		return out;
+	if (strstr(copy, "://") && access(copy, F_OK)) {
+		hither_fail(err, -EINVAL, "%s is a URL; a path was expected here", copy);
+		return NULL;
 	}
-	if (slash)
-		*slash = 0;
-	const char *folder = !slash ? "." : slash == copy ? "/" : copy;
-	AUTO_FREE char *real = realpath(folder, NULL);
-	if (!real)
-		fail_folder(folder, -errno, err);
-	else if (asprintf(&out, "%s/%s", real[1] ? real : "", last) < 0)
-		out = NULL;
-	return out;
+	const char *slash = strrchr(copy, '/');
+	const char *last = slash ? slash + 1 : copy;
+	if (!strcmp(last, ".") || !strcmp(last, "..") || !*last)
+		return resolve(copy, err);
+	AUTO_FREE char *folder = !slash          ? strdup(".")
+	                         : slash == copy ? strdup("/")
+	                                         : strndup(copy, (size_t)(slash - copy));
+	AUTO_FREE char *real = folder ? realpath(folder, NULL) : NULL;
+	if (!real) {
+		fail_folder(folder ? folder : path, -errno, err);
+		return NULL;
+	}
+	if (asprintf(&out, "%s/%s", real[1] ? real : "", last) < 0)
+		return NULL;
+	/* A mount is not looked into: its daemon may be dead, or stopped. */
+	if (mountpoint_kind(out) != MOUNT_NONE || lstat(out, &st) || !S_ISLNK(st.st_mode))
+		return out;
+	free(out);
+	return resolve(copy, err);
 }
 
 /*

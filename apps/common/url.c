@@ -112,13 +112,28 @@ static char *escape_percent(const char *path)
 	return out;
 }
 
-char *url_absolute(const char *url)
+/* HTTP://host is http://host (RFC 3986, 3.1). */
+static char *lower_scheme(const char *url)
 {
-	size_t scheme = scheme_len(url);
+	char *out = strdup(url);
+	for (char *p = out; p && isalnum((unsigned char)*p); p++)
+		if (!strncmp(p + 1, "://", 3))
+			for (char *q = out; q <= p; q++)
+				*q = (char)tolower((unsigned char)*q);
+	return out;
+}
+
+char *url_absolute(const char *given)
+{
+	AUTO_FREE char *url = lower_scheme(given);
+	size_t scheme = url ? scheme_len(url) : 0;
 	char *out;
+	if (!url)
+		return NULL;
 	if (!scheme)
 		return path_absolute(url);
-	bool local = !strncmp(url, "file:", scheme) || !strncmp(url, "directory:", scheme);
+	bool local = !strncmp(url, "file:", scheme) || !strncmp(url, "directory:", scheme) ||
+	             !strncmp(url, "tape:", scheme);
 	if (!local || url[scheme] == '/')
 		return strdup(url);
 	AUTO_FREE char *here = path_absolute("");

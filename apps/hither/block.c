@@ -159,7 +159,16 @@ static int attach(struct device *d, struct hither_error *err)
 	s->block.timeout_ms = deadline + KERNEL_GRACE_MS;
 	s->block.read_only = s->read_only;
 	s->block.name = s->url;
-	return hither_block_attach(d->mount, &s->block, &d->block, err);
+	int r = hither_block_attach(d->mount, &s->block, &d->block, err);
+	uint64_t size = hither_mount_size(d->mount),
+	         rest = r ? 0 : size - hither_block_size(d->block);
+	if (rest && rest < size)
+		fprintf(stderr,
+		        "hither: a device has whole sectors only: the last %llu bytes of %s are "
+		        "not in "
+		        "it\n",
+		        (unsigned long long)rest, d->shown);
+	return r;
 }
 
 /* "/dev/ublkb0: 1.0 GB from URL, ublk, read-only" */

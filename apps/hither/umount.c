@@ -28,6 +28,8 @@ static const struct option_spec specs[] = {
 static const struct option_group group = {"Unmounting", specs, COUNT_OF(specs)};
 static const struct option_group *const groups[] = {&group, NULL};
 
+enum { SILENCE_S = 15 }; /* a daemon tells of its progress four times a second */
+
 /* --- finding the daemon --- */
 
 struct search {
@@ -88,7 +90,7 @@ static void show(struct progress *p, const char *line)
 }
 
 /* Until the daemon has nothing more to say. -1: done, else the exit code. */
-static int listen_to(FILE *stream, const char *path)
+static int listen_to(FILE *stream, const char *path, pid_t pid)
 {
 	AUTO_FREE char *line = NULL;
 	size_t size = 0;
@@ -96,6 +98,8 @@ static int listen_to(FILE *stream, const char *path)
 	char event[16], message[1200];
 	int code = -1;
 	progress_init(&p, PROGRESS_MOUNT, -1);
+	const struct timeval patience = {.tv_sec = SILENCE_S};
+	setsockopt(fileno(stream), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
 	while (code < 0 && getline(&line, &size, stream) > 0) {
 		json_get_string(line, "event", event, sizeof event);
 		if (!strcmp(event, "progress"))
@@ -106,6 +110,11 @@ static int listen_to(FILE *stream, const char *path)
 		}
 	}
 	progress_clear(&p);
+	if (code < 0 && ferror(stream))
+		code = fail_with(
+		        EXIT_FAILED,
+		        "umount %s: process %ld is silent; if it is stopped, kill -CONT %ld", path,
+		        (long)pid, (long)pid);
 	return code;
 }
 
@@ -118,7 +127,7 @@ static int ask(const struct settings *s, const struct search *daemon)
 	if (!stream || send(daemon->socket, request, strlen(request), MSG_NOSIGNAL) < 0)
 		return fail_with(EXIT_FAILED, "umount %s: process %ld does not answer",
 		                 daemon->found, (long)daemon->pid);
-	int code = listen_to(stream, daemon->found);
+	int code = listen_to(stream, daemon->found, daemon->pid);
 	bool still = code == EXIT_FAILED && mountpoint_kind(daemon->found) == MOUNT_HITHER;
 	fclose(stream);
 	if (still)

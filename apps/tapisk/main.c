@@ -226,8 +226,10 @@ int main(int argc, char **argv)
 	const char *name = argc > 1 ? argv[1] : "";
 	if (!start_process("tapisk"))
 		return EXIT_FAILURE;
-	if (!strcmp(name, "--help"))
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
 		return fputs(help, stdout) < 0;
+	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+		return puts("tapisk " HITHER_VERSION) < 0;
 	if (!strcmp(name, "mount") || !strcmp(name, "export") || !strcmp(name, "block"))
 		return run_hither(argc, argv);
 	for (size_t i = 0; i < COUNT_OF(commands); i++) {
@@ -237,5 +239,8 @@ int main(int argc, char **argv)
 		int r = parse(argc - 1, argv + 1, &s);
 		return r < 0 ? 0 : r ? r : commands[i].run(&s);
 	}
-	return misused(*name ? "no such command" : "name a command");
+	if (!*name)
+		return misused("name a command");
+	fprintf(stderr, "tapisk: unknown command %s; see tapisk --help\n", name);
+	return MISUSED;
 }

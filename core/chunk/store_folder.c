@@ -164,7 +164,8 @@ static int busy(const char *path, int lock_fd, struct hither_error *err)
 	ssize_t n = pread(lock_fd, pid, sizeof pid - 1, 0);
 	pid[n > 0 ? strspn(pid, "0123456789") : 0] = 0;
 	return hither_fail(err, -EBUSY,
-	                   "%s: in use by process %s; unmount that, or use another cache folder",
+	                   "%s: in use by process %s, which has the same resource: use it there, end it "
+	                   "(unmount), or use another cache folder (--cache DIR, or none)",
 	                   path, *pid ? pid : "unknown");
 }
 

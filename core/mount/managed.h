@@ -242,6 +242,8 @@ void managed_park_locked(struct managed *m, struct hither_io *io);
 
 /* write.c */
 void managed_write(struct managed *m, struct hither_io *io);
+/* A write that waits for the rest of its blocks, which found the disk full. */
+void managed_write_full(struct managed *m, struct hither_io *io);
 /* What is present of these was changed where it is. -ENOMEM: some are not noted. */
 int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t end);
 

@@ -211,11 +211,12 @@ static int drop_clean(struct opening *o, struct hither_error *err)
 	uint64_t at = 0, end = (o->id.size_bytes + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT,
 	         run;
 	while ((run = hither_block_map_run(o->map, at, end, end, HITHER_BLOCKS_LOCAL, &at)) > 0) {
+		uint64_t offset = at << HITHER_BLOCK_SHIFT, len = run << HITHER_BLOCK_SHIFT;
+		if (len > o->id.size_bytes - offset)
+			len = o->id.size_bytes - offset;
 		int r = hither_block_map_set(o->map, at, run, HITHER_BLOCK_ABSENT);
-		if (!r)
-			r = hither_store_intent(o->store, at, run);
-		if (!r)
-			r = hither_store_note(o->store, at, run, HITHER_BLOCK_ABSENT);
+		if (!r) /* at once: on a full disk what it frees is what the log needs */
+			r = hither_store_punch(o->store, offset, len);
 		if (r)
 			return hither_fail(err, r, "%s: dropping what the cache has: %s", o->name,
 			                   strerror(-r));

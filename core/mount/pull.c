@@ -379,11 +379,29 @@ static void fail_pull_locked(struct managed *m, const struct managed_job *job, i
 	/* A guess that failed is forgotten; who needs it will ask. */
 }
 
+/* Reads go past a full store; a write of a part of a block cannot. */
+static void collect_writes_locked(struct managed *m, const struct managed_job *job,
+                                  struct managed_ios *out)
+{
+	struct hither_io **at = &m->waiting.head;
+	while (*at) {
+		struct hither_io *io = *at;
+		if (io->op == HITHER_IO_WRITE &&
+		    managed_overlap(managed_first(io), managed_end(io), job->first, job->end)) {
+			managed_ios_remove(&m->waiting, at);
+			managed_ios_append(out, io);
+		} else {
+			at = &io->next;
+		}
+	}
+}
+
 void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
                          const struct hither_error *err)
 {
-	struct managed_ios failed;
+	struct managed_ios failed, full;
 	managed_ios_init(&failed);
+	managed_ios_init(&full);
 	pthread_mutex_lock(&m->lock);
 	m->outstanding_bytes -= managed_bytes(m, job->first, job->end) - job->arrived;
 	m->stats.pull_requests += !job->follower;
@@ -391,6 +409,7 @@ void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
 	if (result == -ENOSPC || result == -EDQUOT || result == -EFBIG) {
 		managed_store_full_locked(m);
 		m->trouble = *err;
+		collect_writes_locked(m, job, &full);
 	} else if (result && hither_error_is_transient(result)) {
 		managed_trouble_locked(m, result, err);
 		managed_guess_again_locked(m, job);
@@ -403,6 +422,11 @@ void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
 		managed_wake_locked(m);
 	pthread_mutex_unlock(&m->lock);
 	managed_answer_all(&failed, result, err);
+	while (full.head) {
+		struct hither_io *io = full.head;
+		managed_ios_remove(&full, &full.head);
+		managed_write_full(m, io);
+	}
 }
 
 /* --- past the store --- */

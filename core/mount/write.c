@@ -282,3 +282,20 @@ void managed_write(struct managed *m, struct hither_io *io)
 {
 	write_patiently(m, io, 0);
 }
+
+void managed_write_full(struct managed *m, struct hither_io *io)
+{
+	unsigned patience = 0;
+	bool late = m->now() > io->submitted_ns + m->deadline_ns;
+	switch (late ? WAIT_FOR_NOTHING : room_comes(m, io, &patience)) {
+	case WAIT_FOR_PUSH:
+		push_for_room(m, io, 0);
+		break;
+	case WAIT_FOR_OTHERS:
+		managed_write(m, io);
+		break;
+	case WAIT_FOR_NOTHING:
+		answer_full(m, io, NULL);
+		break;
+	}
+}

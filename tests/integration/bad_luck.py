@@ -12,6 +12,7 @@ import errno
 import glob
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -415,6 +416,27 @@ def misuse_is_told_at_once(p):
         check_message(done.stderr, 1, words)
 
 
+def swapped_arguments_are_told(p):
+    done = run([p.hither, "mount", p.path, "http://127.0.0.1:9/x"], check=False)
+    check_message(done.stderr, done.returncode, ["http://127.0.0.1:9/x is a URL", "path"])
+
+
+def a_stopped_daemon_is_told(p):
+    """Neither command looks into the mount, and neither waits for ever."""
+    image = p.room.path("stopped")
+    with open(image, "wb") as f:
+        f.write(content(0, SIZE))
+    with p.mounted(image, "--cache", p.cache) as mount:
+        pid = mount.daemon()
+        os.kill(int(pid), signal.SIGSTOP)
+        try:
+            expect("unreachable" in run([p.hither, "status", p.path], timeout=30).stdout, "not told")
+            done = run([p.hither, "umount", p.path], check=False, timeout=60)
+            check_message(done.stderr, done.returncode, ["silent", f"kill -CONT {pid}"])
+        finally:
+            os.kill(int(pid), signal.SIGCONT)
+
+
 def a_closed_output_is_told(p):
     """And no file of ours takes its place."""
     image = p.room.path("closed")
@@ -442,7 +464,8 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-TESTS = (few_descriptors, misuse_is_told_at_once, a_closed_output_is_told,
+TESTS = (few_descriptors, misuse_is_told_at_once, swapped_arguments_are_told,
+         a_stopped_daemon_is_told, a_closed_output_is_told,
          what_failed_to_open_leaves_no_cache, a_full_disk_can_be_written,
          a_full_disk_without_a_server_can_be_left, rewriting_on_a_full_disk_goes_on, secrets_do_not_keep_a_cache, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
          a_full_disk_is_no_error, a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
