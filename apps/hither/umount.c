@@ -28,7 +28,7 @@ static const struct option_spec specs[] = {
 static const struct option_group group = {"Unmounting", specs, COUNT_OF(specs)};
 static const struct option_group *const groups[] = {&group, NULL};
 
-enum { SILENCE_S = 15 }; /* a daemon tells of its progress four times a second */
+enum { SILENCE_S = 8 }; /* a daemon tells of its progress four times a second */
 
 /* --- finding the daemon --- */
 

@@ -163,10 +163,11 @@ static int busy(const char *path, int lock_fd, struct hither_error *err)
 	char pid[16] = "";
 	ssize_t n = pread(lock_fd, pid, sizeof pid - 1, 0);
 	pid[n > 0 ? strspn(pid, "0123456789") : 0] = 0;
-	return hither_fail(err, -EBUSY,
-	                   "%s: in use by process %s, which has the same resource: use it there, end it "
-	                   "(unmount), or use another cache folder (--cache DIR, or none)",
-	                   path, *pid ? pid : "unknown");
+	return hither_fail(
+	        err, -EBUSY,
+	        "%s: in use by process %s, which has the same resource: use it there, end it "
+	        "(unmount), or use another cache folder (--cache DIR, or none)",
+	        path, *pid ? pid : "unknown");
 }
 
 /* 0; -EAGAIN: the folder was deleted meanwhile. */
