@@ -73,6 +73,8 @@ static int write_pending(struct tape_volume *v, struct hither_error *err)
 	return 0;
 }
 
+static int write_checkpoint(struct tape_volume *v, struct hither_error *err);
+
 static int write_block(struct tape_volume *v, const uint8_t *data, uint64_t block,
                        struct hither_error *err)
 {
@@ -83,7 +85,7 @@ static int write_block(struct tape_volume *v, const uint8_t *data, uint64_t bloc
 	if (!again && v->pending_count == TAPE_RECORD_BLOCKS) {
 		int e = write_pending(v, err);
 		if (!e && v->since_checkpoint >= CHECKPOINT_RECORDS)
-			e = tape_volume_checkpoint(v, err);
+			e = write_checkpoint(v, err);
 		if (e)
 			return e;
 	}
@@ -119,7 +121,9 @@ int tape_volume_flush(struct tape_volume *v, struct hither_error *err)
 	return e ? e : v->drive->ops->sync(v->drive, err);
 }
 
-int tape_volume_checkpoint(struct tape_volume *v, struct hither_error *err)
+/* Not synced: what is behind it on the tape is no safer than it, and the drive goes on streaming.
+ */
+static int write_checkpoint(struct tape_volume *v, struct hither_error *err)
 {
 	int e = write_pending(v, err);
 	uint64_t block = 0, runs = 0, first = v->end;
@@ -142,7 +146,13 @@ int tape_volume_checkpoint(struct tape_volume *v, struct hither_error *err)
 		return e;
 	v->checkpoint = first;
 	v->since_checkpoint = 0;
-	return v->drive->ops->sync(v->drive, err);
+	return 0;
+}
+
+int tape_volume_checkpoint(struct tape_volume *v, struct hither_error *err)
+{
+	int e = write_checkpoint(v, err);
+	return e ? e : v->drive->ops->sync(v->drive, err);
 }
 
 /* --- read --- */

@@ -391,13 +391,13 @@ static void check_lacking(uint64_t hidden, bool no_scan, enum hither_slice_track
 static void kernels_that_lack_features(void)
 {
 	const uint64_t async = UFFD_FEATURE_WP_ASYNC, wp = UFFD_FEATURE_WP_HUGETLBFS_SHMEM;
-	struct hither_mount *m = mount_new(remote_new(SIZE), (struct hither_mount_options){0});
 	struct hither_slice_options fault = {.tracking = HITHER_SLICE_TRACK_FAULT};
 	struct hither_slice *s;
 	check_lacking(async, false, HITHER_SLICE_TRACK_FAULT);
 	check_lacking(0, true, HITHER_SLICE_TRACK_FAULT);
 	check_lacking(async | wp, false, HITHER_SLICE_TRACK_HASH);
 	check_lacking(async | wp | UFFD_FEATURE_POISON, true, HITHER_SLICE_TRACK_HASH);
+	struct hither_mount *m = mount_new(remote_new(SIZE), (struct hither_mount_options){0});
 	CHECK_EQ(hither_slice_open(m, &fault, &s, &err), -EOPNOTSUPP);
 	uffd_hidden_features = UFFD_FEATURE_MINOR_SHMEM;
 	CHECK_EQ(hither_slice_open(m, &(struct hither_slice_options){0}, &s, &err), -EOPNOTSUPP);

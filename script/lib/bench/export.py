@@ -30,7 +30,7 @@ class Server:
     def __init__(self, bench, transport):
         self.bench, self.transport = bench, transport
         self.port = free_port()
-        self.socket = bench.room.path(f"{self.name}-{transport}.sock")
+        self.socket = bench.room.path(f"{self.name.split()[0]}-{transport}.sock")
         self.keys = bench.room.path("home/.pki/libnbd")
         self.start()
         probe = ["nbdinfo", "--size", self.uri()]
