@@ -59,6 +59,7 @@ struct sq_tree {
 	unsigned edge_count;
 	/* sqlite_scan.c */
 	uint32_t last_leaf, run; /* consecutive leaves read */
+	bool scanned;            /* its leaves are asked for ahead */
 	uint32_t ahead_leaf;     /* handed out up to here; 0: nothing */
 	uint64_t ahead_bytes;    /* of them, not yet read */
 	/* sqlite_range.c */

@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Leaves in their order. A tree of whose leaves three in a row were read is being scanned: those
+ * Leaves in their order. A tree of whose leaves three in a row were read is being scanned, and one
+ * whose very first leaf was read probably is: those
  * that follow, as far as the interior pages are here, are asked for in extents, and the interior
  * pages that come next with them.
  */
 #include "order/sqlite_order.h"
 
 enum {
-	SCAN_RUN = 2,       /* leaves that followed another before it is a scan */
-	SCAN_RUN_FTS = 32,  /* FTS5 goes along its blocks for a while without scanning them */
-	SCAN_GAP_PAGES = 8, /* pages of others in between are taken along */
-	SCAN_PARENTS = 4,   /* interior pages asked for ahead */
-	SCAN_STEPS = 1024,  /* pages of one extent */
-	SCAN_WINDOWS = 3,   /* how far ahead of the reader, in windows of the link */
+	SCAN_RUN = 2,          /* leaves that followed another before it is a scan */
+	SCAN_FIRST_PAGES = 16, /* after a table's first leaf */
+	SCAN_RUN_FTS = 32,     /* FTS5 goes along its blocks for a while without scanning them */
+	SCAN_GAP_PAGES = 8,    /* pages of others in between are taken along */
+	SCAN_PARENTS = 4,      /* interior pages asked for ahead */
+	SCAN_STEPS = 1024,     /* pages of one extent */
+	SCAN_WINDOWS = 3,      /* how far ahead of the reader, in windows of the link */
 };
 
 /* The interior pages after this one will be needed: ask for some of them. */
@@ -61,6 +63,22 @@ static void look_ahead(struct sq_order *o, uint32_t leaf)
 		next_on_level(o, place->parent, 1);
 }
 
+/* Nothing in its tree comes before it, as far as the pages above it are known. */
+static bool is_first(struct sq_order *o, uint32_t leaf)
+{
+	const struct sq_place *place = sq_map_find(&o->map, leaf);
+	struct sq_page p;
+	for (unsigned depth = 0; depth < SQ_DEPTH_MOST; depth++) {
+		if (!place || !place->parent)
+			return place && depth > 0;
+		if (!sq_get(o, o->page, place->parent, &p) || sq_page_child(&p, 0) != leaf)
+			return false;
+		leaf = place->parent;
+		place = sq_map_find(&o->map, leaf);
+	}
+	return false;
+}
+
 void sq_scan_leaf(struct sq_order *o, uint16_t tree, uint32_t leaf)
 {
 	struct sq_tree *t = &o->trees[tree];
@@ -72,8 +90,12 @@ void sq_scan_leaf(struct sq_order *o, uint16_t tree, uint32_t leaf)
 	if (!follows) {
 		t->ahead_leaf = 0;
 		t->ahead_bytes = 0;
+		t->scanned = !t->fts && is_first(o, leaf);
+		if (t->scanned)
+			t->ahead_leaf = leaf;
 		return;
 	}
+	t->scanned = t->scanned || t->run >= (t->fts ? SCAN_RUN_FTS : SCAN_RUN);
 	if (t->run == SCAN_RUN || t->run % 128 == 0)
 		look_ahead(o, leaf);
 	uint64_t bytes = o->shape.page_bytes;
@@ -108,12 +130,11 @@ bool sq_scan_extent(struct sq_order *o, struct hither_range *out)
 {
 	for (uint32_t i = 0; i < o->tree_count; i++) {
 		struct sq_tree *t = &o->trees[i];
-		if (t->run < (t->fts ? SCAN_RUN_FTS : SCAN_RUN) || !t->ahead_leaf)
+		if (!t->scanned || !t->ahead_leaf)
 			continue;
-		/* It begins small: a reader of some pages shall not pay for many. */
-		uint64_t most = (uint64_t)t->run * t->run * 4 * o->shape.page_bytes;
-		if (most > SCAN_WINDOWS * o->window)
-			most = SCAN_WINDOWS * o->window;
+		/* Who looks at the first rows only shall not pay for many. */
+		uint64_t most = t->run ? SCAN_WINDOWS * o->window
+		                       : (uint64_t)SCAN_FIRST_PAGES * o->shape.page_bytes;
 		if (t->ahead_bytes < most && extent_of(o, t, most - t->ahead_bytes, out))
 			return true;
 	}
