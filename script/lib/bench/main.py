@@ -45,6 +45,7 @@ NOTES = [
     "Demand reads: random 4 KiB reads of an 8 GiB file, so that hardly any is local, while the"
     " background pull fills the line.",
     "Mount to first byte: from starting the command until the first byte was read.",
+    "sqlite: a peer that took more than 40 s was stopped.",
     "sqlite: from process start (of a peer's mount) to the last row, cold each time; 1 GB made by"
     " script/lib/bench/shop.py. sqlite-local and sqlite-write: in one process, the VFS loaded.",
     "stream: a film of 10 minutes, 10 Mbit/s, its index at the end. First frame: of ffmpeg, from starting the"
