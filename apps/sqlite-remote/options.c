@@ -9,7 +9,7 @@
 static const char help[] =
         "Usage: sqlite-remote [OPTIONS] URL [SQL]...    query, or an interactive shell\n"
         "       sqlite-remote warm [OPTIONS] URL SQL... record what these queries need\n"
-        "       sqlite-remote mount [OPTIONS] URL PATH  a file for any program: hither mount\n"
+        "       sqlite-remote mount [OPTIONS] URL PATH  a file for any program\n"
         "\n"
         "Opens a SQLite database in place, on a web server or an NBD server, and fetches\n"
         "the pages that the queries need. Rows go to stdout as in sqlite3's list mode;\n"
