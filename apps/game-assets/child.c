@@ -158,7 +158,7 @@ int child_wait(struct child *c, const char *name, struct hither_error *err)
 	return 0;
 }
 
-void child_end(const struct child *c)
+void child_end(const struct child *c, bool kill)
 {
-	syscall(SYS_pidfd_send_signal, c->pidfd, SIGTERM, NULL, 0);
+	syscall(SYS_pidfd_send_signal, c->pidfd, kill ? SIGKILL : SIGTERM, NULL, 0);
 }

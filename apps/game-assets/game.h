@@ -57,7 +57,7 @@ int child_start(const char *path, const char *overlay, char *const *argv, struct
                 struct hither_error *err);
 /* Wait for its end: 0, or -ECHILD with how. */
 int child_wait(struct child *c, const char *name, struct hither_error *err);
-/* Ask it to end. Any thread, until child_wait() has returned. */
-void child_end(const struct child *c);
+/* Ask it to end, or kill it. Any thread, until child_wait() has returned. */
+void child_end(const struct child *c, bool kill);
 
 #endif

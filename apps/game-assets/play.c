@@ -24,6 +24,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+enum { END_SECONDS = 5 }; /* a game that was asked to end has so long */
+
 #define FIELD(member) offsetof(struct game_settings, member)
 
 static const struct option_spec specs[] = {
@@ -120,7 +122,7 @@ static int play_game(struct play *p)
 	p->plays = !r;
 	p->launch_ns = now_ns();
 	if (p->plays && p->ending)
-		child_end(&p->child);
+		child_end(&p->child, false);
 	pthread_mutex_unlock(&p->lock);
 	if (r)
 		return r;
@@ -169,17 +171,28 @@ static void tell(const struct play *p)
 	        units_format_size(saved, size > s.pulled_bytes ? size - s.pulled_bytes : 0));
 }
 
-static int unmounted(struct daemon *d)
+/* The game, asked or made to end: has it? Whose files are gone may hang while it tidies up. */
+static bool end_game(struct play *p, bool kill)
 {
-	struct play *p = d->hooks_user;
+	struct timespec until;
 	pthread_mutex_lock(&p->lock);
 	p->ending = true;
 	if (p->plays)
-		child_end(&p->child);
+		child_end(&p->child, kill);
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
-	if (p->has_thread)
-		pthread_join(p->thread, NULL);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += END_SECONDS;
+	if (kill)
+		return !pthread_join(p->thread, NULL);
+	return !pthread_timedjoin_np(p->thread, NULL, &until);
+}
+
+static int unmounted(struct daemon *d)
+{
+	struct play *p = d->hooks_user;
+	if (p->has_thread && !end_game(p, false))
+		end_game(p, true);
 	if (p->end_ns)
 		tell(p);
 	if (p->result)

@@ -130,6 +130,18 @@ class Test:
         assert self.sum in self.play("--offline").stdout
         assert not self.web.asked
 
+    def deaf(self):
+        """A game that does not end when it is asked to is killed."""
+        process = subprocess.Popen(
+            [GAME_ASSETS, "play", "--cache", self.cache, self.url, "--", "sh", "-c",
+             "trap '' TERM; echo here; while :; do sleep 1; done"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        while "here" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+        process.stdout.close()
+
     def interrupted(self):
         process = subprocess.Popen(
             [GAME_ASSETS, "play", "--cache", self.cache, self.url, "--", "sh", "-c",
@@ -150,7 +162,7 @@ def main():
         test = Test(work)
         for part in (test.it_plays, test.what_it_ends_with_is_told,
                      test.a_profile_is_learnt_and_used, test.what_it_writes_goes_to_the_overlay,
-                     test.offline, test.interrupted):
+                     test.offline, test.interrupted, test.deaf):
             print(" ", part.__name__, flush=True)
             part()
     finally:
