@@ -304,8 +304,10 @@ static int resolve_late(struct daemon *d, const char *name, bool folder, struct 
 
 static int attach(struct daemon *d, struct hither_error *err)
 {
-	const struct hither_fuse_options options = {
-	        .allow_other = d->settings->allow_other, .failed = access_failed, .failed_user = d};
+	const struct hither_fuse_options options = {.allow_other = d->settings->allow_other,
+	                                            .readahead_bytes = d->readahead_bytes,
+	                                            .failed = access_failed,
+	                                            .failed_user = d};
 	const struct hither_tree *t = d->settings->tree;
 	bool folder = t && !hither_tree_is_file(t);
 	uint32_t count;

@@ -59,6 +59,7 @@ struct daemon {
 	void *hooks_user;
 	bool quiet; /* the terminal is somebody else's: no progress on it */
 	bool hook_failed;
+	uint32_t readahead_bytes; /* the kernel's; 0: by the link */
 	struct hither_fuse *fuse;
 
 	/* The latest failure of an access that was logged, and when: an outage fails thousands

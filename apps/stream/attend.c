@@ -9,6 +9,9 @@
 
 #include <hither/fuse.h>
 
+/* The order reads ahead, and knows what: a player that seeks shall wait for little. */
+enum { READAHEAD_BYTES = 128 << 10 };
+
 static void say(void *user, const char *message)
 {
 	daemon_log(user, "%s", message);
@@ -38,6 +41,7 @@ int attend(struct attendant *a, const char *path, bool apart)
 	AUTO_FREE char *name = url_file_name(a->settings->base.url);
 	d->settings = &a->settings->base;
 	d->report_fd = -1;
+	d->readahead_bytes = READAHEAD_BYTES;
 	d->entry = (struct runtime_entry){.folder_fd = -1, .info_fd = -1, .log_fd = -1};
 	d->shown_url = url_redact(a->settings->base.url);
 	if (!name || !d->shown_url)

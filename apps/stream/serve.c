@@ -93,10 +93,17 @@ static int start_signals(struct server *s, struct hither_error *err)
 	return r ? hither_fail(err, -r, "start a thread: %s", strerror(r)) : 0;
 }
 
-static void wait_for_end(struct server *s)
+/* From here on a signal ends it in order; before anybody is told that it serves. */
+static void begin_serving(struct server *s)
 {
 	pthread_mutex_lock(&s->lock);
 	s->serving = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void wait_for_end(struct server *s)
+{
+	pthread_mutex_lock(&s->lock);
 	while (!s->ends)
 		pthread_cond_wait(&s->changed, &s->lock);
 	pthread_mutex_unlock(&s->lock);
@@ -184,6 +191,7 @@ static int serve(struct server *s)
 	if (start(s, &err)) {
 		code = fail_with(EXIT_FAILED, "%s", err.message);
 	} else {
+		begin_serving(s);
 		announce(s);
 		wait_for_end(s);
 	}

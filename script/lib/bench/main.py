@@ -114,6 +114,8 @@ def main():
         parser.error(f"no such set: {', '.join(unknown)}")
     options.profiles = options.profiles or list(SETS)
     keep = not (options.only or options.quick or options.no_write)
+    if not keep:
+        os.environ["HITHER_BENCH_QUIET"] = "1"  # sets with pictures of their own draw none
     begin, all_rows, built = time.monotonic(), [], report.commit()
     try:
         # Not in /tmp, which may be memory.

@@ -65,6 +65,12 @@ def load(names):
     return sets
 
 
+def timelines():
+    """Pictures that sets drew of themselves."""
+    folder = os.path.join(docs(), "benchmarks")
+    return sorted("benchmarks/" + name for name in os.listdir(folder) if name.endswith("-timeline.svg"))
+
+
 def write(names, notes, folder):
     """docs/benchmarks.md and its plot; folder: for temporary files."""
     sets = load(names)
@@ -73,4 +79,4 @@ def write(names, notes, folder):
     versions = text_of(["dpkg-query", "-W", "-f", "${Package} ${Version}, ", *TOOLS]).rstrip(", ")
     with open(os.path.join(docs(), "benchmarks.md"), "w", encoding="utf-8") as out:
         out.write(table.markdown(sets, [f"Versions: {versions}"], notes,
-                                 "benchmarks.svg" if drawn else ""))
+                                 "benchmarks.svg" if drawn else "", timelines()))

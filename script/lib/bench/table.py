@@ -48,7 +48,7 @@ def heading(record):
             + (f"; {record['remark']}" if record.get("remark") else ""))
 
 
-def markdown(sets, facts, notes, plot):
+def markdown(sets, facts, notes, plot, pictures=()):
     rows = [row for record in sets for row in record["rows"]]
     met = sum(row.met is True for row in rows)
     missed = sum(row.met is False for row in rows)
@@ -58,6 +58,7 @@ def markdown(sets, facts, notes, plot):
            f"**{met} bars met, {missed} missed.**", ""]
     if plot:
         out += [f"![hither and its peers]({plot})", ""]
+    out += [f"![{picture}]({picture})" for picture in pictures] + ([""] if pictures else [])
     out += ["| link | what | hither | unit | best peer | bar | |",
             "| --- | --- | ---: | --- | --- | --- | --- |"]
     for row in rows:
