@@ -70,6 +70,11 @@ uint64_t managed_stall_ns(const struct managed *m, const struct managed_job *job
 	uint64_t rtt = hither_link_rtt_ns(&m->link);
 	/* Before the first byte a request may queue behind a window, and a server may think. */
 	uint64_t patience = job->first_byte_ns ? 2 * rtt : 4 * rtt;
+	/* A piece that is handed out whole is silent for as long as its share of the line takes. */
+	const struct hither_backend *b = m->base.backend;
+	uint64_t rate = hither_link_rate(&m->link);
+	if (b && b->piece_bytes && rate)
+		patience += 2 * b->piece_bytes * HITHER_NS_PER_S / rate * m->job_count;
 	return job->last_ns + patience + (rtt ? 20 * HITHER_NS_PER_MS : HITHER_NS_PER_S);
 }
 

@@ -83,15 +83,17 @@ class Run:
 
 
 def screenshot(display, path):
-    """Of a game that plays there are many colours; of a black or grey screen few."""
-    deadline = time.monotonic() + 30
-    while True:
+    """A game that plays has many colours, and its picture changes again and again."""
+    deadline, last, changes = time.monotonic() + 30, None, 0
+    while changes < 6:
+        assert time.monotonic() < deadline, f"{path}: {changes} changes: nothing is playing"
         subprocess.run(["import", "-display", display, "-window", "root", path], check=True)
-        colors = int(subprocess.run(["identify", "-format", "%k", path], check=True, text=True,
-                                    capture_output=True).stdout)
-        if colors > 60:
-            return colors
-        assert time.monotonic() < deadline, f"{path}: {colors} colours: nothing is playing"
+        seen = subprocess.run(["identify", "-format", "%k %#", path], check=True, text=True,
+                              capture_output=True).stdout.split()
+        if seen != last and int(seen[0]) > 60:
+            changes += 1
+        last = seen
+    return int(seen[0])
 
 
 def play(work, game, display, url):

@@ -36,8 +36,10 @@ struct hither_backend {
 	                         two, 1: any */
 	uint32_t parallel;    /* most calls of read and write_at at a time; callers keep to it */
 	uint64_t max_request_bytes; /* longest read or write_at; 0: any */
-	uint64_t head_bytes; /* so many bytes from offset 0 came with open: reading them costs
-	                        nothing */
+	uint64_t piece_bytes; /* reads deliver up to so many at once, and nothing before; 0: as they
+	                         come */
+	uint64_t head_bytes;  /* so many bytes from offset 0 came with open: reading them costs
+	                         nothing */
 };
 
 /**
