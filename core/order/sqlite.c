@@ -308,11 +308,14 @@ static void sqlite_saw(struct hither_order *base, uint64_t offset, uint64_t len,
 	}
 }
 
-/* A page of a known tree: what is read with it is no stream that readahead should follow. */
+/*
+ * A page of a known tree: what is read with it is no stream that readahead should follow. Where
+ * everything is pulled in the end its guesses cost nothing, and catch what is not foreseen here.
+ */
 static bool sqlite_knows(struct hither_order *base, uint64_t offset, uint64_t len)
 {
 	struct sq_order *o = (struct sq_order *)base;
-	return o->schema_known && len <= o->shape.page_bytes &&
+	return !o->view->background && o->schema_known && len <= o->shape.page_bytes &&
 	       sq_map_find(&o->map, (uint32_t)(offset / o->shape.page_bytes) + 1);
 }
 
