@@ -100,6 +100,7 @@ static void write_note(struct note *n)
 	__atomic_store_n(&n->magic, NOTE_MAGIC, __ATOMIC_RELEASE);
 }
 
+/* Counters have no event: whoever looks at them sees what they were at most NOTE_NS ago. */
 static void *note_main(void *arg)
 {
 	const struct timespec pause = {.tv_nsec = NOTE_NS};

@@ -13,7 +13,7 @@ struct walk {
 	const unsigned char *bytes;
 	uint32_t count;
 	unsigned char seen[MOST];
-	uint32_t todo[MOST], todo_count;
+	uint32_t pending[MOST], pending_count;
 	unsigned char is_overflow[MOST];
 };
 
@@ -23,14 +23,14 @@ static void note(void *user, uint32_t number, int is_overflow)
 	CHECK(number >= 1 && number <= w->count);
 	CHECK(!w->seen[number]++);
 	w->is_overflow[number] = (unsigned char)is_overflow;
-	w->todo[w->todo_count++] = number;
+	w->pending[w->pending_count++] = number;
 }
 
 static void walk(struct walk *w, uint32_t root)
 {
 	note(w, root, 0);
-	while (w->todo_count > 0) {
-		uint32_t n = w->todo[--w->todo_count];
+	while (w->pending_count > 0) {
+		uint32_t n = w->pending[--w->pending_count];
 		struct page p = {w->bytes + (size_t)(n - 1) * PAGE, PAGE, PAGE, n};
 		if (!w->is_overflow[n])
 			pages_children(&p, note, w);

@@ -4,6 +4,7 @@
  * exact delivery are settled here, once, so that backends need not and callers cannot get them
  * wrong.
  */
+#include "backend/buffer_sink.h"
 #include "backend/url.h"
 #include "base/cleanup.h"
 
@@ -225,23 +226,10 @@ int hither_backend_read_many(struct hither_backend *b, const struct hither_range
 	return judge_read(b, ranges[0].offset, r, &t, err);
 }
 
-struct buffer_sink {
-	struct hither_sink base;
-	char *next;
-};
-
-static int buffer_take(struct hither_sink *sink, const void *buf, size_t len)
-{
-	struct buffer_sink *s = HITHER_CONTAINER(sink, struct buffer_sink, base);
-	memcpy(s->next, buf, len);
-	s->next += len;
-	return 0;
-}
-
 int hither_backend_read_at(struct hither_backend *b, void *buf, size_t len, uint64_t offset,
                            struct hither_error *err)
 {
-	struct buffer_sink s = {{buffer_take}, buf};
+	struct hither_buffer_sink s = {{hither_buffer_take}, buf};
 	return hither_backend_read(b, offset, len, &s.base, err);
 }
 

@@ -148,6 +148,28 @@ static void a_composition_asks_in_turn_and_tells_all(void)
 	CHECK_EQ(destroyed, 2);
 }
 
+static bool knows_odd(struct hither_order *o, uint64_t offset, uint64_t len)
+{
+	return offset % 2;
+}
+
+static void what_one_knows_is_not_told_to_those_behind(void)
+{
+	struct hither_order_ops knowing_ops = counting_ops;
+	knowing_ops.knows = knows_odd;
+	int destroyed = 0;
+	struct counting_order before = {.base.ops = &counting_ops, .destroyed = &destroyed},
+	                      knowing = before, behind = before;
+	knowing.base.ops = &knowing_ops;
+	struct hither_order *orders[] = {&before.base, &knowing.base, &behind.base}, *o;
+	CHECK_OK(hither_order_compose(orders, 3, &o, &err));
+	o->ops->saw(o, 7, 9, true);
+	CHECK(before.saw == 1 && knowing.saw == 1 && behind.saw == 0);
+	CHECK(o->ops->knows(o, 7, 9) && !o->ops->knows(o, 8, 9));
+	hither_order_destroy(o);
+	CHECK_EQ(destroyed, 3);
+}
+
 static void a_composition_of_nothing_is_dry(void)
 {
 	struct hither_order *o;
@@ -165,6 +187,7 @@ int main(void)
 	RUN(ranges_keep_their_order_and_are_clipped);
 	RUN(no_ranges_are_dry_and_too_many_are_refused);
 	RUN(a_composition_asks_in_turn_and_tells_all);
+	RUN(what_one_knows_is_not_told_to_those_behind);
 	RUN(a_composition_of_nothing_is_dry);
 	return 0;
 }

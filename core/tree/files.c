@@ -6,6 +6,7 @@
  * at the same time: each of them is a request, and one after the other would cost a round trip
  * each.
  */
+#include "backend/buffer_sink.h"
 #include "base/cleanup.h"
 #include "tree/tree_internal.h"
 
@@ -238,19 +239,6 @@ struct group {
 	struct hither_error err;
 };
 
-struct place_sink {
-	struct hither_sink base;
-	char *to;
-};
-
-static int place_take(struct hither_sink *sink, const void *buf, size_t len)
-{
-	struct place_sink *p = HITHER_CONTAINER(sink, struct place_sink, base);
-	memcpy(p->to, buf, len);
-	p->to += len;
-	return 0;
-}
-
 static void *group_main(void *arg)
 {
 	struct group *g = arg;
@@ -258,7 +246,8 @@ static void *group_main(void *arg)
 	pthread_mutex_lock(&g->lock);
 	while (!g->result && g->next < g->end) {
 		const struct hither_tree_node *n = &t->nodes[t->by_offset[g->next++]];
-		struct place_sink to = {{place_take}, g->buf + (n->offset - g->offset)};
+		struct hither_buffer_sink to = {{hither_buffer_take},
+		                                g->buf + (n->offset - g->offset)};
 		struct hither_error err = {0};
 		pthread_mutex_unlock(&g->lock);
 		int r = read_file(g->f, n, 0, n->size, &to.base, &err);

@@ -167,98 +167,89 @@ def writes_wait_and_are_kept(p):
 
 # --- the cache ---
 
-def a_full_disk_is_no_error(p):
-    if os.geteuid():
-        print("  left out: a small file system needs root")
-        return
-    disk = p.room.make("disk")
-    run(["mount", "-t", "tmpfs", "-o", "size=3m", "hither-test", disk])
+@contextlib.contextmanager
+def small_disk(p, name, size):
+    """A file system of its own with so much room (root only: see chosen), for a cache."""
+    disk = p.room.make(name)
+    run(["mount", "-t", "tmpfs", "-o", f"size={size}", "hither-test", disk])
     try:
-        with Web(SIZE) as web:
-            with p.mounted(web.url(), "--cache", f"{disk}/cache"):
-                for offset in range(0, SIZE, 100000):
-                    expect(read(p.path, offset, 100000) == content(offset, min(100000, SIZE - offset)),
-                           f"wrong at {offset} with a full disk")
-                run([p.hither, "umount", p.path])
-            with p.mounted(web.url(), "--cache", f"{disk}/cache", "--pull", "off"):
-                expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong at the second mount")
-                run([p.hither, "umount", p.path])
+        yield disk
     finally:
         run(["umount", disk])
 
 
+def is_full(disk, pages=64):
+    return os.statvfs(disk).f_bavail < pages
+
+
+def serve_noise(p, name, size):
+    """An NBD server's port, and its file."""
+    image = p.room.path(name)
+    with open(image, "wb") as f:
+        f.write(random.randbytes(size))
+    return Server(p.room, "qemu-nbd", image).port, image
+
+
+def a_full_disk_is_no_error(p):
+    with small_disk(p, "disk", "3m") as disk, Web(SIZE) as web:
+        with p.mounted(web.url(), "--cache", f"{disk}/cache"):
+            for offset in range(0, SIZE, 100000):
+                expect(read(p.path, offset, 100000) == content(offset, min(100000, SIZE - offset)),
+                       f"wrong at {offset} with a full disk")
+            run([p.hither, "umount", p.path])
+        with p.mounted(web.url(), "--cache", f"{disk}/cache", "--pull", "off"):
+            expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong at the second mount")
+            run([p.hither, "umount", p.path])
+
+
 def a_full_disk_can_be_written(p):
     """What is clean makes room for what is written, and can be dropped though there is no room."""
-    if os.geteuid():
-        return
-    need("qemu-nbd")
-    image, disk = p.room.path("full-image"), p.room.make("full-disk")
-    with open(image, "wb") as f:
-        f.write(random.randbytes(16 << 20))
-    url = f"nbd://127.0.0.1:{Server(p.room, 'qemu-nbd', image).port}"
-    run(["mount", "-t", "tmpfs", "-o", "size=3m", "hither-test", disk])
-    try:
+    port, image = serve_noise(p, "full-image", 16 << 20)
+    with small_disk(p, "full-disk", "3m") as disk:
         for _ in range(2):
             data = random.randbytes(8 << 20)  # more than the disk has: pushing makes room
-            with p.mounted(url, "--write", "--cache", f"{disk}/cache"):
-                wait_until(lambda: os.statvfs(disk).f_bavail < 64, 20, "a full disk")
+            with p.mounted(f"nbd://127.0.0.1:{port}", "--write", "--cache", f"{disk}/cache"):
+                wait_until(lambda: is_full(disk), 20, "a full disk")
                 with open(p.path, "r+b") as file:
                     file.write(data)
                     os.fsync(file.fileno())
                 run([p.hither, "umount", p.path])
             with open(image, "rb") as file:
                 expect(file.read(len(data)) == data, "what fsync promised is not there")
-    finally:
-        run(["umount", disk])
 
 
 def a_full_disk_without_a_server_can_be_left(p):
     """A writer waits for room that only a push can make: umount --force ends it, and it is told."""
-    if os.geteuid():
-        return
-    need("qemu-nbd")
-    image, disk = p.room.path("left-image"), p.room.make("left-disk")
-    with open(image, "wb") as f:
-        f.write(random.randbytes(16 << 20))
-    line = Line(p.room, p.build, Server(p.room, "qemu-nbd", image).port, FAST)
-    run(["mount", "-t", "tmpfs", "-o", "size=3m", "hither-test", disk])
-    try:
-        with p.mounted(f"nbd://127.0.0.1:{line.port}", "--write", "--pull", "off", "--order", "none",
-                       "--cache", f"{disk}/cache"):
-            line.tell("outage", "on")
-            with subprocess.Popen(["dd", "if=/dev/urandom", f"of={p.path}", "bs=1M", "count=8",
-                                   "conv=notrunc,fsync"], stderr=subprocess.PIPE, text=True) as writer:
-                wait_until(lambda: os.statvfs(disk).f_bavail < 64, 20, "a full disk")
-                done = run([p.hither, "umount", "--force", p.path], check=False, timeout=20)
-                check_message(done.stderr, done.returncode, ["not pushed are kept", disk])
-                expect("No space left" in writer.communicate(timeout=20)[1], "the writer was not told")
-    finally:
-        run(["umount", disk])
+    line = Line(p.room, p.build, serve_noise(p, "left-image", 16 << 20)[0], FAST)
+    with (small_disk(p, "left-disk", "3m") as disk,
+          p.mounted(f"nbd://127.0.0.1:{line.port}", "--write", "--pull", "off", "--order", "none",
+                    "--cache", f"{disk}/cache")):
+        line.tell("outage", "on")
+        with subprocess.Popen(["dd", "if=/dev/urandom", f"of={p.path}", "bs=1M", "count=8",
+                               "conv=notrunc,fsync"], stderr=subprocess.PIPE, text=True) as writer:
+            wait_until(lambda: is_full(disk), 20, "a full disk")
+            done = run([p.hither, "umount", "--force", p.path], check=False, timeout=20)
+            check_message(done.stderr, done.returncode, ["not pushed are kept", disk])
+            expect("No space left" in writer.communicate(timeout=20)[1], "the writer was not told")
 
 
 def rewriting_on_a_full_disk_goes_on(p):
     """Each rewrite is noted in the log, which grows on a disk that has no room for it."""
-    if os.geteuid():
-        return
-    need("qemu-nbd")
-    image, disk = p.room.path("log-image"), p.room.make("log-disk")
-    with open(image, "wb") as f:
-        f.write(random.randbytes(4 << 20))
-    url = f"nbd://127.0.0.1:{Server(p.room, 'qemu-nbd', image).port}"
-    run(["mount", "-t", "tmpfs", "-o", "size=1m", "hither-test", disk])
-    try:
-        with p.mounted(url, "--write", "--push-interval", "100ms", "--cache", f"{disk}/cache"):
-            wait_until(lambda: os.statvfs(disk).f_bavail < 32, 20, "a full disk")
+    port, image = serve_noise(p, "log-image", 4 << 20)
+    last = {}
+    with small_disk(p, "log-disk", "1m") as disk:
+        with p.mounted(f"nbd://127.0.0.1:{port}", "--write", "--push-interval", "100ms",
+                       "--cache", f"{disk}/cache"):
+            wait_until(lambda: is_full(disk, 32), 20, "a full disk")
             with open(p.path, "r+b", buffering=0) as file:
                 for i in range(1500):
-                    os.pwrite(file.fileno(), bytes([i % 256]) * 4096, i % 64 << 12)
+                    last[i % 64] = bytes([i % 256]) * 4096
+                    os.pwrite(file.fileno(), last[i % 64], i % 64 << 12)
                     os.fsync(file.fileno())
             run([p.hither, "umount", p.path])
-        with open(image, "rb") as file:
-            expect(all(file.read(4096) == bytes([(1500 - 64 + (i - 1500 % 64) % 64) % 256]) * 4096
-                       for i in range(64)), "the last rewrites are not there")
-    finally:
-        run(["umount", disk])
+    with open(image, "rb") as file:
+        expect(file.read(64 << 12) == b"".join(last[i] for i in range(64)),
+               "the last rewrites are not there")
 
 
 def secrets_do_not_keep_a_cache(p):
@@ -464,19 +455,30 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-TESTS = (few_descriptors, misuse_is_told_at_once, swapped_arguments_are_told,
-         a_stopped_daemon_is_told, a_closed_output_is_told,
-         what_failed_to_open_leaves_no_cache, a_full_disk_can_be_written,
-         a_full_disk_without_a_server_can_be_left, rewriting_on_a_full_disk_goes_on, secrets_do_not_keep_a_cache, reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept,
-         a_full_disk_is_no_error, a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
-         a_resource_that_changes_is_never_mixed, servers_that_answer_wrongly, sixty_four_odd_readers)
+# These take as long as they are told to be dark.
+OUTAGES = (reads_ride_through_an_outage, reads_give_up_at_the_deadline, writes_wait_and_are_kept)
+FULL_DISKS = (a_full_disk_is_no_error, a_full_disk_can_be_written,
+              a_full_disk_without_a_server_can_be_left, rewriting_on_a_full_disk_goes_on)
+OTHERS = (few_descriptors, misuse_is_told_at_once, swapped_arguments_are_told, a_stopped_daemon_is_told,
+          a_closed_output_is_told, what_failed_to_open_leaves_no_cache, secrets_do_not_keep_a_cache,
+          a_cache_has_one_user, a_strange_cache_is_refused_or_dropped,
+          a_resource_that_changes_is_never_mixed, servers_that_answer_wrongly, sixty_four_odd_readers)
+
+
+def chosen(seconds):
+    if seconds >= 30:
+        return OUTAGES
+    if os.geteuid():
+        print("  left out: full disks; a small file system needs root")
+        return OUTAGES + OTHERS
+    return OUTAGES + FULL_DISKS + OTHERS
 
 
 def main():
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 2
-    need()
+    need("qemu-nbd")
     failed = 0
-    for test in TESTS if seconds < 30 else TESTS[:3]:
+    for test in chosen(seconds):
         began = time.monotonic()
         with Room("hither-bad-luck") as room:
             try:
