@@ -51,8 +51,20 @@ static void several_requests_share_the_window(void)
 	use_line(&l, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
 	uint64_t extent = hither_link_extent(&l);
 	CHECK_EQ(extent & (extent - 1), 0);
-	CHECK(extent * 4 <= hither_link_window(&l));
-	CHECK(extent >= 64 << 10);
+	CHECK(extent * 12 <= hither_link_window(&l));
+	CHECK(extent >= 32 << 10);
+}
+
+/* In half of the time four times as much comes: what is longer than the bursts tells the line's
+ * rate. */
+static void a_burst_is_not_the_rate(void)
+{
+	struct hither_link l = {0};
+	uint64_t rate = 62500000, now = HITHER_NS_PER_S;
+	hither_link_first_byte(&l, now, 10 * HITHER_NS_PER_MS);
+	for (unsigned ms = 0; ms < 5000; ms++, now += HITHER_NS_PER_MS)
+		hither_link_bytes(&l, now, rate / 1000 * (ms % 14 < 7 ? 8 : 2) / 5, true);
+	CHECK(hither_link_rate(&l) >= rate * 9 / 10 && hither_link_rate(&l) <= rate * 23 / 20);
 }
 
 static void a_reader_that_asks_for_little_does_not_shrink_it(void)
@@ -81,6 +93,7 @@ int main(void)
 	RUN(the_window_follows_the_product);
 	RUN(it_starts_wide_enough_to_learn);
 	RUN(several_requests_share_the_window);
+	RUN(a_burst_is_not_the_rate);
 	RUN(a_reader_that_asks_for_little_does_not_shrink_it);
 	RUN(a_line_that_got_slower_is_noticed);
 	return 0;
