@@ -42,6 +42,7 @@ struct control {
 	struct daemon *daemon;
 	pthread_t thread;
 	int signal_fd, wake_fd, timer_fd;
+	pthread_mutex_t draw_lock; /* guards progress; nothing is taken under it */
 	struct progress progress;
 	/* The control thread's own. */
 	int listen_fd;
@@ -54,6 +55,7 @@ struct control {
 	struct client clients[MAX_CLIENTS];
 	bool serving, timer_on;
 	bool signal_early; /* one came while the mount was being attached */
+	struct signalfd_siginfo early;
 	unsigned signal_count;
 	bool heard;
 
@@ -208,12 +210,27 @@ static void welcome(struct control *c)
 
 /* --- signals, ticks --- */
 
+/* Is there a line on the terminal, or may there be? */
+static bool shows(const struct control *c)
+{
+	const struct daemon *d = c->daemon;
+	return c->serving && d->settings->foreground && progress_wanted(&c->progress) &&
+	       (!d->quiet || atomic_load(&d->shows));
+}
+
+static void clear_progress(struct control *c)
+{
+	pthread_mutex_lock(&c->draw_lock);
+	progress_clear(&c->progress);
+	pthread_mutex_unlock(&c->draw_lock);
+}
+
 static void announce(struct control *c)
 {
 	struct hither_mount_stats stats = {0};
 	char size[UNITS_TEXT_BYTES];
 	daemon_stats(c->daemon, &stats);
-	progress_clear(&c->progress);
+	clear_progress(c);
 	if (stats.dirty_bytes)
 		fprintf(stderr,
 		        "%s: unmounting, waiting for %s to be pushed; once more to quit at "
@@ -224,8 +241,11 @@ static void announce(struct control *c)
 }
 
 /* The first asks to end, the second to end without pushing, the third is obeyed here and now. */
-static void obey_signal(struct control *c)
+static void obey_signal(struct control *c, const struct signalfd_siginfo *info)
 {
+	const struct daemon_hooks *hooks = c->daemon->hooks;
+	if (hooks && hooks->signalled && hooks->signalled(c->daemon, info))
+		return;
 	switch (c->signal_count++) {
 	case 0:
 		if (c->daemon->settings->foreground)
@@ -247,12 +267,14 @@ static void on_signal(struct control *c)
 	if (read(c->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
 	if (c->serving)
-		obey_signal(c);
+		obey_signal(c, &info);
 	else if (daemon_state(c->daemon) == DAEMON_OPENING) {
 		runtime_leave(&c->daemon->entry, false);
 		_exit(128 + (int)info.ssi_signo);
-	} else
+	} else {
 		c->signal_early = true;
+		c->early = info;
+	}
 }
 
 static void tick(struct control *c)
@@ -263,15 +285,16 @@ static void tick(struct control *c)
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		if (c->clients[i].fd >= 0 && c->clients[i].waits)
 			say_progress(&c->clients[i], &stats);
-	if (c->serving && c->daemon->settings->foreground && progress_wanted(&c->progress))
+	pthread_mutex_lock(&c->draw_lock);
+	if (shows(c))
 		progress_update(&c->progress, &stats);
+	pthread_mutex_unlock(&c->draw_lock);
 }
 
 /* The timer runs only while somebody looks: an idle daemon sleeps. */
 static void set_timer(struct control *c)
 {
-	bool on = c->spare_fd < 0 ||
-	          (c->serving && c->daemon->settings->foreground && progress_wanted(&c->progress));
+	bool on = c->spare_fd < 0 || shows(c);
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		on |= c->clients[i].fd >= 0;
 	if (on == c->timer_on)
@@ -312,7 +335,7 @@ static bool take_over(struct control *c)
 	if (failure)
 		c->signal_count = 0;
 	if (c->serving && TAKE(c->signal_early, false))
-		obey_signal(c);
+		obey_signal(c, &c->early);
 	for (int i = 0; failure && i < MAX_CLIENTS; i++)
 		if (c->clients[i].fd >= 0 && c->clients[i].waits) {
 			c->clients[i].closes = true;
@@ -364,7 +387,7 @@ static void *run(void *arg)
 	while (goes_on)
 		run_once(c, &goes_on);
 	if (c->daemon->settings->foreground)
-		progress_clear(&c->progress);
+		clear_progress(c);
 	for (int i = 0; i < MAX_CLIENTS; i++) {
 		struct client *cl = &c->clients[i];
 		if (cl->fd >= 0 && cl->waits) {
@@ -397,6 +420,7 @@ static void destroy(struct control *c)
 	free(c->failure);
 	free(c->end);
 	pthread_mutex_destroy(&c->lock);
+	pthread_mutex_destroy(&c->draw_lock);
 	free(c);
 }
 
@@ -417,8 +441,8 @@ int control_start(struct daemon *d, struct control **out, struct hither_error *e
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		c->clients[i].fd = -1;
 	pthread_mutex_init(&c->lock, NULL);
+	pthread_mutex_init(&c->draw_lock, NULL);
 	progress_init(&c->progress, PROGRESS_MOUNT, d->settings->progress_fd);
-	c->progress.terminal = c->progress.terminal && !d->quiet;
 	c->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -439,6 +463,12 @@ void control_serve(struct control *c, int listen_fd)
 	c->new_listen_fd = listen_fd;
 	pthread_mutex_unlock(&c->lock);
 	wake(c);
+}
+
+void control_show_progress(struct control *c)
+{
+	clear_progress(c);
+	wake(c); /* it looks whether it needs its timer */
 }
 
 void control_failed(struct control *c, const char *message)

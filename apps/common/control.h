@@ -28,6 +28,8 @@ struct daemon;
 int control_start(struct daemon *d, struct control **out, struct hither_error *err);
 /* Serve this listening socket (taken over) and show progress from now on. */
 void control_serve(struct control *c, int listen_fd);
+/* daemon.shows has changed: look again. What is drawn is wiped first. */
+void control_show_progress(struct control *c);
 /* The ender has failed: tell whoever asked. */
 void control_failed(struct control *c, const char *message);
 /* Tell the clients that it is over, "" or what is amiss; stop; free. Did anybody hear it? NULL is

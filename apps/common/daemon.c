@@ -102,6 +102,12 @@ static int publish(struct daemon *d, struct hither_error *err)
 	return runtime_publish(&d->entry, j.text, err);
 }
 
+void daemon_show_progress(struct daemon *d, bool on)
+{
+	atomic_store(&d->shows, on);
+	control_show_progress(d->control);
+}
+
 static void set_state(struct daemon *d, enum daemon_state state)
 {
 	pthread_mutex_lock(&d->lock);
@@ -245,6 +251,8 @@ static int report_ready(struct daemon *d)
 	char size[UNITS_TEXT_BYTES], text[9000];
 	const struct hither_mount_options *o = &d->settings->mount;
 	const struct hither_tree *t = d->settings->tree;
+	if (d->quiet)
+		return 0;
 	snprintf(text, sizeof text, "%s: %s from %s, %s%s%s", d->at.path,
 	         units_format_size(size,
 	                           t ? hither_tree_file_bytes(t) : hither_mount_size(d->mount)),
@@ -295,6 +303,7 @@ static void access_failed(void *user, const struct hither_error *err)
 static int resolve_late(struct daemon *d, const char *name, bool folder, struct hither_error *err)
 {
 	mountpoint_finish(&d->at);
+	folder |= d->scratch;
 	int r = folder ? mountpoint_resolve_folder(&d->at, d->late, err)
 	               : mountpoint_resolve(&d->at, d->late, name, err);
 	if (!r)
@@ -313,12 +322,13 @@ static int attach(struct daemon *d, struct hither_error *err)
 	uint32_t count;
 	AUTO_FREE char *name =
 	        t ? strdup(hither_tree_nodes(t, &count)->name) : url_file_name(d->settings->url);
-	const struct hither_fuse_file file = {.mount = d->mount, .name = name};
+	const struct hither_fuse_file file = {
+	        .mount = d->mount, .name = name, .executable = d->executable};
 	int listen_fd = -1;
 	set_state(d, DAEMON_ATTACHING);
 	int r = d->late ? resolve_late(d, name, folder, err) : 0;
 	if (!r)
-		r = mountpoint_make(&d->at, err);
+		r = d->scratch ? mountpoint_adopt(&d->at, err) : mountpoint_make(&d->at, err);
 	if (!r && folder)
 		r = hither_fuse_attach_tree(t, d->mount, d->at.path, &options, &d->fuse, err);
 	else if (!r)

@@ -21,6 +21,8 @@
 #include <hither/fuse.h>
 #include <hither/mount.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <sys/signalfd.h>
 
 enum daemon_state {
 	DAEMON_OPENING,
@@ -41,6 +43,11 @@ struct daemon_hooks {
 	/* Nobody uses it any more; the mount itself is still open. Not 0: the program failed, and
 	 * has said so. Called whatever mounted() returned. */
 	int (*unmounted)(struct daemon *d);
+	/*
+	 * SIGINT, SIGTERM or SIGHUP came. True: it is dealt with; false: as without the hook, the
+	 * mount ends. On the control thread; must not block. NULL: none.
+	 */
+	bool (*signalled)(struct daemon *d, const struct signalfd_siginfo *info);
 };
 
 struct daemon {
@@ -49,6 +56,9 @@ struct daemon {
 	/* A manifest tells only once it is here whether a file or a folder is shown: then at is
 	 * but this path until it has been opened. NULL: at is resolved. */
 	const char *late;
+	/* late is mountpoint_scratch()'s: a file is shown in it, too, and it goes with the mount.
+	 */
+	bool scratch;
 	struct runtime_entry entry;
 	struct control *control;
 	char *shown_url;
@@ -57,8 +67,12 @@ struct daemon {
 	bool on_disk;                     /* what is dirty survives us */
 	const struct daemon_hooks *hooks; /* NULL: none */
 	void *hooks_user;
-	bool quiet; /* the terminal is somebody else's: no progress on it */
+	/* The terminal is somebody else's: not a word about the start, and no progress unless
+	 * daemon_show_progress() says so. */
+	bool quiet;
+	_Atomic bool shows; /* it does */
 	bool hook_failed;
+	bool executable;          /* a file that is shown is a program */
 	uint32_t readahead_bytes; /* the kernel's; 0: by the link */
 	struct hither_fuse *fuse;
 
@@ -91,6 +105,9 @@ bool daemon_stats(struct daemon *d, struct hither_mount_stats *out);
 /* Everything about it, as an object. */
 void daemon_describe(struct daemon *d, struct json *j);
 enum daemon_state daemon_state(struct daemon *d);
+/* Of a quiet one: begin or end to show progress on the terminal, in one line. Ended, the line is
+ * gone when this returns. Any thread. */
+void daemon_show_progress(struct daemon *d, bool on);
 /* To the log, or to stderr in the foreground. */
 void daemon_log(struct daemon *d, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -265,15 +265,22 @@ int mountpoint_resolve_folder(struct mountpoint *mp, const char *path, struct hi
 	return 0;
 }
 
-static int make_folder(struct mountpoint *mp, struct hither_error *err)
+int mountpoint_adopt(struct mountpoint *mp, struct hither_error *err)
 {
 	struct stat st;
-	if (mkdir(mp->path, 0700) || lstat(mp->path, &st))
-		return hither_fail(err, -errno, "make %s: %s", mp->path, strerror(errno));
+	if (lstat(mp->path, &st))
+		return hither_fail(err, -errno, "%s: %s", mp->path, strerror(errno));
 	mp->made = true;
 	mp->dev = st.st_dev;
 	mp->ino = st.st_ino;
 	return 0;
+}
+
+static int make_folder(struct mountpoint *mp, struct hither_error *err)
+{
+	if (mkdir(mp->path, 0700))
+		return hither_fail(err, -errno, "make %s: %s", mp->path, strerror(errno));
+	return mountpoint_adopt(mp, err);
 }
 
 int mountpoint_make(struct mountpoint *mp, struct hither_error *err)
@@ -308,4 +315,14 @@ void mountpoint_finish(struct mountpoint *mp)
 {
 	free(mp->path);
 	*mp = (struct mountpoint){0};
+}
+
+int mountpoint_scratch(const char *name, char *out, size_t size, struct hither_error *err)
+{
+	const char *base = getenv("XDG_RUNTIME_DIR");
+	if (!base || *base != '/' || access(base, W_OK))
+		base = "/tmp";
+	if (snprintf(out, size, "%s/%s-XXXXXX", base, name) >= (int)size || !mkdtemp(out))
+		return hither_fail(err, -errno, "make a folder in %s: %s", base, strerror(errno));
+	return 0;
 }

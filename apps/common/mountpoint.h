@@ -26,9 +26,17 @@ int mountpoint_resolve(struct mountpoint *mp, const char *path, const char *name
 int mountpoint_resolve_folder(struct mountpoint *mp, const char *path, struct hither_error *err);
 /* Make the empty file or folder if it is not there. */
 int mountpoint_make(struct mountpoint *mp, struct hither_error *err);
+/* The folder there is ours, too. */
+int mountpoint_adopt(struct mountpoint *mp, struct hither_error *err);
 /* Remove it if we made it and it is still that empty file or folder. */
 void mountpoint_remove(const struct mountpoint *mp);
 void mountpoint_finish(struct mountpoint *mp);
+
+/*
+ * Make an empty folder of our own, NAME-XXXXXX in $XDG_RUNTIME_DIR or /tmp, for what is mounted
+ * only as long as a program runs. The caller removes it.
+ */
+int mountpoint_scratch(const char *name, char *out, size_t size, struct hither_error *err);
 
 /* path with its folder resolved, so that two ways of writing it compare equal. The caller frees it.
  */

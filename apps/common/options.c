@@ -191,13 +191,15 @@ static void print_help(const struct command *command)
 struct table {
 	struct option options[MAX_OPTIONS + 2];
 	const struct option_spec *specs[MAX_OPTIONS + 1];
-	char letters[2 * MAX_OPTIONS + 4];
+	char letters[2 * MAX_OPTIONS + 5];
 };
 
 static void fill_table(const struct command *command, struct table *t)
 {
 	char *letter = t->letters;
 	int n = 0;
+	if (command->options_first)
+		*letter++ = '+';
 	*letter++ = ':'; /* tell a missing value from an unknown option, and print nothing */
 	for (const struct option_group *const *g = command->groups; *g; g++)
 		for (size_t i = 0; i < (*g)->count && n < MAX_OPTIONS; i++, n++) {

@@ -35,6 +35,7 @@ struct command {
 	const struct option_group *const *groups; /* NULL-terminated */
 	int min_args, max_args;
 	bool digits_after_dash; /* "-5" is an argument; it has no such options */
+	bool options_first;     /* what follows the first argument is nobody's option of ours */
 	/* The exit code. args: max_args + 1 of them, those not given NULL. */
 	int (*run)(struct settings *s, char **args);
 };

@@ -204,7 +204,7 @@ void settings_finish(struct settings *s)
 	                         s->profile,      s->record,    s->sync,       s->on_change,
 	                         s->wrap,         s->log,       s->tls,        s->tls_certificates,
 	                         s->tls_psk_file, s->pid_file,  s->block_kind, s->output,
-	                         s->base,         s->root_hash};
+	                         s->base,         s->root_hash, s->plot,       s->tree_url};
 	for (size_t i = 0; i < COUNT_OF(strings); i++)
 		free(strings[i]);
 	char **const lists[] = {s->headers, s->listens, s->names};

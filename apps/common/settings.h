@@ -38,7 +38,9 @@ struct settings {
 	bool takes_tree;          /* the command can show a folder */
 	struct hither_tree *tree; /* source_open() found one; it lives as long as this */
 	int profile_fd;           /* the profile beside it; -1: none */
-	char *output, *base;      /* of index */
+	char *output, *base;      /* of index, profile */
+	char *plot, *tree_url;    /* of profile */
+	bool list;
 	uint32_t chunk;
 	bool rehash;
 	bool lazy, force, json, metrics, watch, quiet;

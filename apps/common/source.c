@@ -8,6 +8,7 @@
 #include <hither/profile.h>
 #include <hither/tree.h>
 #include <hither/url.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -146,23 +147,49 @@ static bool fits(const struct hither_tree *t, const char *text, size_t len)
 	return good;
 }
 
-/* The profile beside the manifest. One that is missing, or of an older tree, is no failure. */
-static void find_profile(struct settings *s)
+/* --- the profile beside the manifest --- */
+
+struct beside {
+	const struct settings *settings;
+	char *url, *text; /* text NULL: it is not there, or cannot be had */
+	size_t len;
+	pthread_t thread;
+	bool started;
+};
+
+static void *fetch_beside(void *arg)
 {
 	enum { MOST_BYTES = 64 << 20 };
-	size_t end = hither_url_scheme(s->url) ? strcspn(s->url, "?#") : strlen(s->url), len = 0;
-	AUTO_FREE char *url = NULL;
+	struct beside *b = arg;
+	b->text = fetch(b->settings, b->url, MOST_BYTES, &b->len);
+	return NULL;
+}
+
+/* While the manifest is on its way: one after the other would cost round trips. */
+static void begin_beside(const struct settings *s, struct beside *b)
+{
+	size_t end = hither_url_scheme(s->url) ? strcspn(s->url, "?#") : strlen(s->url);
+	*b = (struct beside){.settings = s};
 	if (s->profile || s->mount.offline || s->mount.direct)
 		return;
-	if (asprintf(&url, "%.*s-profile%s", (int)end, s->url, s->url + end) < 0) {
-		url = NULL;
+	if (asprintf(&b->url, "%.*s-profile%s", (int)end, s->url, s->url + end) < 0) {
+		b->url = NULL;
 		return;
 	}
-	AUTO_FREE char *text = fetch(s, url, MOST_BYTES, &len);
-	if (!text || !fits(s->tree, text, len))
+	b->started = !pthread_create(&b->thread, NULL, fetch_beside, b);
+}
+
+/* One that is missing, or of an older tree, is no failure. tree NULL: it is not wanted any more. */
+static void end_beside(struct beside *b, struct settings *s, const struct hither_tree *tree)
+{
+	if (b->started)
+		pthread_join(b->thread, NULL);
+	free(b->url);
+	AUTO_FREE char *text = b->text;
+	if (!text || !tree || !fits(tree, text, b->len))
 		return;
 	s->profile_fd = memfd_create("hither-profile", MFD_CLOEXEC);
-	if (s->profile_fd < 0 || write(s->profile_fd, text, len) != (ssize_t)len)
+	if (s->profile_fd < 0 || write(s->profile_fd, text, b->len) != (ssize_t)b->len)
 		return;
 	if (asprintf(&s->profile, "/proc/self/fd/%d", s->profile_fd) < 0)
 		s->profile = NULL;
@@ -171,16 +198,18 @@ static void find_profile(struct settings *s)
 
 static int open_tree(struct settings *s, struct hither_mount **out, struct hither_error *err)
 {
+	struct beside beside;
 	s->mount.backend.writable = false;
 	if (s->write)
 		return hither_fail(err, -EROFS, "a tree cannot be written");
+	begin_beside(s, &beside);
 	int r = hither_tree_fetch(s->url, &s->mount, s->root_hash, &s->tree, err);
+	end_beside(&beside, s, r ? NULL : s->tree);
 	if (r)
 		return r;
 	if (!hither_tree_is_file(s->tree) && !s->takes_tree)
 		return hither_fail(err, -EISDIR,
 		                   "this manifest is a folder's: hither mount shows it");
-	find_profile(s);
 	return hither_tree_mount(s->tree, s->url, &s->mount, out, err);
 }
 

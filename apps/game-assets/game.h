@@ -6,8 +6,6 @@
 #include "program.h"
 #include "settings.h"
 
-#include <sys/types.h>
-
 struct game_settings {
 	struct settings base; /* first */
 	char *overlay;        /* a folder; NULL: the game cannot write */
@@ -40,24 +38,5 @@ int ready_parse(const char *text, const char *profile, struct hither_mount *m, s
 void ready_finish(struct ready *r);
 /* How many of total_bytes are local now. */
 uint64_t ready_bytes(const struct ready *r, struct hither_mount *m);
-
-/* --- child.c --- */
-
-struct child {
-	pid_t pid;
-	int pidfd;
-};
-
-/*
- * Start argv in the folder path. overlay: a folder that takes what it writes there, by an overlayfs
- * that this process alone sees; NULL: none. Any thread; the thread stays until child_wait() has
- * returned.
- */
-int child_start(const char *path, const char *overlay, char *const *argv, struct child *out,
-                struct hither_error *err);
-/* Wait for its end: 0, or -ECHILD with how. */
-int child_wait(struct child *c, const char *name, struct hither_error *err);
-/* Ask it to end, or kill it. Any thread, until child_wait() has returned. */
-void child_end(const struct child *c, bool kill);
 
 #endif

@@ -9,6 +9,7 @@
  */
 #include "game.h"
 
+#include "child.h"
 #include "daemon.h"
 #include "mountpoint.h"
 #include "runtime.h"
@@ -20,6 +21,7 @@
 #include <hither/fuse.h>
 #include <hither/profile.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -118,22 +120,37 @@ static int play_game(struct play *p)
 	ready_finish(&ready);
 	hither_mount_stats(p->daemon.mount, &p->at_launch);
 	pthread_mutex_lock(&p->lock);
-	r = child_start(p->daemon.at.path, p->settings->overlay, p->command, &p->child, &p->err);
+	const struct child_wish wish = {.program = p->command[0],
+	                                .argv = p->command,
+	                                .folder = p->daemon.at.path,
+	                                .overlay = p->settings->overlay,
+	                                .name = "GAME_ASSETS",
+	                                .value = p->daemon.at.path};
+	r = child_start(&wish, &p->child, &p->err);
 	p->plays = !r;
 	p->launch_ns = now_ns();
 	if (p->plays && p->ending)
-		child_end(&p->child, false);
+		child_signal(&p->child, SIGTERM);
 	pthread_mutex_unlock(&p->lock);
-	if (r)
+	if (r) {
+		hither_error_prefix(&p->err, "start the game");
 		return r;
-	r = child_wait(&p->child, p->command[0], &p->err);
+	}
+	daemon_show_progress(&p->daemon, true);
+	int code = child_wait(&p->child);
+	daemon_show_progress(&p->daemon, false);
 	p->end_ns = now_ns();
 	pthread_mutex_lock(&p->lock);
 	p->plays = false;
-	close(p->child.pidfd);
+	child_finish(&p->child);
 	bool wanted = p->ending;
 	pthread_mutex_unlock(&p->lock);
-	return wanted ? 0 : r;
+	if (wanted || !code)
+		return 0;
+	return code > 128 ? hither_fail(&p->err, -ECHILD, "%s: %s", p->command[0],
+	                                strsignal(code - 128))
+	                  : hither_fail(&p->err, -ECHILD, "%s ended with exit code %d",
+	                                p->command[0], code);
 }
 
 static void *game_main(void *arg)
@@ -178,7 +195,7 @@ static bool end_game(struct play *p, bool kill)
 	pthread_mutex_lock(&p->lock);
 	p->ending = true;
 	if (p->plays)
-		child_end(&p->child, kill);
+		child_signal(&p->child, kill ? SIGKILL : SIGTERM);
 	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
 	clock_gettime(CLOCK_REALTIME, &until);
@@ -202,16 +219,6 @@ static int unmounted(struct daemon *d)
 }
 
 static const struct daemon_hooks hooks = {mounted, unmounted};
-
-static int make_folder(char *out, size_t size, struct hither_error *err)
-{
-	const char *base = getenv("XDG_RUNTIME_DIR");
-	if (!base || *base != '/' || access(base, W_OK))
-		base = "/tmp";
-	if (snprintf(out, size, "%s/game-assets-XXXXXX", base) >= (int)size || !mkdtemp(out))
-		return hither_fail(err, -errno, "make a folder in %s: %s", base, strerror(errno));
-	return 0;
-}
 
 static int check(struct game_settings *g, char **args, struct hither_error *err)
 {
@@ -237,6 +244,7 @@ static int run_at(struct play *p, const char *folder)
 	d->hooks = &hooks;
 	d->hooks_user = p;
 	d->late = folder;
+	d->scratch = true;
 	d->entry = (struct runtime_entry){.folder_fd = -1, .info_fd = -1, .log_fd = -1};
 	d->shown_url = url_redact(d->settings->url);
 	d->at.path = mountpoint_canonical(folder, &err);
@@ -259,7 +267,7 @@ static int play(struct game_settings *g, char **args)
 	                 .changed = PTHREAD_COND_INITIALIZER};
 	char folder[512];
 	options_hide(args[0]);
-	if (make_folder(folder, sizeof folder, &err))
+	if (mountpoint_scratch("game-assets", folder, sizeof folder, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	g->base.foreground = true;
 	g->base.takes_tree = true;
@@ -283,27 +291,11 @@ static int stamp(const char *path, const struct hither_tree *t, size_t *count,
                  struct hither_error *err)
 {
 	struct hither_profile p = {0};
-	char line[HITHER_PROFILE_LINE_BYTES];
 	int r = hither_profile_load(path, &p, err);
-	AUTO_FREE char *fresh = NULL;
-	if (!r && asprintf(&fresh, "%s-new", path) < 0) {
-		fresh = NULL;
-		r = hither_fail(err, -ENOMEM, "no memory");
-	}
-	FILE *file = r ? NULL : fopen(fresh, "we");
-	if (!r && file) {
-		hither_profile_print_head(line, p.size_bytes, hither_tree_hash(t));
-		fputs(line, file);
-		for (size_t i = 0; i < p.count; i++) {
-			hither_profile_print_entry(line, &p.entries[i]);
-			fputs(line, file);
-		}
-	}
-	bool bad = !r && (!file || ferror(file));
-	if (file && fclose(file))
-		bad = true;
-	if (!r && (bad || rename(fresh, path)))
-		r = hither_fail(err, -errno, "write %s: %s", path, strerror(errno));
+	if (r)
+		return r;
+	snprintf(p.version, sizeof p.version, "%s", hither_tree_hash(t));
+	r = hither_profile_save(path, &p, err);
 	*count = p.count;
 	hither_profile_finish(&p);
 	return r;

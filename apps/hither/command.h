@@ -14,5 +14,7 @@ extern const struct command command_cache;
 extern const struct command command_index;
 extern const struct command command_export;
 extern const struct command command_block;
+extern const struct command command_exec;
+extern const struct command command_profile;
 
 #endif

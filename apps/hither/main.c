@@ -6,8 +6,9 @@
 #include "util.h"
 
 static const struct command *const commands[] = {
-        &command_mount, &command_umount, &command_status, &command_pull,  &command_cat,
-        &command_cache, &command_export, &command_block,  &command_index,
+        &command_mount, &command_umount, &command_status,  &command_pull,
+        &command_cat,   &command_cache,  &command_export,  &command_block,
+        &command_index, &command_exec,   &command_profile,
 };
 
 static const struct program program = {

@@ -304,6 +304,15 @@ uint64_t hither_backend_extent(struct hither_backend *b, uint64_t offset, uint64
 	return run;
 }
 
+void hither_backend_whole(struct hither_backend *b, uint64_t *offset, uint64_t *end)
+{
+	assert(*offset < *end && *end <= b->size_bytes);
+	*offset = align_down(b, *offset);
+	*end = block_end(b, align_down(b, *end - 1));
+	if (b->ops->whole)
+		b->ops->whole(b, offset, end);
+}
+
 int hither_backend_discard(struct hither_backend *b, uint64_t offset, uint64_t len,
                            struct hither_error *err)
 {

@@ -176,6 +176,18 @@ static int verify_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	return read_units(&s, last.offset + last.len, err);
 }
 
+static void verify_whole(struct hither_backend *b, uint64_t *offset, uint64_t *end)
+{
+	struct verify *v = HITHER_CONTAINER(hither_layer_of(b), struct verify, layer);
+	struct hither_verify_unit first, last;
+	find_unit(v, *offset, &first);
+	find_unit(v, *end - 1, &last);
+	if (first.hash)
+		*offset = first.offset;
+	if (last.hash)
+		*end = last.offset + last.len;
+}
+
 static void verify_close(struct hither_backend *b)
 {
 	struct verify *v = HITHER_CONTAINER(hither_layer_of(b), struct verify, layer);
@@ -190,6 +202,7 @@ static const struct hither_backend_ops verify_ops = {
         .read = verify_read,
         .version = hither_layer_version,
         .cancel = hither_layer_cancel,
+        .whole = verify_whole,
         .close = verify_close,
 };
 

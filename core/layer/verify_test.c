@@ -161,10 +161,27 @@ static void twice_wrong_is_an_error_that_names_it(void)
 	hither_backend_close(b);
 }
 
+static void whole_units_are_told(void)
+{
+	struct hither_backend *b = wrap(make_memory());
+	uint64_t from = 1500, to = 1501;
+	hither_backend_whole(b, &from, &to);
+	CHECK(from == 1000 && to == 2000);
+	from = 3005; /* in a gap, which nobody hashes */
+	to = 3008;
+	hither_backend_whole(b, &from, &to);
+	CHECK(from == 3005 && to == 3008);
+	to = SIZE - 1;
+	hither_backend_whole(b, &from, &to);
+	CHECK(from == 3005 && to == SIZE);
+	hither_backend_close(b);
+}
+
 int main(void)
 {
 	prepare();
 	RUN(the_contract_holds);
+	RUN(whole_units_are_told);
 	RUN(a_wrong_unit_is_read_once_more);
 	RUN(twice_wrong_is_an_error_that_names_it);
 	return 0;

@@ -35,6 +35,13 @@ static int view_peek(const struct hither_order_view *view, void *buf, size_t len
 	return hither_mount_peek(&m->base, buf, len, offset);
 }
 
+static void view_whole(const struct hither_order_view *view, uint64_t *offset, uint64_t *end)
+{
+	struct managed *m = HITHER_CONTAINER(view, struct managed, view);
+	if (m->base.backend)
+		hither_backend_whole(m->base.backend, offset, end);
+}
+
 enum { ORDERS_MAX = 8 };
 
 static bool named(const struct hither_mount_options *o, const char *name)
@@ -72,7 +79,8 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 	m->view = (struct hither_order_view){.size_bytes = m->base.size_bytes,
 	                                     .background = !options->pull_off,
 	                                     .ahead_ms = options->ahead_ms,
-	                                     .peek = view_peek};
+	                                     .peek = view_peek,
+	                                     .whole = view_whole};
 	int r = add_orders(m, options, list, &n, err);
 	if (r) {
 		while (n > 0)
@@ -215,6 +223,7 @@ static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 		return false;
 	}
 	end = cut(m, first, end);
+	managed_whole(m, &first, &end);
 	m->guess.offset = end << HITHER_BLOCK_SHIFT;
 	m->guess.len = end < last ? (last - end) << HITHER_BLOCK_SHIFT : 0;
 	start_guess_locked(m, job, first, end);
@@ -251,7 +260,9 @@ static bool claim_from_sweep_locked(struct managed *m, struct managed_job *job)
 		}
 		return false;
 	}
-	m->sweep = end = cut(m, first, end);
+	end = cut(m, first, end);
+	managed_whole(m, &first, &end);
+	m->sweep = end;
 	start_guess_locked(m, job, first, end);
 	return true;
 }

@@ -103,7 +103,7 @@ struct managed {
 	bool pull_off;
 	bool versioned;       /* the backend tells versions: our pushes change it */
 	uint32_t jobs_max;    /* requests in flight */
-	uint32_t unit_blocks; /* pulls are widened to this (what the backend must move at once) */
+	uint32_t unit_blocks; /* what the backend must move at once, at least */
 	uint32_t chunk_blocks;
 	uint64_t cap_blocks;      /* 0: none */
 	uint64_t resident_blocks; /* most blocks present, dirty ones included; 0: any */
@@ -271,6 +271,8 @@ int managed_commit(struct managed *m, struct managed_job *job, const void *buf, 
                    uint64_t offset);
 void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
                          const struct hither_error *err);
+/* Make a run of blocks longer, to what the backend gives as a whole in any case. */
+void managed_whole(const struct managed *m, uint64_t *first, uint64_t *end);
 /* Shorten [*first, *end) to its first part that is absent and not on its way. */
 bool managed_trim_locked(const struct managed *m, uint64_t *first, uint64_t *end);
 void managed_start_job_locked(struct managed *m, struct managed_job *job,

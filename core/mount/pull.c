@@ -82,13 +82,13 @@ static uint64_t demand_blocks(const struct managed *m, uint64_t first, uint64_t 
 	return most > m->unit_blocks ? most : m->unit_blocks;
 }
 
-static void widen(const struct managed *m, uint64_t *first, uint64_t *end)
+void managed_whole(const struct managed *m, uint64_t *first, uint64_t *end)
 {
-	*first -= *first % m->unit_blocks;
-	*end += m->unit_blocks - 1;
-	*end -= *end % m->unit_blocks;
-	if (*end > m->block_count)
-		*end = m->block_count;
+	uint64_t offset = *first << HITHER_BLOCK_SHIFT;
+	uint64_t stop = offset + managed_bytes(m, *first, *end);
+	hither_backend_whole(m->base.backend, &offset, &stop);
+	*first = offset >> HITHER_BLOCK_SHIFT;
+	*end = (stop + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
 }
 
 static bool claim_direct_locked(struct managed *m, struct managed_job *job)
@@ -155,7 +155,7 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 				most = room;
 			if (end - first > most)
 				end = first + most;
-			widen(m, &first, &end);
+			managed_whole(m, &first, &end);
 			*job = (struct managed_job){.first = first, .end = end, .demand = true};
 			managed_start_job_locked(m, job, MANAGED_JOB_PULL);
 			m->outstanding_bytes += managed_bytes(m, first, end);
@@ -357,6 +357,14 @@ static void collect_touching_locked(struct managed *m, uint64_t first, uint64_t 
 	}
 }
 
+/* Is the run [first, end) but the rest of one unit? Asking for a part of that would ask for all. */
+static bool is_one_unit(const struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t stop = first + 1;
+	managed_whole(m, &first, &stop);
+	return stop >= end;
+}
+
 /* A failure that will not go away: tell those who need these blocks, and nobody else. */
 static void fail_pull_locked(struct managed *m, const struct managed_job *job, int result,
                              const struct hither_error *err, struct managed_ios *failed)
@@ -367,7 +375,7 @@ static void fail_pull_locked(struct managed *m, const struct managed_job *job, i
 	if (result == -ESTALE) {
 		m->stale = result;
 		collect_touching_locked(m, 0, m->block_count, failed);
-	} else if (job->demand && end - first > m->unit_blocks) {
+	} else if (job->demand && !is_one_unit(m, first, end)) {
 		/* One bad block shall not fail its neighbours' readers: ask again in smaller
 		 * pieces. */
 		m->split_first = first;

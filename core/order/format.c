@@ -13,6 +13,7 @@
 const struct hither_order_format *const hither_order_formats[] = {
         &hither_order_sqlite,
         &hither_order_media,
+        &hither_order_elf,
         NULL,
 };
 

@@ -25,6 +25,7 @@ struct hither_order_format {
 
 extern const struct hither_order_format hither_order_sqlite;
 extern const struct hither_order_format hither_order_media;
+extern const struct hither_order_format hither_order_elf;
 
 /** All of them, ended by NULL. */
 extern const struct hither_order_format *const hither_order_formats[];

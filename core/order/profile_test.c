@@ -357,6 +357,68 @@ static void stray_and_earlier_reads_change_nothing(void)
 	check_dry(o);
 }
 
+/* Chunks of 64 KiB. */
+static void whole_chunks(const struct hither_order_view *view, uint64_t *offset, uint64_t *end)
+{
+	uint64_t chunk = 64 * KIB, stop = *end + chunk - 1;
+	*offset -= *offset % chunk;
+	stop -= stop % chunk;
+	*end = stop < view->size_bytes ? stop : view->size_bytes;
+}
+
+static void what_lies_together_is_asked_for_at_once(void)
+{
+	struct hither_order *o;
+	/* Beside each other and 20 KiB apart (a window of 1 MiB: up to 32), in any order. */
+	put(HEAD "40960 4096 0\n900000 4096 1\n36864 4096 2\n65536 4096 3\n0 2048 9\n");
+	o = replay(1000000);
+	check_next(o, 36864, 65536 + 4096 - 36864);
+	check_next(o, 900000, 4096);
+	check_next(o, 0, 2048);
+	check_dry(o);
+	/* As whole chunks they are neighbours, each once. */
+	put(HEAD "40960 4096 0\n900000 4096 1\n36864 4096 2\n65536 4096 3\n200000 9 4\n");
+	struct hither_order_view view = {.size_bytes = 1000000, .whole = whole_chunks};
+	CHECK_OK(hither_order_replay(&view, path, &o, &err));
+	check_next(o, 0, 128 * KIB);
+	check_next(o, 832 * KIB, 64 * KIB);
+	check_next(o, 192 * KIB, 64 * KIB);
+	check_dry(o);
+	/* Never longer than a quarter of the window, unless an entry is. */
+	char text[4000] = HEAD;
+	for (unsigned i = 0; i < 64; i++)
+		sprintf(text + strlen(text), "%u 8192 0\n", (i * 37 % 64) * 8192);
+	put(text);
+	o = replay(1000000);
+	struct hither_range r;
+	uint64_t sum = 0;
+	for (unsigned calls = 0; o->ops->next(o, MIB, &r); sum += r.len)
+		CHECK(r.len <= MIB / 4 && ++calls <= 8);
+	CHECK_EQ(sum, 64 * 8192);
+	hither_order_destroy(o);
+}
+
+static void what_a_profile_claims_costs_no_time(void)
+{
+	char *text = malloc(64 + 40 * 200000);
+	CHECK(text);
+	size_t len = hither_profile_print_head(text, UINT64_C(1) << 62, NULL);
+	for (unsigned i = 0; i < 200000; i++)
+		len += (size_t)sprintf(text + len, "%llu %llu 0\n",
+		                       (unsigned long long)i << 24 | (i & 1),
+		                       i % 3 ? 33000000ULL : 1ULL << 61);
+	FILE *f = fopen(path, "w");
+	CHECK(f && fwrite(text, 1, len, f) == len && fclose(f) == 0);
+	free(text);
+	uint64_t begin = hither_now_ns();
+	struct hither_order *o = replay(UINT64_C(1) << 40);
+	struct hither_range r;
+	for (unsigned i = 0; i < 1000; i++)
+		CHECK(o->ops->next(o, MIB, &r) && r.len && r.offset + r.len <= UINT64_C(1) << 40);
+	hither_order_destroy(o);
+	CHECK(hither_now_ns() - begin < 20 * HITHER_NS_PER_S);
+}
+
 static void a_run_may_replay_the_file_it_records_to(void)
 {
 	put_ten();
@@ -406,6 +468,8 @@ int main(void)
 	RUN(a_replay_gives_the_profile_in_order_clipped_in_pieces);
 	RUN(a_run_that_is_faster_is_followed);
 	RUN(stray_and_earlier_reads_change_nothing);
+	RUN(what_lies_together_is_asked_for_at_once);
+	RUN(what_a_profile_claims_costs_no_time);
 	RUN(a_run_may_replay_the_file_it_records_to);
 	RUN(a_missing_or_bad_profile_is_named);
 	unlink(path);

@@ -5,13 +5,31 @@
  *     entries:  0 1 2 3 4 5 6 7 8 9        read by the run: 6, 7   (two in a row, beyond `ahead`)
  *                   ^behind  ^ahead
  *     before: 2 3 4 5 6 ...   then: 6 7 8 9, and after them 2 3 4 5, which the run has passed
+ *
+ * A profile has what was read, page by page, and lines carry few small requests: entries are made
+ * as long as what comes in any case (see whole in hither/order.h), and what is read soon after one
+ * and lies beside it, or behind a gap that costs less than a request, goes with it.
  */
 #include "base/cleanup.h"
 #include "order/piece.h"
+#include "order/seen.h"
 
 #include <errno.h>
 #include <hither/profile.h>
 #include <string.h>
+
+enum {
+	SOON = 256, /* entries that may go with the first of them */
+	ROUNDS = 8, /* of looking for such: each may bring others in reach */
+	GAP_PART =
+	        32, /* of the window: about as many requests share it, so a gap of that costs one */
+	JOINED_PART = 4,
+};
+#define GAP_MOST (UINT64_C(256) << 10)
+/* A profile may be anybody's: entries longer than any that is recorded, and pages beyond these, are
+ * not looked at one by one. */
+#define ENTRY_PAGES_MOST (UINT64_C(1) << 13)
+#define PAGES_MOST (UINT64_C(1) << 24)
 
 struct replay_order {
 	struct hither_order base;
@@ -28,6 +46,41 @@ static uint64_t end_of(const struct replay_order *r, size_t k)
 	return r->profile.entries[k].offset + r->profile.entries[k].len;
 }
 
+/* --- handing out --- */
+
+/* Does [offset, end) go with the range, over gaps up to `gap`, into one of at most `most`? */
+static bool goes_with(const struct hither_range *range, uint64_t offset, uint64_t end, uint64_t gap,
+                      uint64_t most)
+{
+	uint64_t range_end = range->offset + range->len;
+	uint64_t low = offset < range->offset ? offset : range->offset;
+	uint64_t high = end > range_end ? end : range_end;
+	bool near = (offset <= range_end || offset - range_end <= gap) &&
+	            (range->offset <= end || range->offset - end <= gap);
+	return near && high - low <= most;
+}
+
+static bool join_once(struct replay_order *r, size_t from, uint64_t window_bytes,
+                      struct hither_range *out)
+{
+	uint64_t gap = window_bytes / GAP_PART, most = window_bytes / JOINED_PART;
+	size_t end = r->profile.count - from < SOON ? r->profile.count : from + SOON;
+	bool joined = false;
+	for (size_t k = from; k < end; k++) {
+		struct hither_profile_entry *e = &r->profile.entries[k];
+		uint64_t stop = e->offset + e->len, out_end = out->offset + out->len;
+		if (!e->len ||
+		    !goes_with(out, e->offset, stop, gap < GAP_MOST ? gap : GAP_MOST, most))
+			continue;
+		uint64_t low = e->offset < out->offset ? e->offset : out->offset;
+		*out = (struct hither_range){low, (stop > out_end ? stop : out_end) - low};
+		e->offset = stop;
+		e->len = 0;
+		joined = true;
+	}
+	return joined;
+}
+
 /* The first entry of [*at, count) that has something left; false: none. */
 static bool take_from(struct replay_order *r, size_t *at, uint64_t window_bytes,
                       struct hither_range *out)
@@ -39,6 +92,9 @@ static bool take_from(struct replay_order *r, size_t *at, uint64_t window_bytes,
 			continue;
 		e->offset = rest.offset;
 		e->len = rest.len;
+		for (int i = 0; !e->len && i < ROUNDS; i++)
+			if (!join_once(r, *at + 1, window_bytes, out))
+				break;
 		return true;
 	}
 	return false;
@@ -50,6 +106,8 @@ static bool replay_next(struct hither_order *o, uint64_t window_bytes, struct hi
 	return take_from(r, &r->ahead, window_bytes, out) ||
 	       take_from(r, &r->behind, window_bytes, out);
 }
+
+/* --- following --- */
 
 /* The entry that has the byte at offset; count: none. One that is handed out in part may be missed.
  */
@@ -98,18 +156,56 @@ static const struct hither_order_ops replay_ops = {
         .destroy = replay_destroy,
 };
 
-/* The profile may be of another size: what lies in this mount is kept. */
-static void clip_entries(struct hither_profile *p, uint64_t size)
+/* --- beginning --- */
+
+/* What of the range earlier entries have not: its first and last page that is new. False: nothing.
+ */
+static bool trim_seen(struct seen *s, struct hither_range *range)
 {
+	uint64_t first = range->offset / SEEN_PAGE, end = range->offset + range->len;
+	uint64_t last = (end - 1) / SEEN_PAGE, fresh = UINT64_MAX, fresh_last = 0;
+	for (uint64_t page = first; page <= last; page++) {
+		if (!seen_mark(s, page))
+			continue;
+		fresh = fresh == UINT64_MAX ? page : fresh;
+		fresh_last = page;
+	}
+	if (fresh == UINT64_MAX)
+		return false;
+	if (fresh > first)
+		range->offset = fresh * SEEN_PAGE;
+	if (fresh_last < last)
+		end = (fresh_last + 1) * SEEN_PAGE;
+	range->len = end - range->offset;
+	return true;
+}
+
+/* Make entries whole, and drop what earlier ones have. The profile may be of another size: what
+ * lies in this mount is kept. */
+static void prepare(struct hither_profile *p, const struct hither_order_view *view)
+{
+	struct seen seen;
 	size_t kept = 0;
+	/* Without memory for that many leaves nothing is dropped. */
+	uint64_t pages = seen_init(&seen, view->size_bytes) ? PAGES_MOST : 0;
 	for (size_t i = 0; i < p->count; i++) {
 		struct hither_range range = {p->entries[i].offset, p->entries[i].len};
-		if (!hither_order_clip(&range, size))
+		if (!hither_order_clip(&range, view->size_bytes))
+			continue;
+		uint64_t end = range.offset + range.len;
+		if (view->whole)
+			view->whole(view, &range.offset, &end);
+		range.len = end - range.offset;
+		uint64_t count = range.len / SEEN_PAGE + 2;
+		if (count <= ENTRY_PAGES_MOST && (pages += count) <= PAGES_MOST &&
+		    !trim_seen(&seen, &range))
 			continue;
 		p->entries[kept] = p->entries[i];
+		p->entries[kept].offset = range.offset;
 		p->entries[kept++].len = range.len;
 	}
 	p->count = kept;
+	seen_finish(&seen);
 }
 
 static int compare_ends(const void *a, const void *b, void *user)
@@ -125,7 +221,7 @@ int hither_order_replay(const struct hither_order_view *view, const char *path,
 	int code = hither_profile_load(path, &profile, err);
 	if (code)
 		return code;
-	clip_entries(&profile, view->size_bytes);
+	prepare(&profile, view);
 	struct replay_order *r = calloc(1, sizeof *r);
 	uint32_t *by_end = malloc((profile.count ? profile.count : 1) * sizeof *by_end);
 	if (!r || !by_end) {

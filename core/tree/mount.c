@@ -129,7 +129,7 @@ int hither_tree_mount(const struct hither_tree *t, const char *url,
 		o.order = "none";
 		o.offline = false;
 	} else if (!o.order || !strcmp(o.order, "auto")) {
-		o.order = "readahead"; /* the first file's format says nothing about the others */
+		o.order = "elf"; /* the first file's format says nothing about the others */
 	}
 	int r = hither_tree_backend(t, url, &options->backend, options->offline, &b, err);
 	if (!r)

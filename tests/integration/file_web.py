@@ -18,51 +18,64 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         web = self.server
         name = urllib.parse.unquote(self.path.partition("?")[0]).lstrip("/")
+        if web.away:
+            self.close_connection = True
+            return
+        ranges = re.findall(r"(\d+)-(\d*)", self.headers.get("Range", ""))
         try:
             with open(os.path.join(web.root, name), "rb") as f:
-                content, status = f.read(), os.fstat(f.fileno())
+                status = os.fstat(f.fileno())
+                size = status.st_size
+                parts = [(int(a), min(int(b) + 1 if b else size, size)) for a, b in ranges] or [(0, size)]
+                bodies = []
+                for first, end in parts:
+                    f.seek(first)
+                    bodies.append(bytearray(f.read(max(end - first, 0))))
         except OSError:
-            self.send_response(404)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.answer(404)
             return
-        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        first = int(found[1]) if found else 0
-        end = min(int(found[2]) + 1 if found and found[2] else len(content), len(content))
         with web.lock:
-            web.asked.append((name, first, end))
-            damage = web.damage.get(name)
-            if damage and first <= damage[0] < end and damage[1] > 0:
-                damage[1] -= 1
-                content = bytearray(content)
-                content[damage[0]] ^= 0x20
-        etag = f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+            for (first, end), body in zip(parts, bodies):
+                web.asked.append((name, first, end))
+                damage = web.damage.get(name)
+                if damage and first <= damage[0] < end and damage[1] > 0:
+                    damage[1] -= 1
+                    body[damage[0] - first] ^= 0x20
+        etag = f'"{status.st_mtime_ns:x}-{size:x}"'
         if self.headers.get("If-None-Match") == etag:
-            self.send_response(304)
-            self.send_header("ETag", etag)
-            self.end_headers()
-            return
-        if first >= len(content) and content:
-            self.send_response(416)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        self.send_response(206 if found and content else 200)
-        self.send_header("ETag", etag)
-        self.send_header("Content-Length", str(end - first))
-        if found and content:
-            self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(content)}")
+            self.answer(304, ETag=etag)
+        elif any(first >= size for first, _ in parts) and size:
+            self.answer(416)
+        elif not ranges or not size:
+            self.answer(200, bodies[0], ETag=etag)
+        elif len(parts) == 1:
+            self.answer(206, bodies[0], ETag=etag, Content_Range=f"bytes {parts[0][0]}-{parts[0][1] - 1}/{size}")
+        else:
+            body = b""
+            for (first, end), part in zip(parts, bodies):
+                body += f"\r\n--PART\r\nContent-Range: bytes {first}-{end - 1}/{size}\r\n\r\n".encode() + part
+            self.answer(206, body + b"\r\n--PART--\r\n", ETag=etag,
+                        Content_Type="multipart/byteranges; boundary=PART")
+
+    def answer(self, code, body=b"", **headers):
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        if code != 304:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(content[first:end])
+        self.wfile.write(body)
 
 
 class Web(http.server.ThreadingHTTPServer):
-    """asked: (name, first, end) of every request. damage: {name: [offset, how many times]}."""
+    """asked: (name, first, end) of every request. damage: {name: [offset, how many times]}. away: nobody is
+    answered."""
     daemon_threads = True
 
     def __init__(self, root):
         super().__init__(("127.0.0.1", 0), Handler)
         self.root, self.asked, self.damage, self.lock = root, [], {}, threading.Lock()
+        self.away = False
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def url(self, name):

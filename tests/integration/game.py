@@ -3,6 +3,7 @@
 """game.py GAME-ASSETS: publish, learn and play what behaves like a game. Exit 0 passed, 1 failed, 77
 skipped."""
 import os
+import pty
 import random
 import shutil
 import signal
@@ -117,8 +118,11 @@ class Test:
         assert "old" in done.stdout and "part2" not in done.stdout, done.stdout
         with open(f"{overlay}/files/save", encoding="ascii") as f:
             assert f.read() == "level 2\n"
-        done = self.play("--overlay", overlay, command=["cat", "save"])
-        assert "level 2" in done.stdout
+        done = self.play("--overlay", overlay, command=["sh", "-c", "cat save; ls; cksum old"])
+        assert "level 2" in done.stdout and "part2" not in done.stdout and "part1" not in done.stdout, done.stdout
+        with open(f"{self.dir}/part1", "rb") as f:
+            moved = subprocess.run(["cksum"], stdin=f, capture_output=True, text=True, check=True).stdout.split()
+        assert " ".join(moved) in done.stdout, done.stdout
         assert "overlay" not in subprocess.run(["mount"], capture_output=True, text=True,
                                                check=True).stdout.split(self.work)[-1][:200]
         assert self.sum in self.play().stdout
@@ -129,6 +133,75 @@ class Test:
         self.web.asked.clear()
         assert self.sum in self.play("--offline").stdout
         assert not self.web.asked
+
+    def network_gone(self):
+        """The game goes on with what is here; what is not is an error, after the deadline."""
+        self.fresh()
+        process = subprocess.Popen(
+            [GAME_ASSETS, "play", "--cache", self.cache, "--order", "none", "--deadline", "2s", self.url, "--", "sh",
+             "-c", "cat part5 >/dev/null; echo here; read x; cksum part5; cat part3 >/dev/null && echo all; echo on"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while "here" not in process.stdout.readline():
+            assert process.poll() is None
+        self.web.away = True
+        said, told = process.communicate("\n", timeout=30)
+        self.web.away = False
+        with open(f"{self.dir}/part5", "rb") as f:
+            assert subprocess.run(["cksum"], stdin=f, capture_output=True, text=True,
+                                  check=True).stdout.split()[0] in said, said
+        assert "all" not in said and said.endswith("on\n"), said
+        assert "part3" in told and "started after" in told and process.returncode == 0, told
+        assert self.sum in self.play().stdout  # and the next time all is well
+
+    def full_cache_disk(self):
+        if os.geteuid() != 0:
+            print("    not tried: a small disk needs root")
+            return
+        self.cache = f"{self.work}/small"
+        os.mkdir(self.cache)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", self.cache], check=True)
+        try:
+            assert self.sum in self.play().stdout
+            assert self.sum in self.play("--order", "none").stdout
+        finally:
+            subprocess.run(["umount", "-l", self.cache], check=True)
+
+    def killed(self):
+        self.fresh()
+        process = subprocess.Popen(
+            [GAME_ASSETS, "play", "--cache", self.cache, self.url, "--", "sh", "-c",
+             "cat part5 >/dev/null; echo here; exec sleep 60"], stdout=subprocess.PIPE, text=True)
+        while "here" not in process.stdout.readline():
+            assert process.poll() is None
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        self.web.asked.clear()
+        assert self.sum in self.play("--order", "none").stdout  # which looks that nothing is left
+        assert "game/part5" not in self.parts(), "fetched again"
+
+    def terminal(self):
+        """A bar while it waits, one line while the game runs, which is wiped before the report."""
+        self.fresh()
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.environ["TERM"] = "xterm"
+            os.execv(GAME_ASSETS, [GAME_ASSETS, "play", "--cache", self.cache, "--ready", "100%", self.url, "--", "sh",
+                                   "-c", "sleep 1.5; echo done"])
+        said = b""
+        while True:
+            try:
+                piece = os.read(fd, 4096)
+            except OSError:
+                piece = b""
+            if not piece:
+                break
+            said += piece
+        os.close(fd)
+        assert os.waitpid(pid, 0)[1] == 0, said
+        bar, _, rest = said.partition(b"100 %")
+        assert b"[" in bar and b" of 5.6 MB" in rest, said
+        assert b"\r\x1b[K" in rest.partition(b"done")[2].partition(b"started after")[0], said
 
     def deaf(self):
         """A game that does not end when it is asked to is killed."""
@@ -162,7 +235,8 @@ def main():
         test = Test(work)
         for part in (test.it_plays, test.what_it_ends_with_is_told,
                      test.a_profile_is_learnt_and_used, test.what_it_writes_goes_to_the_overlay,
-                     test.offline, test.interrupted, test.deaf):
+                     test.offline, test.network_gone, test.full_cache_disk, test.killed, test.terminal,
+                     test.interrupted, test.deaf):
             print(" ", part.__name__, flush=True)
             part()
     finally:

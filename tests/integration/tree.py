@@ -193,6 +193,35 @@ class Test:
     def big_bytes(self):
         return sum(end - first for name, first, end in self.web.asked if "big" in name)
 
+    def full_cache_disk(self):
+        if os.geteuid() != 0:
+            print("    not tried: a small disk needs root")
+            return
+        small, self.cache = self.cache, f"{self.work}/small"
+        os.mkdir(self.cache)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", self.cache], check=True)
+        try:
+            self.mount()
+            subprocess.run(["diff", "-r", self.at, self.game], check=True)
+            self.umount()
+        finally:
+            subprocess.run(["umount", "-l", self.cache], check=True)
+            self.cache = small
+
+    def small_reads_are_not_repeated(self):
+        """A hashed piece comes once, in whatever parts it is read."""
+        self.fresh()
+        self.mount("--order", "none")
+        self.web.asked.clear()
+        fd = os.open(f"{self.at}/data/big one#%.bin", os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+        for i in range(0, 40 * 65536, 4096 * 5):
+            os.pread(fd, 4096, i)
+        os.close(fd)
+        asked = self.big_bytes()
+        assert asked <= 44 * 65536, f"{asked} bytes for 40 pieces"
+        self.umount()
+
     def offline(self):
         hither("mount", "--cache", self.cache, self.url, self.at)
         subprocess.run(["diff", "-r", self.at, self.game], check=True)
@@ -253,7 +282,8 @@ def main():
     test = Test(work)
     try:
         for part in (test.the_tree_is_there, test.a_damaged_chunk_is_never_seen,
-                     test.a_changed_file_is_not_mixed_in, test.killed_and_resumed, test.offline,
+                     test.a_changed_file_is_not_mixed_in, test.killed_and_resumed, test.small_reads_are_not_repeated,
+                     test.full_cache_disk, test.offline,
                      test.one_file, test.bad_manifests):
             print(" ", part.__name__, flush=True)
             part()

@@ -86,6 +86,7 @@ static int add_file(struct hither_fuse *f, const struct hither_fuse_file *from,
 	file->mount = from->mount;
 	file->size = hither_mount_size(from->mount);
 	file->writable = hither_mount_writable(from->mount);
+	file->executable = from->executable;
 	atomic_init(&file->mtime_ns, f->mounted_ns);
 	pthread_mutex_init(&file->lock, NULL);
 	f->any_writable |= file->writable;

@@ -28,6 +28,7 @@ struct fuse_file {
 	char *name;
 	uint64_t size;
 	bool writable;
+	bool executable;
 	atomic_int_least64_t mtime_ns;
 	atomic_bool overgrown; /* the kernel holds bytes beyond the end; see size_guard.c */
 

@@ -40,7 +40,7 @@ int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *a
 	set_time(a, f->mounted_ns, f->mounted_ns);
 	if (!file)
 		return 0;
-	a->mode = S_IFREG | (file->writable ? 0644 : 0444);
+	a->mode = S_IFREG | (file->writable ? 0644 : 0444) | (file->executable ? 0111 : 0);
 	a->nlink = 1;
 	a->size = file->size;
 	/* All of it, local or not: less would make cp and tar look for holes where there are none.

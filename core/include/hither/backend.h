@@ -138,6 +138,12 @@ struct hither_backend_ops {
 	 */
 	uint64_t (*extent)(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole);
 	/*
+	 * Some backends cannot give a part of a unit (a hashed piece) for less than all of it: move
+	 * *offset and *end, where a range inside the resource begins and ends, apart to where whole
+	 * units do. Never blocks. NULL: there are no units but those of align_bytes.
+	 */
+	void (*whole)(struct hither_backend *b, uint64_t *offset, uint64_t *end);
+	/*
 	 * Nobody wants these bytes any more (whole blocks of align_bytes): they read as zeros from
 	 * now on. No read or write of them is under way. Never waits for a network. NULL: cannot.
 	 */
@@ -190,6 +196,8 @@ int hither_backend_version(struct hither_backend *b, char version[HITHER_VERSION
                            struct hither_error *err);
 /** See ops->extent. 0 < max, offset + max not beyond the end. */
 uint64_t hither_backend_extent(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole);
+/** See ops->whole; to multiples of align_bytes, too. offset < end, which is not beyond the end. */
+void hither_backend_whole(struct hither_backend *b, uint64_t *offset, uint64_t *end);
 /**
  * See ops->discard: of the whole blocks of align_bytes in the range. -EOPNOTSUPP: this backend
  * cannot; -EINVAL beyond the end.

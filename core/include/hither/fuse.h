@@ -16,6 +16,7 @@ struct hither_fuse;
 struct hither_fuse_file {
 	struct hither_mount *mount;
 	const char *name;
+	bool executable; /* its mode says that it is a program */
 };
 
 struct hither_fuse_options {

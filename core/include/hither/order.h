@@ -26,6 +26,11 @@ struct hither_order_view {
 	 * -EINVAL beyond the end. Never waits for the network.
 	 */
 	int (*peek)(const struct hither_order_view *view, void *buf, size_t len, uint64_t offset);
+	/*
+	 * Move *offset and *end, where a range of the mount begins and ends, apart to what comes
+	 * with it in any case: guesses beside each other in there are one. NULL: just the range.
+	 */
+	void (*whole)(const struct hither_order_view *view, uint64_t *offset, uint64_t *end);
 };
 
 struct hither_order;

@@ -55,6 +55,17 @@ int hither_profile_load(const char *path, struct hither_profile *out, struct hit
 void hither_profile_finish(struct hither_profile *p);
 
 /**
+ * Several runs of one resource as one profile: bytes in the order of when they were first read, on
+ * average; to a run that did not read them they count as read at its end. waited: some run did.
+ * count is not 0. -EINVAL: they are of different resources; -ENOMEM. *out as after parsing; what
+ * would be more than HITHER_PROFILE_MOST_ENTRIES is left out.
+ */
+int hither_profile_merge(const struct hither_profile *runs, size_t count,
+                         struct hither_profile *out, struct hither_error *err);
+/** Write p to the file at path, whole or not at all. Any -errno of writing. */
+int hither_profile_save(const char *path, const struct hither_profile *p, struct hither_error *err);
+
+/**
  * Write the first lines of a profile, or one entry's line, to buf: HITHER_PROFILE_LINE_BYTES, ended
  * by 0. Returns the length. version: NULL for none; more than 255 bytes are cut, control bytes
  * become '?'.

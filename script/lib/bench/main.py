@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench import export, local, memory, playing, reads, report, sqlite, stream, table, tape  # noqa: E402
+from bench import export, games, local, memory, playing, reads, report, sqlite, stream, table, tape  # noqa: E402
 from bench.harness import Bench, make_files  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 
@@ -32,10 +32,13 @@ SETS = {
     "stream-wan": [stream.first_frame, stream.seek, stream.viewers],
     "stream-far": [stream.first_frame, stream.seek],
     "stream-moody": [playing.outages],
+    "games-wan": [games.playable],
+    "games-far": [games.playable],
 }
 # Sets that are not named like their line.
 LINES = {"local": "lan", "export": "lan", "slice": "lan", "tape": "lan", "sqlite": "wan", "sqlite-local": "lan",
-         "sqlite-write": "metro", "stream-wan": "wan", "stream-far": "far", "stream-moody": "moody"}
+         "sqlite-write": "metro", "stream-wan": "wan", "stream-far": "far", "stream-moody": "moody",
+         "games-wan": "wan", "games-far": "far"}
 NOTES = [
     "lan: 0.2 ms, no limit; metro: 10 ms, 500 Mbit/s; wan: 50 ms, 200 Mbit/s; far: 150 ms, 50 Mbit/s.",
     "Each mount starts with an empty cache; peers' caches are deleted between runs. Files hold random"
@@ -54,6 +57,10 @@ NOTES = [
     "stream-moody: 12 Mbit/s, 150 ms; nothing passes for 1 s at a random time of every 30 s. Every player has such a"
     " line of its own, with the same outages, at the same time. mpv as it comes; a stall: no new frame for more than"
     " 0.3 s after it had begun to play. Start and seeks: until the first new frame.",
+    "games: from starting the command (of a peer's mount, of the download) to the line that the game prints when its"
+    " level is there; unmodified, from Debian, under Xvfb with software rendering. Ideal: what the launch reads at the"
+    " line's rate, three round trips, and the game's own start from the local disk. Pictures: what was read when,"
+    " without a profile and with one.",
     "export: all serve the same 512 MiB of random bytes from memory, on loopback; fio's nbd engine."
     " TLS is TLS 1.3 over TCP with a server's certificate.",
     "slice: each pair in one process; memory means the memory backend, 1 GiB. The link is the delay and"
@@ -72,7 +79,7 @@ NOTES = [
 def measure(options, room, build):
     """Yields each set's name, its rows and the kind of line, as they are done."""
     files = room.make("files")
-    if not all(profile.startswith(("sqlite", "slice", "tape", "stream")) for profile in options.profiles):
+    if not all(profile.startswith(("sqlite", "slice", "tape", "stream", "games")) for profile in options.profiles):
         make_files(files)
     for profile in options.profiles:
         with Room("hither-bench", room.folder) as own:

@@ -68,7 +68,8 @@ def load(names):
 def timelines():
     """Pictures that sets drew of themselves."""
     folder = os.path.join(docs(), "benchmarks")
-    return sorted("benchmarks/" + name for name in os.listdir(folder) if name.endswith("-timeline.svg"))
+    return sorted("benchmarks/" + name for name in os.listdir(folder)
+                  if name.endswith("-timeline.svg") or name.startswith("games-") and not name.endswith(".json"))
 
 
 def write(names, notes, folder):

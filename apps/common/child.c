@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The game's process. What it writes goes to an overlay: an overlayfs over the mounted tree, in a
- * mount namespace of the game's own, so that it ends with the game whatever happens. Who is not
- * root makes it in a user namespace (Linux 5.11), where that is allowed.
+ * What a program writes goes to an overlay: an overlayfs over the mounted tree, in a mount
+ * namespace of the program's own, so that it ends with it whatever happens. Who is not root makes
+ * it in a user namespace (Linux 5.11), where that is allowed.
  */
-#include "game.h"
+#include "child.h"
 
 #include "util.h"
 
@@ -15,27 +15,38 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 struct wish {
-	const char *path;
-	char *const *argv;
+	const struct child_wish *asked;
 	char *overlay; /* the options of the overlayfs; NULL: none */
 	char uid_map[64], gid_map[64];
+	pid_t parent;
 	bool root;
 	int report;
 };
 
+struct report {
+	int code; /* -errno */
+	char text[252];
+};
+
 /* In the child: what went wrong, where, and the end. */
-static void give_up(const struct wish *w, const char *what)
+static void give_up_with(const struct wish *w, int code, const char *what)
 {
-	char text[256];
-	int len = snprintf(text, sizeof text, "%s: %s", what, strerror(errno));
-	if (write(w->report, text, (size_t)len) < 0)
+	struct report r = {.code = code};
+	snprintf(r.text, sizeof r.text, "%s: %s", what, strerror(errno));
+	if (write(w->report, &r, sizeof r) < 0)
 		_exit(126);
 	_exit(127);
+}
+
+static void give_up(const struct wish *w, const char *what)
+{
+	give_up_with(w, -ECHILD, what);
 }
 
 static bool put(const char *path, const char *text)
@@ -57,7 +68,7 @@ static void put_overlay(const struct wish *w)
 		give_up(w, "--overlay: a user namespace");
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
 		give_up(w, "--overlay: a private mount namespace");
-	if (mount("overlay", w->path, "overlay", MS_NODEV | MS_NOSUID, w->overlay))
+	if (mount("overlay", w->asked->folder, "overlay", MS_NODEV | MS_NOSUID, w->overlay))
 		give_up(w, "--overlay: mounting an overlayfs (the folder must be on a file system "
 		           "that can be its upper layer, such as ext4, xfs, btrfs or tmpfs)");
 }
@@ -68,14 +79,21 @@ static void become(const struct wish *w)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	const struct child_wish *a = w->asked;
+	/* Without us its files are gone. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != w->parent)
+		_exit(126);
 	if (w->overlay)
 		put_overlay(w);
-	if (chdir(w->path))
-		give_up(w, w->path);
-	setenv("GAME_ASSETS", w->path, 1);
-	setenv("PWD", w->path, 1);
-	execvp(w->argv[0], w->argv);
-	give_up(w, w->argv[0]);
+	if (a->folder && chdir(a->folder))
+		give_up(w, a->folder);
+	if (a->folder)
+		setenv("PWD", a->folder, 1);
+	if (a->name)
+		setenv(a->name, a->value, 1);
+	execvp(a->program, a->argv);
+	give_up_with(w, -errno, a->program);
 }
 
 /* overlayfs separates its options with commas and layers with colons; a backslash takes that away.
@@ -111,13 +129,13 @@ static int make_folders(const char *overlay, const char *path, bool root, char *
 	return 0;
 }
 
-int child_start(const char *path, const char *overlay, char *const *argv, struct child *out,
-                struct hither_error *err)
+int child_start(const struct child_wish *wish, struct child *out, struct hither_error *err)
 {
-	struct wish w = {.path = path, .argv = argv, .root = geteuid() == 0};
-	char why[256];
+	struct wish w = {.asked = wish, .root = geteuid() == 0, .parent = getpid()};
+	struct report why;
 	int fds[2];
-	int r = overlay ? make_folders(overlay, path, w.root, &w.overlay, err) : 0;
+	int r = wish->overlay ? make_folders(wish->overlay, wish->folder, w.root, &w.overlay, err)
+	                      : 0;
 	if (r)
 		return r;
 	AUTO_FREE char *options = w.overlay;
@@ -131,34 +149,33 @@ int child_start(const char *path, const char *overlay, char *const *argv, struct
 		become(&w);
 	int failed = out->pid < 0 ? errno : 0;
 	close(fds[1]);
-	ssize_t len = failed ? 0 : read(fds[0], why, sizeof why - 1);
+	ssize_t len = failed ? 0 : read(fds[0], &why, sizeof why);
 	close(fds[0]);
 	if (failed)
 		return hither_fail(err, -failed, "fork: %s", strerror(failed));
-	if (len > 0) {
-		why[len] = 0;
+	if (len == sizeof why) {
 		waitpid(out->pid, NULL, 0);
-		return hither_fail(err, -ECHILD, "start the game: %s", why);
+		return hither_fail(err, why.code, "%s", why.text);
 	}
 	out->pidfd = (int)syscall(SYS_pidfd_open, out->pid, 0);
 	return out->pidfd < 0 ? hither_fail(err, -errno, "pidfd_open: %s", strerror(errno)) : 0;
 }
 
-int child_wait(struct child *c, const char *name, struct hither_error *err)
+int child_wait(struct child *c)
 {
 	siginfo_t info;
-	/* Left as it is until pidfd is closed: its number cannot mean another meanwhile. */
+	/* Its number cannot mean another until it is reaped, and nobody uses that but us. */
 	while (waitid(P_PID, (id_t)c->pid, &info, WEXITED) < 0 && errno == EINTR)
 		;
-	if (info.si_code != CLD_EXITED)
-		return hither_fail(err, -ECHILD, "%s: %s", name, strsignal(info.si_status));
-	if (info.si_status)
-		return hither_fail(err, -ECHILD, "%s ended with exit code %d", name,
-		                   info.si_status);
-	return 0;
+	return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
 }
 
-void child_end(const struct child *c, bool kill)
+void child_finish(struct child *c)
 {
-	syscall(SYS_pidfd_send_signal, c->pidfd, kill ? SIGKILL : SIGTERM, NULL, 0);
+	close(TAKE(c->pidfd, -1));
+}
+
+void child_signal(const struct child *c, int number)
+{
+	syscall(SYS_pidfd_send_signal, c->pidfd, number, NULL, 0);
 }

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * SVG 1.1. What is drawn goes into a grid of a picture's points first, so that a profile of a
+ * million steps makes no larger a file than it has points.
+ */
+#include "plot.h"
+
+#include "units.h"
+#include "util.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+enum {
+	LEFT = 80,
+	RIGHT = 20,
+	TOP = 40,
+	BOTTOM = 40,
+	COLUMNS = 800,
+	ROWS = 240,
+	PANEL = TOP + ROWS + BOTTOM,
+	STEPS = 5, /* of the scales */
+};
+
+enum { NOTHING, HIT, WAIT };
+
+struct panel {
+	const struct hither_profile *p;
+	uint64_t ms; /* what the width stands for */
+	unsigned char grid[COLUMNS][ROWS];
+};
+
+static unsigned row_of(const struct panel *panel, uint64_t offset)
+{
+	double share = panel->p->size_bytes ? (double)offset / (double)panel->p->size_bytes : 0;
+	unsigned row = (unsigned)(share * ROWS);
+	return row < ROWS ? row : ROWS - 1;
+}
+
+static void fill(struct panel *panel)
+{
+	memset(panel->grid, NOTHING, sizeof panel->grid);
+	for (size_t i = 0; i < panel->p->count; i++) {
+		const struct hither_profile_entry *e = &panel->p->entries[i];
+		unsigned column = (unsigned)((double)e->at_ms / (double)panel->ms * (COLUMNS - 1));
+		unsigned last = row_of(panel, e->offset + e->len - 1);
+		unsigned char what = e->waited ? WAIT : HIT;
+		for (unsigned row = row_of(panel, e->offset); row <= last; row++)
+			if (panel->grid[column][row] < what)
+				panel->grid[column][row] = what;
+	}
+}
+
+/* All points of one kind as one path of upright strokes. */
+static void put_points(FILE *f, const struct panel *panel, unsigned char what, const char *color)
+{
+	fprintf(f, "<path stroke=\"%s\" stroke-width=\"2\" d=\"", color);
+	for (unsigned x = 0; x < COLUMNS; x++)
+		for (unsigned y = 0; y < ROWS; y++) {
+			unsigned from = y;
+			while (y < ROWS && panel->grid[x][y] == what)
+				y++;
+			if (y > from)
+				fprintf(f, "M%u %uv-%u", LEFT + x, TOP + ROWS - from, y - from);
+		}
+	fputs("\"/>\n", f);
+}
+
+static void put_text(FILE *f, int x, int y, const char *anchor, const char *text)
+{
+	fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"%s\">", x, y, anchor);
+	for (; *text; text++) {
+		unsigned char c = (unsigned char)*text;
+		if (c == '<' || c == '>' || c == '&' || c < ' ')
+			fprintf(f, "&#%u;", c < ' ' ? '?' : c);
+		else
+			fputc(c, f);
+	}
+	fputs("</text>\n", f);
+}
+
+static void put_scales(FILE *f, const struct panel *panel)
+{
+	char text[UNITS_TEXT_BYTES];
+	fprintf(f,
+	        "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" fill=\"none\" "
+	        "stroke=\"#808080\"/>\n",
+	        LEFT, TOP, COLUMNS, ROWS);
+	for (int i = 0; i <= STEPS; i++) {
+		double share = (double)i / STEPS;
+		units_format_size(text, (uint64_t)(share * (double)panel->p->size_bytes));
+		put_text(f, LEFT - 6, TOP + ROWS - (int)(share * ROWS) + 4, "end", text);
+		snprintf(text, sizeof text, "%.1f s", share * (double)panel->ms / 1000);
+		put_text(f, LEFT + (int)(share * COLUMNS), TOP + ROWS + 18, "middle", text);
+	}
+}
+
+static void put_title(FILE *f, const struct panel *panel, const char *name)
+{
+	uint64_t bytes = 0;
+	size_t waits = 0;
+	char size[UNITS_TEXT_BYTES], text[512];
+	for (size_t i = 0; i < panel->p->count; i++) {
+		bytes += panel->p->entries[i].len;
+		waits += panel->p->entries[i].waited;
+	}
+	snprintf(text, sizeof text,
+	         "%.300s: %s in %zu steps; blue: was here, red: waited for (%zu)", name,
+	         units_format_size(size, bytes), panel->p->count, waits);
+	put_text(f, LEFT, TOP - 12, "start", text);
+}
+
+static void put_panel(FILE *f, struct panel *panel, const char *name, size_t number)
+{
+	fill(panel);
+	fprintf(f, "<g transform=\"translate(0 %zu)\">\n", number * PANEL);
+	put_title(f, panel, name);
+	put_scales(f, panel);
+	put_points(f, panel, HIT, "#3070c0");
+	put_points(f, panel, WAIT, "#d03030");
+	fputs("</g>\n", f);
+}
+
+static uint64_t last_ms(const struct hither_profile *p)
+{
+	uint64_t last = 1;
+	for (size_t i = 0; i < p->count; i++)
+		last = p->entries[i].at_ms > last ? p->entries[i].at_ms : last;
+	return last;
+}
+
+int plot_write(const char *path, const struct hither_profile *profiles, const char *const *names,
+               size_t count, struct hither_error *err)
+{
+	AUTO_FREE struct panel *panel = malloc(sizeof *panel);
+	if (!panel)
+		return hither_fail(err, -ENOMEM, "no memory");
+	FILE *f = fopen(path, "we");
+	if (!f)
+		return hither_fail(err, -errno, "write %s: %s", path, strerror(errno));
+	fprintf(f,
+	        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%zu\" "
+	        "font-family=\"sans-serif\" font-size=\"12\">\n"
+	        "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
+	        LEFT + COLUMNS + RIGHT, count * PANEL);
+	for (size_t i = 0; i < count; i++) {
+		panel->p = &profiles[i];
+		panel->ms = last_ms(panel->p);
+		put_panel(f, panel, names[i], i);
+	}
+	fputs("</svg>\n", f);
+	bool bad = ferror(f);
+	if (fclose(f) || bad)
+		return hither_fail(err, -EIO, "write %s: %s", path, strerror(errno));
+	return 0;
+}
