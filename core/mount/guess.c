@@ -235,10 +235,13 @@ static bool sweeping_locked(const struct managed *m)
 	if ((m->pull_off && !m->pull_waiters) || (m->order_holds && m->job_count > 0) ||
 	    hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
 		return false;
-	if (m->cap_blocks && hither_block_map_count(m->map, HITHER_BLOCK_LOCAL) +
+	/* The cap is for what is used, not for the front of the file: it is filled once, and what
+	 * makes room later does so for others. */
+	if (m->cap_blocks && m->cap_blocks < m->block_count &&
+	    (m->evictions || hither_block_map_count(m->map, HITHER_BLOCK_LOCAL) +
 	                                     (m->outstanding_bytes >> HITHER_BLOCK_SHIFT) >=
-	                             m->cap_blocks)
-		return false; /* the cap is for what is used, not for the front of the file */
+	                             m->cap_blocks))
+		return false;
 	if (managed_filling_locked(m))
 		return false;
 	return m->now() >= m->sweep_again_ns;

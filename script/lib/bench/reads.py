@@ -10,6 +10,8 @@ from .harness import MB
 from .table import Row, median
 
 RANDOM_COUNT = 2000
+# What a peer reads at first; if it is that many times slower than curl, it is not asked for the rest.
+PROBE, SLOW = 32 << 20, 4
 
 
 def one_curl(bench, name):
@@ -40,6 +42,13 @@ def read_through(bench, mounter, name, repeats=1):
     return median(rates), sums
 
 
+def is_slow(bench, peer, name, curl):
+    """Its MB/s if it is too slow to wait for; else None."""
+    with bench.mounted(peer, bench.url(name)) as path:
+        figure = PROBE / MB / bench.load(path, "seq", bytes=PROBE)["elapsed"]
+    return figure if figure * SLOW < curl else None
+
+
 def sequential(bench, quick):
     """A file from front to back, through a mount."""
     name = "64m" if quick or bench.profile == "far" else "512m"
@@ -47,6 +56,10 @@ def sequential(bench, quick):
     curl = one_curl(bench, name)
     rivals = [("curl", curl), ("aria2c -x8", aria2(bench, name))]
     for peer in peers.mounters(bench):
+        slow = bench.rate and is_slow(bench, peer, name, curl)
+        if slow:
+            rivals.append((peer.name, slow))
+            continue
         rate, sums = read_through(bench, peer, name)
         rivals.append((peer.name, rate))
         if sums != {expected}:
