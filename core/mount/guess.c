@@ -181,10 +181,16 @@ static void start_guess_locked(struct managed *m, struct managed_job *job, uint6
 	m->outstanding_bytes += managed_bytes(m, first, end);
 }
 
+uint32_t managed_guess_places(const struct managed *m)
+{
+	return m->jobs_max > 4 ? m->jobs_max * 3 / 4 : m->jobs_max > 1 ? m->jobs_max - 1 : 1;
+}
+
 /* Cut a run to one request, ending on a chunk's border where it can. */
 static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end)
 {
-	uint64_t extent = hither_link_extent(&m->link) >> HITHER_BLOCK_SHIFT;
+	uint64_t extent =
+	        hither_link_extent(&m->link, managed_guess_places(m)) >> HITHER_BLOCK_SHIFT;
 	uint64_t room = managed_room_locked(m);
 	if (extent > room)
 		extent = room;
@@ -273,11 +279,7 @@ static bool claim_from_sweep_locked(struct managed *m, struct managed_job *job)
 /* Room on the line for one more request that nobody waits for? */
 static bool room_locked(const struct managed *m)
 {
-	/* Some places stay free, so that a demand never queues behind guesses for a worker. */
-	uint32_t most = m->jobs_max > 4   ? m->jobs_max * 3 / 4
-	                : m->jobs_max > 1 ? m->jobs_max - 1
-	                                  : 1;
-	return m->job_count < most && managed_room_locked(m) &&
+	return m->job_count < managed_guess_places(m) && managed_room_locked(m) &&
 	       m->outstanding_bytes < hither_link_window(&m->link) &&
 	       m->full_until_ns <= m->now() && !m->stale && m->base.backend;
 }

@@ -6,8 +6,12 @@
 #include <string.h>
 
 #define RTT_PERIOD_NS (15 * HITHER_NS_PER_S)
-/* Shorter ones take a burst of arrivals for the line's rate: 10 ms said 20 % too much, and filled
- * queues. */
+/*
+ * A round is long enough not to take a burst of arrivals for the line's rate: with 10 ms it came
+ * out 20 % too high over 10 ms and 500 Mbit/s, and queues overflowed; on busy processors, where
+ * bytes wait for their reader, 50 ms are not enough either. While the rate still grows it has to be
+ * quick.
+ */
 #define ROUND_MIN_NS (40 * HITHER_NS_PER_MS)
 #define ROUND_MAX_NS (200 * HITHER_NS_PER_MS)
 #define WINDOW_FIRST (UINT64_C(1) << 20)
@@ -27,10 +31,11 @@
 /*
  * Requests that share the window, each on a connection of its own. Few and long ones leave a line
  * of 150 ms half empty for seconds, since each connection's own window has to grow to its share
- * first, and when they do fill it, a lost packet takes a sixth of it away: with 6 instead of 24 a
- * demand waited for 1.9 round trips instead of 1.1 while a pull filled a line of 50 ms.
+ * first, and a lost packet holds up a sixth of what is under way. Too many are as bad: the places
+ * for requests run out before the window is full, and the line's rate is never learnt. Half of
+ * those places are enough, as on average half of a request has come already.
  */
-#define SHARES 24
+#define SHARES 12
 
 static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
 {
@@ -92,6 +97,13 @@ static void end_round(struct hither_link *l, uint64_t now_ns)
 	l->round_full = true;
 }
 
+static uint64_t round_ns(const struct hither_link *l)
+{
+	return l->startup_flat < STARTUP_FLAT_ROUNDS
+	               ? clamp(hither_link_rtt_ns(l), ROUND_MIN_NS, ROUND_MAX_NS)
+	               : ROUND_MAX_NS;
+}
+
 void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, bool full)
 {
 	if (!l->round_start_ns) {
@@ -103,7 +115,7 @@ void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, boo
 	}
 	l->round_bytes += len;
 	l->round_full = l->round_full && full;
-	if (now_ns - l->round_start_ns >= clamp(hither_link_rtt_ns(l), ROUND_MIN_NS, ROUND_MAX_NS))
+	if (now_ns - l->round_start_ns >= round_ns(l))
 		end_round(l, now_ns);
 }
 
@@ -135,17 +147,12 @@ uint64_t hither_link_window(const struct hither_link *l)
 	return clamp(gained > busy ? gained : busy, WINDOW_MIN, WINDOW_MAX);
 }
 
-uint64_t hither_link_extent(const struct hither_link *l)
+uint64_t hither_link_extent(const struct hither_link *l, uint32_t places)
 {
-	uint64_t window = hither_link_window(l), want = window / SHARES;
 	if (!hither_link_rate(l) || l->cold)
 		return EXTENT_FIRST;
+	uint64_t want = hither_link_window(l) / clamp(places / 2, 1, SHARES);
 	uint64_t busy = hither_link_rate(l) / 250; /* 4 ms of the line */
-	if (busy > want)
-		want = busy;
-	want = clamp(want, EXTENT_MIN, EXTENT_MAX);
-	uint64_t extent = EXTENT_MIN;
-	while (extent * 2 <= want)
-		extent *= 2;
-	return extent;
+	want = clamp(busy > want ? busy : want, EXTENT_MIN, EXTENT_MAX);
+	return want - want % EXTENT_MIN;
 }

@@ -47,7 +47,10 @@ uint64_t hither_link_rtt_ns(const struct hither_link *l); /* 0: not yet known */
 uint64_t hither_link_rate(const struct hither_link *l);   /* bytes per second; 0: not yet known */
 /* Bytes to keep under way. */
 uint64_t hither_link_window(const struct hither_link *l);
-/* Bytes of one background request: small enough that several share the window. A power of two. */
-uint64_t hither_link_extent(const struct hither_link *l);
+/*
+ * Bytes of one background request, of which at most `places` are under way at a time: small enough
+ * that several share the window, long enough that they fill it. A multiple of 32 KiB.
+ */
+uint64_t hither_link_extent(const struct hither_link *l, uint32_t places);
 
 #endif

@@ -49,10 +49,14 @@ static void several_requests_share_the_window(void)
 {
 	struct hither_link l = {0};
 	use_line(&l, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
-	uint64_t extent = hither_link_extent(&l);
-	CHECK_EQ(extent & (extent - 1), 0);
-	CHECK(extent * 12 <= hither_link_window(&l));
-	CHECK(extent >= 32 << 10);
+	uint64_t window = hither_link_window(&l);
+	for (uint32_t places = 2; places <= 48; places++) {
+		uint64_t extent = hither_link_extent(&l, places);
+		CHECK_EQ(extent % (32 << 10), 0);
+		CHECK(extent * 2 <= window || places < 4);
+		CHECK(extent * places * 3 / 4 >= window || places < 4); /* they fill it */
+	}
+	CHECK(hither_link_extent(&l, 24) * 12 <= window);
 }
 
 /* In half of the time four times as much comes: what is longer than the bursts tells the line's

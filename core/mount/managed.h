@@ -288,6 +288,9 @@ void managed_guess_again_locked(struct managed *m, const struct managed_job *job
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset);
 int managed_suggest(struct hither_mount *base, const struct hither_range *ranges, size_t count,
                     struct hither_error *err);
+/* Requests that nobody waits for, at most: some places stay free, so that a demand never queues
+ * behind guesses for a worker. */
+uint32_t managed_guess_places(const struct managed *m);
 bool managed_guess_wanted_locked(const struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);
