@@ -42,6 +42,7 @@ void hither_store_close(struct hither_store *s)
 		return;
 	if (s->disk)
 		hither_store_disk_close(s);
+	hither_store_unmap(s);
 	close(s->fd);
 	free(s);
 }
@@ -180,6 +181,7 @@ int hither_store_reset(struct hither_store *s, const struct hither_store_identit
 {
 	if (s->disk)
 		return hither_store_disk_reset(s, identity, err);
+	hither_store_unmap(s);
 	if (identity->size_bytes > INT64_MAX || ftruncate(s->fd, 0) < 0 ||
 	    ftruncate(s->fd, (off_t)identity->size_bytes) < 0)
 		return hither_fail(err, -EFBIG, "memory store: %llu bytes are too many for a memfd",

@@ -15,7 +15,11 @@ struct hither_store {
 	atomic_bool uncached;
 	atomic_bool wrote;              /* bytes may have changed since the last barrier */
 	struct hither_store_disk *disk; /* NULL: in memory */
+	_Atomic(uint8_t *) bytes;       /* of one in memory, mapped; NULL: not yet */
 };
+
+/* store_mapped.c */
+void hither_store_unmap(struct hither_store *s);
 
 /* --- store_disk.c; the functions of store.h without "disk_", for stores with s->disk --- */
 int hither_store_disk_reset(struct hither_store *s, const struct hither_store_identity *identity,

@@ -136,7 +136,7 @@ void managed_store_full_locked(struct managed *m)
 bool managed_make_room(struct managed *m, uint64_t blocks)
 {
 	HITHER_LOCK_SCOPE(&m->lock);
-	return drop_some_locked(m, blocks) > 0;
+	return !m->lent && drop_some_locked(m, blocks) > 0;
 }
 
 /* What is asked for counts as present. */

@@ -182,6 +182,7 @@ struct managed {
 	pthread_rwlock_t watch_lock; /* guards the list; held for reading while hooks run */
 	struct mount_memory_watch *watches;
 	_Atomic bool watched; /* there are some */
+	bool lent;            /* bytes are sent from where they are: nothing may leave */
 
 	/* threads */
 	pthread_t threads[MANAGED_WORKERS_MAX];
@@ -338,6 +339,8 @@ enum managed_watch {
 	MANAGED_WATCH_LEAVING,
 	MANAGED_WATCH_COLLECT,
 };
+/* Does a watcher put these absent blocks into the store? No lock held; they are busy. */
+bool managed_fill(struct managed *m, uint64_t first, uint64_t end, const void *bytes);
 /* Call a hook of each watcher; no lock held. */
 void managed_watchers(struct managed *m, enum managed_watch what, uint64_t first, uint64_t end);
 

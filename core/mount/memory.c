@@ -21,6 +21,19 @@ int mount_memory_fd(struct hither_mount *base)
 	return hither_store_persistent(store) ? -1 : hither_store_fd(store);
 }
 
+const uint8_t *mount_memory_view(struct hither_mount *base)
+{
+	struct managed *m = managed_of(base);
+	if (mount_memory_fd(base) < 0)
+		return NULL;
+	HITHER_LOCK_SCOPE(&m->lock);
+	if (m->cap_blocks || m->resident_blocks)
+		return NULL;
+	const uint8_t *bytes = hither_store_bytes(m->store);
+	m->lent = m->lent || bytes;
+	return bytes;
+}
+
 uint32_t mount_memory_chunk_bytes(struct hither_mount *base)
 {
 	return managed_of(base)->chunk_blocks << HITHER_BLOCK_SHIFT;
@@ -73,6 +86,18 @@ void mount_memory_unwatch(struct hither_mount *base, struct mount_memory_watch *
 	*at = w->next;
 	m->watched = m->watches != NULL;
 	pthread_rwlock_unlock(&m->watch_lock);
+}
+
+bool managed_fill(struct managed *m, uint64_t first, uint64_t end, const void *bytes)
+{
+	bool done = false;
+	if (!m->watched)
+		return false;
+	pthread_rwlock_rdlock(&m->watch_lock);
+	for (struct mount_memory_watch *w = m->watches; w && !done; w = w->next)
+		done = w->fill && w->fill(w, first, end, bytes);
+	pthread_rwlock_unlock(&m->watch_lock);
+	return done;
 }
 
 void managed_watchers(struct managed *m, enum managed_watch what, uint64_t first, uint64_t end)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A mount's store as memory, for core/frontend/slice: a program maps the very memfd that pulls are
+ * A mount's store as memory, for core/frontend/slice (and core/frontend/export, which only looks at
+ * it): a program maps the very memfd that pulls are
  * written to, and changes its bytes without asking. So the mount and whoever maps its store tell
  * each other:
  *
@@ -25,6 +26,12 @@ struct mount_memory_watch {
 	void (*leaving)(struct mount_memory_watch *w, uint64_t first, uint64_t end);
 	/* Tell all that was changed so far: a flush begins. */
 	void (*collect)(struct mount_memory_watch *w);
+	/*
+	 * Put whole absent blocks into the memfd by way of one's own mapping of it, which maps them
+	 * in the same step: quicker than write() and mapping, and not one thread at a time. False:
+	 * not all of it was done. NULL: cannot.
+	 */
+	bool (*fill)(struct mount_memory_watch *w, uint64_t first, uint64_t end, const void *bytes);
 };
 
 /* Present blocks that cannot leave the store; `next`, `first` and `end` as in struct managed_busy.
@@ -38,6 +45,13 @@ struct mount_memory_pin {
  * memory. */
 int mount_memory_fd(struct hither_mount *m);
 uint32_t mount_memory_chunk_bytes(struct hither_mount *m);
+
+/*
+ * All bytes of a store in memory that nothing ever leaves, to read from: those of present blocks
+ * are right, as long as the mount lives. NULL: it is not such a one. From the first call on no
+ * block leaves it, not even where the machine has no memory for more.
+ */
+const uint8_t *mount_memory_view(struct hither_mount *m);
 
 void mount_memory_watch(struct hither_mount *m, struct mount_memory_watch *w);
 /* No hook of w runs when it has returned. Not from a hook. */

@@ -193,11 +193,13 @@ static int commit_run(struct managed *m, const char *buf, uint64_t base, uint64_
 	managed_busy_add_locked(m, busy);
 	pthread_mutex_unlock(&m->lock);
 	uint64_t offset = first << HITHER_BLOCK_SHIFT, len = managed_bytes(m, first, end);
-	int r = hither_store_roomy(m->store)
-	                ? hither_store_write(m->store, buf + (offset - base), len, offset)
-	                : -ENOSPC;
+	const char *bytes = buf + (offset - base);
+	bool whole = len == (end - first) << HITHER_BLOCK_SHIFT;
+	int r = whole && managed_fill(m, first, end, bytes) ? 0
+	        : hither_store_roomy(m->store) ? hither_store_write(m->store, bytes, len, offset)
+	                                       : -ENOSPC;
 	if (r == -ENOSPC && may_evict && managed_make_room(m, end - first))
-		r = hither_store_write(m->store, buf + (offset - base), len, offset);
+		r = hither_store_write(m->store, bytes, len, offset);
 	if (r) /* a part may have been stored, which nobody knows of: it would take room for ever */
 		hither_store_punch(m->store, offset, len);
 	pthread_mutex_lock(&m->lock);

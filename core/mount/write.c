@@ -29,24 +29,29 @@ static int dirty_present_locked(struct managed *m, uint64_t first, uint64_t end)
 	return 0;
 }
 
-static int store_once(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
+static int store_once(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end,
+                      bool present)
 {
 	int r = hither_store_roomy(m->store) ? 0 : -ENOSPC;
 	if (!r)
 		r = hither_store_intent(m->store, first, end - first);
-	return r ? r : hither_store_write(m->store, io->buf, io->len, io->offset);
+	if (r)
+		return r;
+	return present ? hither_store_overwrite(m->store, io->buf, io->len, io->offset)
+	               : hither_store_write(m->store, io->buf, io->len, io->offset);
 }
 
 /* On a full disk what is clean makes room, as often as it takes: others fill the same disk. */
-static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end)
+static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end,
+                       bool present)
 {
-	int r = store_once(m, io, first, end);
+	int r = store_once(m, io, first, end, present);
 	if (r == -ENOSPC) { /* the background must not take what is freed here */
 		HITHER_LOCK_SCOPE(&m->lock);
 		managed_store_full_locked(m);
 	}
 	for (int i = 0; r == -ENOSPC && i < ROOM_TRIES && managed_make_room(m, end - first); i++)
-		r = store_once(m, io, first, end);
+		r = store_once(m, io, first, end, present);
 	return r;
 }
 
@@ -148,13 +153,16 @@ static bool write_once(struct managed *m, struct hither_io *io)
 	int r = 0;
 	pthread_mutex_lock(&m->lock);
 	bool ours = take_blocks_locked(m, io, &busy, &r, &err);
+	/* They stay, as nobody but us may change them now. */
+	bool present = ours && hither_block_map_all(m->map, busy.first, busy.end - busy.first,
+	                                            HITHER_BLOCKS_PRESENT);
 	pthread_mutex_unlock(&m->lock);
 	if (!ours) {
 		if (r)
 			managed_answer(io, r, &err);
 		return true;
 	}
-	r = store_bytes(m, io, busy.first, busy.end);
+	r = store_bytes(m, io, busy.first, busy.end, present);
 	if (r)
 		give_back(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);

@@ -25,14 +25,17 @@ fail() {
   exit 1
 }
 
-# serve NAME OPTIONS...: sets port and pid; the export is the file $work/NAME.img, 32 MiB and an odd end.
+# serve NAME OPTIONS...: sets port and pid; the export is the file $work/NAME.img, 32 MiB. DESCRIPTORS: so
+# many it may have.
 serve() {
   local name=$1 n=0
   shift
   rm -f "$work/said"
   truncate -s $((32 << 20)) "$work/$name.img"
-  "$hither" export --foreground --cache none -l 127.0.0.1:0 "$@" "file:$work/$name.img=disk" \
-    >"$work/said" 2>"$work/$name.log" &
+  (
+    [ -z "${DESCRIPTORS:-}" ] || ulimit -n "$DESCRIPTORS"
+    exec "$hither" export --foreground --cache none -l 127.0.0.1:0 "$@" "file:$work/$name.img=disk"
+  ) >"$work/said" 2>"$work/$name.log" &
   pid=$!
   pids+=("$pid")
   until [ -s "$work/said" ]; do
@@ -69,23 +72,68 @@ END
   cmp "$work/random" "$work/back" || fail "nbdcopy"
   nbdinfo --map "$uri" >/dev/null || fail "nbdinfo --map"
   nbdinfo --map=hither:dirty "$uri" >/dev/null || fail "nbdinfo --map=hither:dirty"
-  # fio lets libnbd read no files of keys, so it cannot do TLS.
-  [[ $uri == nbds* ]] || fio --name=verify --ioengine=nbd "--uri=$uri" --rw=randwrite --bs=4k-64k --iodepth=16 --size=32m \
+  # fio lets libnbd read no files that a URI names.
+  [[ $uri == nbds* ]] || verify "$uri"
+}
+
+# verify URI: fio's.
+verify() {
+  HOME="$work/home" fio --name=verify --ioengine=nbd "--uri=$1" --rw=randwrite --bs=4k-512k --iodepth=16 --size=32m \
     --verify_state_save=0 --verify=crc32c --verify_fatal=1 --do_verify=1 --thread --output="$work/fio" >/dev/null 2>&1 ||
     fail "fio: $(cat "$work/fio")"
 }
 
-# QEMU's, plain only: a URI says nothing of keys to it.
+# use_qemu HOST [CREDENTIALS]: QEMU's tools, to which an object tells of keys and certificates.
 use_qemu() {
-  local uri=$1
-  qemu-io -f raw "$uri" -c 'write -P 0x5a 0 1M' -c 'write -P 0xa5 -f 1M 64k' -c 'write -z 512k 256k' \
+  local image="driver=raw,file.driver=nbd,file.server.type=inet,file.server.host=$1,file.server.port=$port"
+  local object=()
+  image+=",file.export=disk"
+  if [ $# -gt 1 ]; then
+    object=(--object "$2,id=tls0,endpoint=client")
+    image+=",file.tls-creds=tls0"
+  fi
+  qemu-io "${object[@]}" --image-opts "$image" -c 'write -P 0x5a 0 1M' -c 'write -P 0xa5 -f 1M 64k' -c 'write -z 512k 256k' \
     -c 'discard 2M 1M' -c 'aio_write -P 7 3M 1M' -c 'aio_read 0 1M' -c aio_flush -c flush \
     -c 'read -P 0x5a 0 512k' -c 'read -P 0 512k 256k' -c 'read -P 0x5a 768k 256k' \
     -c 'read -P 0xa5 1M 64k' -c 'read -P 7 3M 1M' >"$work/qemu" 2>&1 || fail "$(cat "$work/qemu")"
   grep -qi 'pattern verification failed\|error' "$work/qemu" && fail "$(cat "$work/qemu")"
-  qemu-img convert -f raw -O raw "$uri" "$work/copy" || fail "qemu-img convert"
-  qemu-img compare -f raw -F raw "$uri" "$work/copy" >/dev/null || fail "qemu-img compare"
-  qemu-img map --output=json -f raw "$uri" >/dev/null || fail "qemu-img map"
+  qemu-img convert "${object[@]}" --image-opts "$image" -O raw "$work/copy" || fail "qemu-img convert"
+  qemu-img compare "${object[@]}" --image-opts "$image" "driver=raw,file.driver=file,file.filename=$work/copy" \
+    >/dev/null || fail "qemu-img compare"
+  qemu-img map "${object[@]}" --output=json --image-opts "$image" >/dev/null || fail "qemu-img map"
+}
+
+# nbdkit as a client, in the middle of a chain.
+use_nbdkit() {
+  command -v nbdkit >/dev/null || return 0
+  nbdkit -U - nbd "uri=$1" --run "nbdcopy \"$work/random\" \"\$uri\" && nbdcopy \"\$uri\" \"$work/back\"" || fail "nbdkit nbd"
+  cmp "$work/random" "$work/back" || fail "nbdkit nbd"
+}
+
+# Out of descriptors: who is in is served, the others wait, and come in when there are some again.
+use_few_descriptors() {
+  python3 - "$port" <<'END' || fail "few descriptors"
+import socket, sys
+port = int(sys.argv[1])
+
+def greeted(s, seconds):
+    s.settimeout(seconds)
+    try:
+        return s.recv(18, socket.MSG_WAITALL)[:8] == b"NBDMAGIC"
+    except TimeoutError:
+        return False
+
+crowd = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]
+assert greeted(crowd[0], 5), "the first one is not served"
+assert not greeted(crowd[70], 0.5), "there are descriptors for all"
+for s in crowd[:80]:
+    s.close()
+assert greeted(crowd[-1], 20), "nobody comes in any more"
+for s in crowd[80:]:
+    s.close()
+END
+  nbdinfo --size "nbd://127.0.0.1:$port/disk" >/dev/null || fail "nobody is served any more"
+  grep -q 'Too many open files' "$work/few.log" || fail "nothing was said"
 }
 
 # Whoever means ill is dropped, takes little memory, and the next one is served.
@@ -192,16 +240,23 @@ END
 serve plain -l "unix:$work/socket"
 use "nbd://127.0.0.1:$port/disk" plain
 use "nbd+unix:///disk?socket=$work/socket" plain
-use_qemu "nbd://127.0.0.1:$port/disk"
+use_qemu 127.0.0.1
+use_nbdkit "nbd://127.0.0.1:$port/disk"
 use_ill
 finish
 nbdinfo "nbd://127.0.0.1:$port/disk" >/dev/null 2>&1 && fail "it is still there"
+DESCRIPTORS=64 serve few --max-connections 5000
+use_few_descriptors
+finish
 echo "plain: passed"
 
+mkdir "$work/psk"
 echo "user:$(openssl rand -hex 32)" >"$work/keys.psk"
 chmod 600 "$work/keys.psk"
+cp "$work/keys.psk" "$work/psk"
 serve keys --tls-psk "$work/keys.psk"
 use "nbds://user@127.0.0.1:$port/disk?tls-psk-file=$work/keys.psk" keys
+use_qemu 127.0.0.1 "tls-creds-psk,dir=$work/psk,username=user"
 nbdinfo "nbd://127.0.0.1:$port/disk" >/dev/null 2>&1 && fail "it talks without TLS"
 echo "user:$(openssl rand -hex 32)" >"$work/other.psk"
 nbdinfo "nbds://user@127.0.0.1:$port/disk?tls-psk-file=$work/other.psk" >/dev/null 2>&1 &&
@@ -224,9 +279,15 @@ issue server
 issue client
 serve certificates --tls-certificates "$work/pki" --tls-verify-peer
 use "nbds://localhost:$port/disk?tls-certificates=$work/pki" certificates
+use_qemu localhost "tls-creds-x509,dir=$work/pki"
 mkdir "$work/bare"
 cp "$work/pki/ca-cert.pem" "$work/bare"
 nbdinfo --size "nbds://localhost:$port/disk?tls-certificates=$work/bare" >/dev/null 2>&1 &&
   fail "a client without a certificate is taken"
+finish
+mkdir -p "$work/home/.pki"
+ln -s "$work/bare" "$work/home/.pki/libnbd"
+serve anybody --tls-certificates "$work/pki"
+verify "nbds://localhost:$port/disk"
 finish
 echo "TLS with certificates: passed"

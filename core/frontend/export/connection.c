@@ -40,18 +40,26 @@ struct outlook {
 	uint64_t ends;
 };
 
-static struct outlook look(struct export_connection *c)
+/* ends: what it was before the last step. */
+static struct outlook look(struct export_connection *c, uint64_t ends)
 {
 	bool room = export_has_room(c) || (c->receiving == EXPORT_PAYLOAD && c->payload) ||
 	            c->receiving == EXPORT_SKIP;
 	struct outlook o = {0};
 	pthread_mutex_lock(&c->lock);
-	o.ends = c->ends;
+	/* A step that found no room has not seen what was sent after it. */
+	o.ends = c->starved ? ends : c->ends;
 	o.idle = !c->in_flight && !c->work && !c->output.head && !c->unsent && !c->sending;
 	o.over = c->broken ? !c->in_flight && !c->sending : o.idle;
 	o.reads = room && !c->hung_up && !c->broken;
 	pthread_mutex_unlock(&c->lock);
 	return o;
+}
+
+static uint64_t ends_of(struct export_connection *c)
+{
+	HITHER_LOCK_SCOPE(&c->lock);
+	return c->ends;
 }
 
 /* Milliseconds to wait; -1: for ever. */
@@ -113,6 +121,9 @@ static ssize_t receive(struct export_connection *c, bool wait)
 		}
 		at = c->input + c->input_end;
 		room = EXPORT_INPUT_BYTES - c->input_end;
+		/* What follows a header like the last one goes straight to where it is wanted. */
+		if (c->bulk && c->receiving == EXPORT_HEADER && c->input_end < NBD_REQUEST_BYTES)
+			room = NBD_REQUEST_BYTES - c->input_end;
 		if (!room)
 			return 0;
 	}
@@ -174,9 +185,10 @@ static void transmit(struct export_connection *c)
 			export_log(c->server, "a client is dropped: %s", err.message);
 			end_input(c);
 		}
+		uint64_t ends = ends_of(c);
 		bool stepped = export_step(c);
 		export_send(c);
-		struct outlook o = look(c);
+		struct outlook o = look(c, ends);
 		if (o.over && (c->hung_up || c->broken))
 			return;
 		if (receive_or_wait(c, stepped, o, drain_until_ns) == -ETIMEDOUT) {

@@ -2,6 +2,7 @@
 /* An export's volumes, options and end. */
 #include "base/cleanup.h"
 #include "export_internal.h"
+#include "mount/memory.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -52,6 +53,7 @@ static int add_volume(struct hither_export *e, const struct hither_export_volume
 	        .read_only = from->read_only || !hither_mount_writable(from->mount),
 	};
 	v->flags = flags_of(v);
+	v->view = mount_memory_view(v->mount);
 	e->volume_count++;
 	return v->name && v->description ? 0 : hither_fail(err, -ENOMEM, "export: no memory");
 }

@@ -9,10 +9,13 @@
  *     stream.c, tls.c  what bytes go through
  *
  * One thread a connection reads requests and submits them. What is local is answered before
- * submit() returns, and many such answers leave in one system call. What is not is answered by the
- * mount's worker that brought it: it sends the reply itself if nobody else is sending, but never
- * waits: what the socket does not take is left to the connection's thread. So a client that stops
- * reading holds up nobody, and holds no more than connection_bytes: its requests are not read then.
+ * submit() returns, and many such answers leave in one system call. Long reads are begun as the
+ * client takes their bytes, which go from the mount's store to the socket without a copy in between
+ * where it is in memory for good, else by few buffers that stay warm. What is not local is answered
+ * by the mount's worker that brought it: it sends the reply itself if nobody else is sending, but
+ * never waits: what the socket does not take is left to the connection's thread. So a client that
+ * stops reading holds up nobody, and holds no more than connection_bytes: its requests are not read
+ * then.
  *
  * Lock order: the export's lock, then a connection's. Neither is held while anything waits.
  */
@@ -31,6 +34,7 @@ enum {
 	EXPORT_REQUEST_MAX = 32 << 20,  /* longest payload, as clients expect it */
 	EXPORT_PIECE_BYTES = 256 << 10, /* longer requests are worked on in pieces of this size */
 	EXPORT_SMALL_BYTES = 16 << 10,  /* buffers come in two sizes, this and the above */
+	EXPORT_TURN_BYTES = 1 << 20,    /* of a long request, before the next one's turn */
 	EXPORT_REQUESTS_MAX = 1024,     /* under way on a connection */
 	EXPORT_INPUT_BYTES = 64 << 10,
 	EXPORT_OPTION_BYTES = 8 << 10,    /* longest option data that is looked at */
@@ -51,6 +55,8 @@ extern const char *const export_context_names[EXPORT_CONTEXTS];
 struct export_volume {
 	char *name, *description;
 	struct hither_mount *mount;
+	const uint8_t
+	        *view; /* the store's bytes where they can be sent from there; NULL: copy them */
 	uint64_t size_bytes;
 	bool read_only;
 	uint16_t flags; /* of transmission */
@@ -79,7 +85,7 @@ struct export_piece {
 	struct export_piece *next; /* in a queue, or free */
 	size_t room;               /* of bytes[] */
 	size_t header_len, data_len;
-	const void *data; /* what follows the header; in bytes[] */
+	const void *data; /* what follows the header; in bytes[], or in the volume's view */
 	uint8_t header[64];
 	uint8_t bytes[];
 };
@@ -108,6 +114,7 @@ struct export_connection {
 	struct export_request *receives; /* the write whose payload comes */
 	struct export_piece *payload;    /* its piece that is being filled; NULL: no room for it */
 	size_t payload_at;
+	bool bulk;     /* the last request was a long write: no more than a header is in front */
 	uint64_t skip; /* EXPORT_SKIP: bytes of a refused write's payload still to come */
 	struct export_request *refused;
 	bool starved; /* work waits for memory: read no more */
@@ -215,7 +222,7 @@ size_t export_payload_room(struct export_connection *c, void **at);
 void export_payload_arrived(struct export_connection *c, size_t len);
 /* May more be read? False: too much is under way. */
 bool export_has_room(struct export_connection *c);
-/* Begin one more piece of a request that has some left. False: there is none, or no room. */
+/* Begin pieces of long requests, as many as are worth sending. False: there is none, or no room. */
 bool export_step(struct export_connection *c);
 uint32_t export_error_code(int code);
 

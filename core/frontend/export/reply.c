@@ -61,14 +61,13 @@ static void put_content(struct export_piece *p, size_t len)
 	p->data_len = 0;
 	if (len == 0) {
 		at = put_chunk(p, at, NBD_CHUNK_NONE, 0);
-	} else if (is_zero(p->bytes, len)) {
+	} else if (is_zero(p->data, len)) {
 		at = put_chunk(p, at, NBD_CHUNK_OFFSET_HOLE, 12);
 		at = nbd_put64(at, p->io.offset);
 		at = nbd_put32(at, (uint32_t)len);
 	} else {
 		at = put_chunk(p, at, NBD_CHUNK_OFFSET_DATA, 8 + len);
 		at = nbd_put64(at, p->io.offset);
-		p->data = p->bytes;
 		p->data_len = len;
 	}
 	p->header_len = (size_t)(at - p->header);

@@ -11,7 +11,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-enum { OUTPUT_AHEAD = 512 << 10, OUTPUT_BATCH = 64 << 10 };
+enum {
+	OUTPUT_AHEAD = 512 << 10, /* of long reads, begun before the client has taken it */
+	OUTPUT_BATCH = 64 << 10,
+	BULK_BYTES = 256 << 10, /* a write from this size on */
+};
 
 static const uint8_t zeros[EXPORT_PIECE_BYTES];
 
@@ -188,13 +192,34 @@ static void work_append_locked(struct export_connection *c, struct export_reques
 	c->work_tail = &r->next;
 }
 
+/* Few bytes are copied: quicker than finding out that they change nothing. */
+static bool is_lent(const struct export_connection *c, size_t len)
+{
+	return c->volume->view && len > EXPORT_SMALL_BYTES;
+}
+
+static struct export_piece *read_piece_locked(struct export_connection *c, struct export_request *r,
+                                              uint64_t offset, size_t len)
+{
+	bool lent = is_lent(c, len);
+	struct export_piece *p = reply_piece_locked(c, r, lent ? 0 : len);
+	if (p && lent)
+		p->data = c->volume->view + offset;
+	return p;
+}
+
+static void submit_read_locked(struct export_piece *p, uint64_t offset, size_t len)
+{
+	submit_locked(p, HITHER_IO_READ, offset, len, p->data == p->bytes ? p->bytes : NULL);
+}
+
 /* All of it in one piece. */
 static void read_whole_locked(struct export_connection *c, struct export_request *r)
 {
-	struct export_piece *p = reply_piece_locked(c, r, (size_t)r->len);
+	struct export_piece *p = read_piece_locked(c, r, r->offset, (size_t)r->len);
 	r->at = r->len;
 	if (p)
-		submit_locked(p, HITHER_IO_READ, r->offset, (size_t)r->len, p->bytes);
+		submit_read_locked(p, r->offset, (size_t)r->len);
 	else
 		export_request_release_locked(c, r);
 }
@@ -202,7 +227,8 @@ static void read_whole_locked(struct export_connection *c, struct export_request
 static void begin_read_locked(struct export_connection *c, struct export_request *r)
 {
 	r->structured = c->structured_replies;
-	if (r->len > EXPORT_PIECE_BYTES)
+	/* Where the client has asked for much, its bytes are not fetched before it takes them. */
+	if (r->len > EXPORT_SMALL_BYTES)
 		work_append_locked(c, r);
 	else
 		read_whole_locked(c, r);
@@ -273,7 +299,8 @@ static bool step_locked(struct export_connection *c, struct export_request *r)
 	if (len > r->len - r->at)
 		len = (size_t)(r->len - r->at);
 	if (whole) {
-		if (c->bytes && c->bytes + r->len > c->server->options.connection_bytes)
+		uint64_t room = is_lent(c, (size_t)r->len) ? 0 : r->len;
+		if (c->bytes && c->bytes + room > c->server->options.connection_bytes)
 			return false;
 		work_remove_locked(c, r);
 		read_whole_locked(c, r);
@@ -281,22 +308,27 @@ static bool step_locked(struct export_connection *c, struct export_request *r)
 	}
 	if (c->bytes > c->server->options.connection_bytes)
 		return false;
-	struct export_piece *p = reply_piece_locked(c, r, is_zeroing(r) ? 0 : len);
+	uint64_t offset = r->offset + r->at;
+	bool zeroing = is_zeroing(r);
+	struct export_piece *p =
+	        zeroing ? reply_piece_locked(c, r, 0) : read_piece_locked(c, r, offset, len);
 	if (!p)
 		return false;
-	uint64_t offset = r->offset + r->at;
-	work_remove_locked(c, r);
 	r->at += len;
-	if (r->at < r->len)
+	bool turn_over = r->at % EXPORT_TURN_BYTES == 0 || r->at == r->len;
+	if (turn_over)
+		work_remove_locked(c, r);
+	if (turn_over && r->at < r->len)
 		work_append_locked(c, r);
-	submit_locked(p, is_zeroing(r) ? HITHER_IO_WRITE : HITHER_IO_READ, offset, len,
-	              is_zeroing(r) ? (void *)(uintptr_t)zeros : p->bytes);
+	if (zeroing)
+		submit_locked(p, HITHER_IO_WRITE, offset, len, (void *)(uintptr_t)zeros);
+	else
+		submit_read_locked(p, offset, len);
 	return true;
 }
 
-bool export_step(struct export_connection *c)
+static bool step_some_locked(struct export_connection *c)
 {
-	HITHER_LOCK_SCOPE(&c->lock);
 	c->starved = false;
 	if (c->broken)
 		return false;
@@ -308,6 +340,18 @@ bool export_step(struct export_connection *c)
 		return stepped;
 	}
 	return false;
+}
+
+bool export_step(struct export_connection *c)
+{
+	HITHER_LOCK_SCOPE(&c->lock);
+	bool any = false;
+	while (step_some_locked(c)) {
+		any = true;
+		if (c->output_bytes >= EXPORT_PIECE_BYTES)
+			break;
+	}
+	return any;
 }
 
 /* --- what comes in --- */
@@ -405,6 +449,7 @@ static int take_header(struct export_connection *c, struct hither_error *err)
 		return hither_fail(err, -EPROTO, "a write of %" PRIu32 " bytes, at most %d can be",
 		                   nbd_get32(h + 24), EXPORT_REQUEST_MAX);
 	}
+	c->bulk = r->command == NBD_CMD_WRITE && r->len >= BULK_BYTES;
 	uint32_t error = judge(c, r, &why);
 	if (error)
 		refuse_locked(c, r, error, why);

@@ -328,19 +328,29 @@ static ssize_t encrypt(struct export_tls *t, const uint8_t *bytes, size_t len)
 	return n < 0 ? -EPROTO : n;
 }
 
-/* Small parts, as a reply's header, join the following ones in a record. */
-static size_t gather(const struct iovec *parts, int count, size_t skip, uint8_t *record)
+/*
+ * What the next record has: a whole one's bytes from where they are; but small parts, as a reply's
+ * header, join the following ones in `record`.
+ */
+static size_t gather(const struct iovec *parts, int count, size_t skip, uint8_t *record,
+                     const uint8_t **bytes)
 {
 	size_t len = 0;
+	*bytes = record;
 	for (int i = 0; i < count && len < RECORD_BYTES; i++) {
 		if (skip >= parts[i].iov_len) {
 			skip -= parts[i].iov_len;
 			continue;
 		}
+		const uint8_t *from = (const uint8_t *)parts[i].iov_base + skip;
 		size_t n = parts[i].iov_len - skip;
+		if (len == 0 && n >= RECORD_BYTES) {
+			*bytes = from;
+			return RECORD_BYTES;
+		}
 		if (n > RECORD_BYTES - len)
 			n = RECORD_BYTES - len;
-		memcpy(record + len, (const uint8_t *)parts[i].iov_base + skip, n);
+		memcpy(record + len, from, n);
 		len += n;
 		skip = 0;
 	}
@@ -351,10 +361,11 @@ ssize_t export_tls_send(struct export_stream *s, const struct iovec *parts, int 
 {
 	struct export_tls *t = s->tls;
 	uint8_t record[RECORD_BYTES];
+	const uint8_t *bytes;
 	size_t done = 0, len;
 	ssize_t n = 0;
-	while ((len = gather(parts, count, done, record)) > 0) {
-		n = encrypt(t, record, len);
+	while ((len = gather(parts, count, done, record, &bytes)) > 0) {
+		n = encrypt(t, bytes, len);
 		if (n == -EAGAIN)
 			n = drain(t);
 		if (n < 0)

@@ -123,6 +123,24 @@ static bool clip(const struct hither_slice *s, uint64_t *first, uint64_t *end)
 	return true;
 }
 
+/*
+ * Of regions that are only read: else a write between the filling and the end of the pull would be
+ * found while the block counts as absent. `follow` wants to hear of who comes to what was pulled.
+ */
+static bool on_fill(struct mount_memory_watch *w, uint64_t first, uint64_t end, const void *bytes)
+{
+	struct hither_slice *s = (struct hither_slice *)w;
+	uint64_t all = end - first;
+	if (!clip(s, &first, &end) || end - first != all)
+		return false;
+	pthread_rwlock_rdlock(&s->mapping);
+	int r = uffd_copy(&s->uffd, slice_addr(s, first), bytes, all << SLICE_BLOCK_SHIFT);
+	if (!r)
+		set_mapped(s, first, end, true);
+	pthread_rwlock_unlock(&s->mapping);
+	return !r;
+}
+
 static void on_arrived(struct mount_memory_watch *w, uint64_t first, uint64_t end)
 {
 	struct hither_slice *s = (struct hither_slice *)w;
@@ -309,6 +327,8 @@ void slice_watch(struct hither_slice *s)
 	                                       .pushing = on_pushing,
 	                                       .leaving = on_leaving,
 	                                       .collect = on_collect};
+	if (s->tracker->kind == HITHER_SLICE_TRACK_NONE && !s->follow)
+		s->watch.fill = on_fill;
 	mount_memory_watch(s->mount, &s->watch);
 }
 

@@ -101,6 +101,47 @@ static void what_arrives_is_mapped_before_it_is_touched(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* A pull puts bytes into a region that is only read by way of its mapping: they are in the store,
+ * too, and in the other regions. */
+static void what_arrives_is_there_once_for_all(void)
+{
+	const struct hither_slice_options reads = {.read_only = true};
+	struct hither_mount *m = mount_new(
+	        remote_new(SIZE), (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice *s = slice_new(m, reads), *other = slice_new(m, reads);
+	struct hither_slice *part =
+	        slice_new(m, (struct hither_slice_options){.offset = PAGE, .len = 3 * PAGE + 5});
+	unsigned char bytes[PAGE] = {0};
+	/* Some of it is there already, and one block is written over. */
+	CHECK_OK(hither_mount_read_at(m, bytes, 100, 300000, &err));
+	CHECK_OK(hither_mount_write_at(m, bytes, PAGE, 100 * PAGE, &err));
+	CHECK_OK(hither_mount_pull(m, &err));
+	struct hither_slice_stats st;
+	hither_slice_stats(s, &st);
+	CHECK(st.mapped_bytes > SIZE - 4 * (64 << 10)); /* but chunks of which some was there */
+	CHECK_EQ(st.fault_count, 0);
+	const struct hither_slice *all[] = {s, other};
+	for (unsigned i = 0; i < 2; i++) {
+		check_bytes(all[i], 0, 100 * PAGE);
+		check_bytes(all[i], 101 * PAGE, SIZE);
+		CHECK(!memcmp((char *)hither_slice_data(all[i]) + 100 * PAGE, bytes, PAGE));
+	}
+	unsigned char *p = hither_slice_data(part);
+	for (unsigned i = 0; i < 3 * PAGE + 5; i++)
+		CHECK_EQ(p[i], byte_at(i + PAGE));
+	p[7] = 99; /* seen by all */
+	CHECK_EQ(((unsigned char *)hither_slice_data(s))[PAGE + 7], 99);
+	for (uint64_t at = 0; at + PAGE <= SIZE; at += PAGE) {
+		CHECK_OK(hither_mount_read_at(m, bytes, PAGE, at, &err));
+		for (unsigned i = 0; i < PAGE && at != 100 * PAGE; i++)
+			CHECK_EQ(bytes[i], at + i == PAGE + 7 ? 99 : byte_at(at + i));
+	}
+	CHECK_OK(hither_slice_close(part, &err));
+	CHECK_OK(hither_slice_close(other, &err));
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 static void a_part_of_a_mount(void)
 {
 	struct hither_mount *m =
@@ -599,6 +640,7 @@ int main(void)
 	RUN(waits_are_measured);
 	RUN(what_is_touched_is_pulled);
 	RUN(what_arrives_is_mapped_before_it_is_touched);
+	RUN(what_arrives_is_there_once_for_all);
 	RUN(a_part_of_a_mount);
 	RUN(writes_are_found_and_pushed);
 	RUN(other_frontends_see_what_is_written);

@@ -98,6 +98,22 @@ int uffd_continue(const struct uffd *u, const void *addr, size_t len, bool prote
 	return 0;
 }
 
+int uffd_copy(const struct uffd *u, void *addr, const void *from, size_t len)
+{
+	size_t done = 0;
+	while (done < len) {
+		struct uffdio_copy c = {.dst = (uintptr_t)addr + done,
+		                        .src = (uintptr_t)from + done,
+		                        .len = len - done};
+		if (!ioctl(u->fd, UFFDIO_COPY, &c))
+			return 0;
+		if (c.copy <= 0 && errno != EAGAIN)
+			return -errno;
+		done += c.copy > 0 ? (size_t)c.copy : 0;
+	}
+	return 0;
+}
+
 int uffd_continue_page(const struct uffd *u, const void *addr, bool protect)
 {
 	struct uffdio_continue c = {.range = {(uintptr_t)addr, 4096},

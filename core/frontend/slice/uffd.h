@@ -27,6 +27,9 @@ int uffd_register(const struct uffd *u, void *addr, size_t len, bool write_prote
 /* Map pages that are in the memfd, and wake who waits for them. Those mapped already stay as they
  * are. -EFAULT: some are not in the memfd. */
 int uffd_continue(const struct uffd *u, const void *addr, size_t len, bool protect);
+/* Put pages that are not in the memfd yet into it, mapped, and wake who waits for them. What was
+ * done before an error stays. -EEXIST: one is there already. */
+int uffd_copy(const struct uffd *u, void *addr, const void *from, size_t len);
 /* One page; -EEXIST: it is mapped. */
 int uffd_continue_page(const struct uffd *u, const void *addr, bool protect);
 /* Write-protect, or not any more (wakes who waits to write). */
