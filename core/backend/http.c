@@ -145,7 +145,8 @@ static int http_backend_open(const char *url, const struct hither_backend_option
 	if (r == 0)
 		r = http_url_split(b, url, options->user, err);
 	if (r == 0)
-		r = http_open(b, options, err);
+		r = options->unseen ? http_open_unseen(b, options, err)
+		                    : http_open(b, options, err);
 	if (r) {
 		http_close(&b->base);
 		return r;

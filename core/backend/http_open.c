@@ -210,6 +210,9 @@ static int ask(struct http_backend *b, const struct hither_backend_options *opti
 	return r;
 }
 
+/* Some server turned out to speak HTTP/2 only, which but an opening finds out. */
+static atomic_bool met_http2;
+
 int http_open(struct http_backend *b, const struct hither_backend_options *options,
               struct hither_error *err)
 {
@@ -225,10 +228,21 @@ int http_open(struct http_backend *b, const struct hither_backend_options *optio
 		r = ask(b, options, &known, &again, &verdict, &second) ? r : 0;
 		if (r == 0 && err)
 			*err = second;
+		if (r == 0)
+			atomic_store(&met_http2, true);
 	}
 	if (r == 0 && verdict == HITHER_HTTP_RENEW) {
 		known = (struct hither_http_version){0};
 		r = ask(b, options, &known, &again, &verdict, err);
 	}
 	return r ? r : make_range_headers(b, options->headers, err);
+}
+
+int http_open_unseen(struct http_backend *b, const struct hither_backend_options *options,
+                     struct hither_error *err)
+{
+	if (atomic_load(&met_http2))
+		return http_open(b, options, err);
+	b->base.size_bytes = options->known_size_bytes;
+	return make_range_headers(b, options->headers, err);
 }

@@ -115,6 +115,9 @@ int http_request_run(struct http_request *x);
 /* Ask the server for the first bytes, and learn size and version from its answer. 0 or -errno. */
 int http_open(struct http_backend *b, const struct hither_backend_options *options,
               struct hither_error *err);
+/* The same without asking: the size is options->known_size_bytes. */
+int http_open_unseen(struct http_backend *b, const struct hither_backend_options *options,
+                     struct hither_error *err);
 /* url as it may be shown: without secrets, and cut. */
 void http_show_url(const char *url, char shown[HTTP_SHOWN_BYTES]);
 /*

@@ -141,6 +141,39 @@ static void opening_is_one_request_and_brings_the_head(void)
 	hither_backend_close(b);
 }
 
+static struct hither_backend *open_unseen(const char *path, uint64_t size)
+{
+	struct hither_backend *b;
+	struct hither_error err;
+	struct hither_backend_options o = {
+	        .idle_timeout_ms = 300, .unseen = true, .known_size_bytes = size};
+	int requests = atomic_load(&server.requests);
+	atomic_store(&server.phase, 0);
+	CHECK_OK(open_with(path, &o, &b, &err));
+	CHECK_EQ(b->size_bytes, size);
+	CHECK_EQ(b->head_bytes, 0);
+	CHECK_EQ(atomic_load(&server.requests), requests);
+	return b;
+}
+
+static void unseen_it_is_read_at_once(void)
+{
+	struct hither_error err = {0};
+	struct hither_backend *b = open_unseen("/good", SERVED_BYTES);
+	int requests = atomic_load(&server.requests);
+	CHECK_OK(read_some(b, 100000, 5000, NULL, &err));
+	CHECK(http_server_saw(&server, "\r\nRange: bytes=100000-104999\r\n"));
+	CHECK(!http_server_saw(&server, "If-Match"));
+	CHECK_EQ(atomic_load(&server.requests), requests + 1);
+	hither_backend_close(b);
+	b = open_unseen("/good", SERVED_BYTES + 1);
+	CHECK_EQ(read_some(b, 100000, 5000, NULL, &err), -ESTALE);
+	hither_backend_close(b);
+	b = open_unseen("/missing", 10);
+	CHECK_EQ(read_some(b, 0, 10, NULL, &err), -ESTALE);
+	hither_backend_close(b);
+}
+
 static void reads_share_one_connection(void)
 {
 	struct hither_error err = {0};
@@ -618,6 +651,7 @@ int main(void)
 	setenv("no_proxy", "*", 1);
 	http_server_start(&server);
 	RUN(opening_is_one_request_and_brings_the_head);
+	RUN(unseen_it_is_read_at_once);
 	RUN(reads_share_one_connection);
 	RUN(a_closed_backend_leaves_its_connection_to_the_next);
 	RUN(readers_in_parallel_use_a_connection_each);

@@ -44,6 +44,10 @@ struct files {
 	struct open_file *open;
 	unsigned open_count;
 	bool cancelled;
+	/* Opening asks nothing, since every byte is checked anyway: a round trip less for each
+	 * file. Until one turned out to be not what it should be: then it is for messages that say
+	 * how. */
+	bool unseen;
 };
 
 /* --- open files --- */
@@ -87,6 +91,7 @@ static void let_go(struct files *f, struct open_file *o, bool broken)
 	pthread_mutex_lock(&f->lock);
 	if (broken && !o->gone)
 		unlink_locked(f, o);
+	f->unseen &= !broken;
 	bool last = !--o->users;
 	struct open_file *close = last && o->gone ? o : take_oldest_locked(f);
 	pthread_mutex_unlock(&f->lock);
@@ -94,15 +99,18 @@ static void let_go(struct files *f, struct open_file *o, bool broken)
 		file_free(close);
 }
 
-static int open_it(struct files *f, const struct hither_tree_node *n, struct hither_backend **out,
-                   struct hither_error *err)
+static int open_it(struct files *f, const struct hither_tree_node *n, bool unseen,
+                   struct hither_backend **out, struct hither_error *err)
 {
 	char path[TREE_PATH_MOST + 1];
 	hither_tree_path(f->t, (uint32_t)(n - f->t->nodes), path, sizeof path);
 	HITHER_FREE char *url = tree_url(f->url, f->t->base, path);
 	if (!url)
 		return hither_fail(err, -ENOMEM, "%s: no memory", path);
-	int r = hither_backend_open(url, &f->options, out, err);
+	struct hither_backend_options o = f->options;
+	o.unseen = unseen;
+	o.known_size_bytes = unseen ? n->size : 0;
+	int r = hither_backend_open(url, &o, out, err);
 	if (r || (*out)->size_bytes == n->size)
 		return r;
 	r = hither_fail(err, -EIO,
@@ -138,9 +146,10 @@ static int open_first_locked(struct files *f, const struct hither_tree_node *n,
 	o->next = f->open;
 	f->open = o;
 	f->open_count++;
+	bool unseen = f->unseen;
 	pthread_mutex_unlock(&f->lock);
 	struct hither_backend *b = NULL;
-	int r = open_it(f, n, &b, err);
+	int r = open_it(f, n, unseen, &b, err);
 	pthread_mutex_lock(&f->lock);
 	o->backend = r ? NULL : b;
 	if (!r && f->cancelled)
@@ -215,8 +224,10 @@ static int read_file(struct files *f, const struct hither_tree_node *n, uint64_t
 		if (r)
 			return r;
 		r = hither_backend_read(o->backend, offset + c.taken, len - c.taken, &c.base, err);
-		let_go(f, o, r == -ESTALE);
-		if (r != -ESTALE)
+		/* A server without ranges is told by what it answers to the first request only. */
+		bool broken = r == -ESTALE || (r == -EPROTO && !attempt);
+		let_go(f, o, broken);
+		if (!broken)
 			return r;
 		/* Not ESTALE, which would make the mount give up on all files. */
 		if (attempt)
@@ -429,6 +440,7 @@ int tree_files_backend(const struct hither_tree *t, const char *url,
 	pthread_cond_init(&f->opened, NULL);
 	f->t = t;
 	f->offline = offline;
+	f->unseen = true;
 	f->url = strdup(url);
 	f->base = (struct hither_backend){
 	        .ops = &files_ops, .size_bytes = t->size, .align_bytes = 1, .parallel = PARALLEL};

@@ -61,6 +61,8 @@ int hither_tree_backend(const struct hither_tree *t, const char *url,
 
 /* --- the manifest --- */
 
+enum { MANIFEST_FIRST_BYTES = 256 << 10 };
+
 static int check_root(const struct hither_tree *t, const char *url, const char *root_hash,
                       struct hither_error *err)
 {
@@ -78,12 +80,13 @@ static int check_root(const struct hither_tree *t, const char *url, const char *
 int hither_tree_fetch(const char *url, const struct hither_mount_options *options,
                       const char *root_hash, struct hither_tree **out, struct hither_error *err)
 {
-	const struct hither_mount_options o = {.direct = options->direct,
-	                                       .order = "none",
-	                                       .offline = options->offline,
-	                                       .cache_dir = options->cache_dir,
-	                                       .deadline_ms = options->deadline_ms,
-	                                       .backend = options->backend};
+	struct hither_mount_options o = {.direct = options->direct,
+	                                 .order = "none",
+	                                 .offline = options->offline,
+	                                 .cache_dir = options->cache_dir,
+	                                 .deadline_ms = options->deadline_ms,
+	                                 .backend = options->backend};
+	o.backend.first_bytes = MANIFEST_FIRST_BYTES; /* most are here with the first answer */
 	struct hither_mount *m = NULL;
 	struct hither_tree *t = NULL;
 	char shown[200];

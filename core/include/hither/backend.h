@@ -71,6 +71,12 @@ struct hither_backend_options {
 	/* http: a connection is anybody's between two requests. For many backends of one server. */
 	bool pooled;
 	/*
+	 * http: take it that the resource is there, has known_size_bytes, and is of whatever
+	 * version it is: open asks nothing, reads that find another size are -ESTALE. For who knows
+	 * what should come, and checks it.
+	 */
+	bool unseen;
+	/*
 	 * The version and size a cached copy was made from (see ops->version). If they still hold,
 	 * open succeeds after one small exchange, without fetching data. Not holding is no error:
 	 * compare hither_backend_version() and size_bytes afterwards.
