@@ -19,10 +19,12 @@ static const char help[] =
         "  format TAPE --size=SIZE [--capacity=SIZE] [--force]\n"
         "                      write an empty volume; makes a tape file of that\n"
         "                      capacity (18TB) if there is none\n"
-        "  mount TAPE PATH     a file or folder with the volume; -w to write, and the\n"
-        "                      other options of hither mount, before or behind\n"
-        "  block TAPE          the same as a block device (hither block)\n"
-        "  export TAPE         the same for NBD clients (hither export)\n"
+        "  mount TAPE PATH     the volume as a file; with the options of hither mount\n"
+        "  block TAPE          the volume as a block device; those of hither block\n"
+        "  export TAPE         the volume for NBD clients; those of hither export\n"
+        "                      fsync waits for the cache's disk, and the tape is written\n"
+        "                      every 5 minutes, or when there is 1 GiB to write, unless\n"
+        "                      --sync, --push-interval or --push-dirty say otherwise\n"
         "  info TAPE           what is on it, and how much of it is garbage\n"
         "  verify TAPE         read all, check every checksum\n"
         "  reindex TAPE        rebuild the index from all records; write a checkpoint\n"
@@ -112,7 +114,9 @@ static int run_reindex(const struct settings *s)
 {
 	struct hither_error err = {0};
 	struct hither_tape_info info;
-	if (hither_tape_checkpoint(s->tape, true, &info, &err))
+	struct meter meter;
+	struct hither_tape_progress p = progress_to(&meter);
+	if (hither_tape_checkpoint(s->tape, true, &p, &info, &err))
 		return fail(&err);
 	print_info(&info);
 	return 0;
@@ -152,6 +156,26 @@ static int run_compact(const struct settings *s)
 	return FAILED;
 }
 
+/*
+ * A tape that is flushed stops, and takes seconds to go on: so an fsync is answered by the cache's
+ * disk, and the tape is written rarely, much at a time. What is given behind these counts. A cache
+ * in memory answers no fsync.
+ */
+static int add_habits(int argc, char **argv, char **args, int count)
+{
+	static char interval[] = "--push-interval=5min", dirty[] = "--push-dirty=1G",
+	            sync[] = "--sync=local";
+	bool in_memory = false;
+	for (int i = 2; i < argc; i++)
+		in_memory |= !strcmp(argv[i], "none") || !strcmp(argv[i], "--cache=none") ||
+		             !strcmp(argv[i], "-cnone");
+	args[count++] = interval;
+	args[count++] = dirty;
+	if (!in_memory)
+		args[count++] = sync;
+	return count;
+}
+
 /* The program hither, beside us where we are installed or built, else from PATH. */
 static int run_hither(int argc, char **argv)
 {
@@ -159,9 +183,10 @@ static int run_hither(int argc, char **argv)
 	char self[PATH_MAX - 32], path[PATH_MAX], url[PATH_MAX + 8], *args[MOST_ARGS] = {program};
 	int count = 1;
 	bool named = false;
-	if (argc > MOST_ARGS - 2)
+	if (argc > MOST_ARGS - 5)
 		return misused("too many arguments");
 	args[count++] = argv[1];
+	count = add_habits(argc, argv, args, count);
 	for (int i = 2; i < argc; i++) {
 		args[count++] = argv[i];
 		if (argv[i][0] == '-' || named)

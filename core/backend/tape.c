@@ -13,14 +13,20 @@
 #include <limits.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { WAITING_MOST = 64, REQUEST_BYTES = 16 << 20 };
+enum {
+	WAITING_MOST = 64,
+	REQUEST_BYTES = 16 << 20,
+	LAYOUT_MOST = 4 << 20, /* runs; where there are more, the gate's order has to do */
+};
 
 struct tape_backend {
 	struct hither_backend base;
 	struct tape_gate gate;
-	struct tape_volume *volume; /* whoever went through the gate */
+	struct tape_volume *volume; /* whoever went through the gate; but its index: any thread */
+	_Atomic uint64_t end;       /* record that is written next */
 	atomic_bool cancelled;
 };
 
@@ -35,6 +41,13 @@ static uint64_t byte_of(uint64_t record)
 	return record * TAPE_RECORD_BYTES;
 }
 
+static uint64_t byte_of_drive(const struct tape_backend *t)
+{
+	/* Not known after an error: as if at the beginning. */
+	uint64_t at = t->volume->drive->record;
+	return at == UINT64_MAX ? 0 : byte_of(at);
+}
+
 static int enter(struct tape_backend *t, struct tape_waiter *w, uint64_t record,
                  struct hither_error *err)
 {
@@ -44,52 +57,51 @@ static int enter(struct tape_backend *t, struct tape_waiter *w, uint64_t record,
 
 static void leave(struct tape_backend *t)
 {
-	tape_gate_leave(&t->gate, byte_of(t->volume->drive->record));
+	atomic_store(&t->end, t->volume->end);
+	tape_gate_leave(&t->gate, byte_of_drive(t));
 }
 
-/* At the place where the drive is, which costs nothing: for what is done in memory first. */
-static int enter_here(struct tape_backend *t, struct tape_waiter *w, struct hither_error *err)
+/* The first block of a range that is on the tape is in which record? False: all are holes. */
+static bool first_record(struct tape_backend *t, uint64_t offset, uint64_t len, uint64_t *record)
 {
-	pthread_mutex_lock(&t->gate.lock);
-	uint64_t at = t->gate.at;
-	pthread_mutex_unlock(&t->gate.lock);
-	return enter(t, w, at / TAPE_RECORD_BYTES, err);
+	uint64_t block = offset / TAPE_BLOCK_BYTES,
+	         end = (offset + len + TAPE_BLOCK_BYTES - 1) / TAPE_BLOCK_BYTES;
+	struct tape_run run;
+	if (!tape_index_run(&t->volume->index, &block, &run) || run.block >= end)
+		return false;
+	*record = tape_record_of(run.place);
+	return true;
 }
 
-/* Where a read will seek to. The index is whoever's who went through the gate. */
-static uint64_t first_record(struct tape_backend *t, uint64_t offset)
-{
-	struct tape_waiter w;
-	uint64_t record = 0;
-	uint32_t index;
-	enter_here(t, &w, NULL);
-	if (!tape_index_get(&t->volume->index, offset / TAPE_BLOCK_BYTES, &record, &index))
-		record = t->volume->drive->record;
-	leave(t);
-	return record;
-}
-
+/*
+ * Who asks for neighbours gets them one after another, whoever came between: the gate takes them in
+ * the tape's order, where going on costs nothing, and a record that both need is read once.
+ */
 static int tape_read(struct hither_backend *b, uint64_t offset, uint64_t len,
                      struct hither_sink *sink, struct hither_error *err)
 {
 	struct tape_backend *t = self(b);
 	struct tape_waiter w;
-	HITHER_FREE uint8_t *buf = malloc(len ? len : 1);
+	uint64_t record;
+	HITHER_FREE uint8_t *buf = calloc(1, len ? len : 1);
 	if (!buf)
 		return hither_fail(err, -ENOMEM, "tape: no memory to read");
-	int r = enter(t, &w, first_record(t, offset), err);
+	if (!first_record(t, offset, len, &record))
+		return sink->take(sink, buf, len); /* the drive is not needed */
+	int r = enter(t, &w, record, err);
 	if (!r)
 		r = tape_volume_read(t->volume, buf, len, offset, err);
 	leave(t);
 	return r ? r : sink->take(sink, buf, len);
 }
 
+/* Its place in the line is at the end of the log, where what it fills will go. */
 static int tape_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
                          struct hither_error *err)
 {
 	struct tape_backend *t = self(b);
 	struct tape_waiter w;
-	int r = enter_here(t, &w, err);
+	int r = enter(t, &w, atomic_load(&t->end), err);
 	if (!r)
 		r = tape_volume_write(t->volume, buf, len, offset, err);
 	leave(t);
@@ -100,11 +112,20 @@ static int tape_flush(struct hither_backend *b, struct hither_error *err)
 {
 	struct tape_backend *t = self(b);
 	struct tape_waiter w;
-	int r = enter_here(t, &w, err);
+	int r = enter(t, &w, atomic_load(&t->end), err);
 	if (!r)
 		r = tape_volume_flush(t->volume, err);
 	leave(t);
 	return r;
+}
+
+/* At the place where the drive is, which costs nothing: for what is done in memory. */
+static int enter_here(struct tape_backend *t, struct tape_waiter *w, struct hither_error *err)
+{
+	pthread_mutex_lock(&t->gate.lock);
+	uint64_t at = t->gate.at;
+	pthread_mutex_unlock(&t->gate.lock);
+	return enter(t, w, at / TAPE_RECORD_BYTES, err);
 }
 
 /* What was written last tells one state of the tape from another. */
@@ -120,6 +141,48 @@ static int tape_version(struct hither_backend *b, char *version, size_t size,
 	snprintf(version, size, "tape-%s-%llu", id, (unsigned long long)t->volume->previous);
 	leave(t);
 	return r;
+}
+
+static uint64_t tape_extent(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole)
+{
+	uint64_t block = offset / TAPE_BLOCK_BYTES, in = offset % TAPE_BLOCK_BYTES;
+	uint64_t blocks = (in + max + TAPE_BLOCK_BYTES - 1) / TAPE_BLOCK_BYTES;
+	uint64_t run =
+	        tape_index_extent(&self(b)->volume->index, block, blocks, hole) * TAPE_BLOCK_BYTES -
+	        in;
+	return run < max ? run : max;
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct tape_run *x = a, *y = b;
+	return x->place < y->place ? -1 : x->place > y->place;
+}
+
+/* In the tape's order: what a mount brings when nobody waits then never seeks. */
+static int tape_layout(struct hither_backend *b, struct hither_range **ranges, size_t *count)
+{
+	struct tape_index *x = &self(b)->volume->index;
+	struct tape_run run;
+	uint64_t block = 0;
+	size_t n = 0, i = 0;
+	while (tape_index_run(x, &block, &run))
+		n++;
+	if (n > LAYOUT_MOST)
+		return -E2BIG;
+	HITHER_FREE struct tape_run *runs = malloc((n + 1) * sizeof *runs);
+	HITHER_FREE struct hither_range *list = malloc((n + 1) * sizeof *list);
+	if (!runs || !list)
+		return -ENOMEM;
+	for (block = 0; i < n && tape_index_run(x, &block, &runs[i]);)
+		i += !runs[i].lost;
+	qsort(runs, i, sizeof *runs, by_place);
+	for (n = 0; n < i; n++)
+		list[n] = (struct hither_range){runs[n].block * TAPE_BLOCK_BYTES,
+		                                (uint64_t)runs[n].count * TAPE_BLOCK_BYTES};
+	*count = n;
+	*ranges = HITHER_TAKE(list, NULL);
+	return 0;
 }
 
 static void tape_cancel(struct hither_backend *b)
@@ -154,6 +217,8 @@ static int tape_open(const char *url, const struct hither_backend_options *optio
 	}
 	tape_gate_init(&t->gate);
 	r = tape_volume_open(drive, false, &t->volume, err);
+	if (!r)
+		t->gate.at = byte_of_drive(t);
 	if (!r && t->volume->unexplained)
 		r = hither_fail(err, -EIO,
 		                "tape: %s: %llu records cannot be read, and which blocks they had "
@@ -171,6 +236,7 @@ static int tape_open(const char *url, const struct hither_backend_options *optio
 	        .parallel = WAITING_MOST,
 	        .max_request_bytes = REQUEST_BYTES,
 	};
+	atomic_store(&t->end, t->volume->end);
 	*out = &t->base;
 	return 0;
 }
@@ -185,6 +251,8 @@ const struct hither_backend_ops hither_backend_tape = {
         .write_at = tape_write_at,
         .flush = tape_flush,
         .version = tape_version,
+        .extent = tape_extent,
+        .layout = tape_layout,
         .cancel = tape_cancel,
         .close = tape_close,
 };

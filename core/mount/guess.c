@@ -71,6 +71,26 @@ static int add_orders(struct managed *m, const struct hither_mount_options *o,
 	return r;
 }
 
+/* After all guesses, instead of the sweep: what the backend has, in the order that suits it. */
+static int add_layout(struct managed *m, struct hither_order **list, size_t *n,
+                      struct hither_error *err)
+{
+	struct hither_backend *b = m->base.backend;
+	HITHER_FREE struct hither_range *ranges = NULL;
+	size_t count = 0;
+	if (m->pull_off || !b || !b->ops->layout || b->ops->layout(b, &ranges, &count))
+		return 0;
+	/* The cap is for what is used: what would only push out what came before does not come. */
+	uint64_t room = m->cap_blocks << HITHER_BLOCK_SHIFT;
+	for (size_t i = 0; m->cap_blocks && i < count; room -= ranges[i++].len)
+		if (ranges[i].len > room)
+			count = i;
+	int r = hither_order_ranges(&m->view, ranges, count, &list[*n], err);
+	*n += !r;
+	m->laid_out = !r;
+	return r;
+}
+
 int managed_make_order(struct managed *m, const struct hither_mount_options *options,
                        struct hither_error *err)
 {
@@ -82,6 +102,8 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 	                                     .peek = view_peek,
 	                                     .whole = view_whole};
 	int r = add_orders(m, options, list, &n, err);
+	if (!r)
+		r = add_layout(m, list, &n, err);
 	if (r) {
 		while (n > 0)
 			hither_order_destroy(list[--n]);
@@ -238,7 +260,8 @@ static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 
 static bool sweeping_locked(const struct managed *m)
 {
-	if ((m->pull_off && !m->pull_waiters) || (m->order_holds && m->job_count > 0) ||
+	if (((m->pull_off || m->laid_out) && !m->pull_waiters) ||
+	    (m->order_holds && m->job_count > 0) ||
 	    hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
 		return false;
 	/* The cap is for what is used, not for the front of the file: it is filled once, and what

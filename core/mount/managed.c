@@ -363,6 +363,7 @@ static void take_options(struct managed *m, const struct hither_mount_options *o
 	if (b && b->parallel && b->parallel < workers)
 		workers = b->parallel;
 	m->jobs_max = workers;
+	m->pushes_max = b && b->flags & HITHER_BACKEND_ORDERED ? 1 : MANAGED_PUSHES_MAX;
 	m->sync = o->sync;
 	m->changed = o->changed;
 	m->pull_off = o->pull_off;

@@ -101,8 +101,10 @@ struct managed {
 	enum hither_sync sync;
 	enum hither_changed changed;
 	bool pull_off;
+	bool laid_out;        /* the order has all that the backend stores: the rest are holes */
 	bool versioned;       /* the backend tells versions: our pushes change it */
 	uint32_t jobs_max;    /* requests in flight */
+	uint32_t pushes_max;  /* of these; 1 where the order of pushes is that of the medium */
 	uint32_t unit_blocks; /* what the backend must move at once, at least */
 	uint32_t chunk_blocks;
 	uint64_t cap_blocks;      /* 0: none */

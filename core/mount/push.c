@@ -144,7 +144,7 @@ bool managed_claim_push_locked(struct managed *m, struct managed_job *job)
 			return false;
 		begin_round_locked(m);
 	}
-	if (m->round != ROUND_SWEEP || m->pushing >= MANAGED_PUSHES_MAX)
+	if (m->round != ROUND_SWEEP || m->pushing >= m->pushes_max)
 		return false;
 	if (!m->round_failed && claim_dirty_locked(m, job)) {
 		m->pushing++;

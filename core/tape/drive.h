@@ -15,12 +15,13 @@ struct tape_drive;
 struct tape_drive_ops {
 	/*
 	 * The next record, whole, into buf of `size` bytes; *len is its length. -ENODATA: end of
-	 * data. -EIO: the medium cannot give it. -EMSGSIZE: longer than size. After the last two
-	 * the position may be anywhere: locate.
+	 * data, or a file mark. -EIO: the medium cannot give it. -EMSGSIZE: longer than size. After
+	 * these the position may be anywhere: locate. Another -errno: the drive is of no use.
 	 */
 	int (*read)(struct tape_drive *d, void *buf, size_t size, size_t *len,
 	            struct hither_error *err);
-	/* One record. *early: the end is near, finish. -ENOSPC: end of medium, nothing written. */
+	/* One record. *early: the end is near, finish. -ENOSPC: end of medium. After an error what
+	 * is on the tape from here on is not known. */
 	int (*write)(struct tape_drive *d, const void *buf, size_t len, bool *early,
 	             struct hither_error *err);
 	/* What was written is on the medium when this has returned 0. */
@@ -34,8 +35,8 @@ struct tape_drive_ops {
 
 struct tape_drive {
 	const struct tape_drive_ops *ops;
-	bool read_only;          /* write-protected, or opened so */
-	uint64_t record;         /* position; where the last good call has left it */
+	bool read_only;  /* write-protected, or opened so */
+	uint64_t record; /* position; UINT64_MAX: not known, locate. Opening need not move it */
 	uint64_t capacity_bytes; /* 0: not known */
 	uint64_t busy_ns;        /* the model's time since open; 0 for a real drive */
 };
@@ -51,8 +52,12 @@ struct tape_model {
 
 /* 18 TB in 280 wraps, 300 MB/s; a locate from the beginning takes 65 s on average. */
 extern const struct tape_model tape_model_lto9;
-/* Nanoseconds from byte to byte of the medium. */
+/* Nanoseconds of a locate from byte to byte of the medium. */
 uint64_t tape_model_seek_ns(const struct tape_model *m, uint64_t from, uint64_t to);
+/* Is it quicker to read on from byte to byte, since the tape need not stop and turn? */
+bool tape_model_reads_on(const struct tape_model *m, uint64_t from, uint64_t to);
+/* The quicker of both. */
+uint64_t tape_model_move_ns(const struct tape_model *m, uint64_t from, uint64_t to);
 
 /*
  * A tape file: create_bytes makes one of so many bytes (-EEXIST if there is a file). -EWOULDBLOCK:

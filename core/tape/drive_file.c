@@ -28,7 +28,8 @@ struct tape_file {
 	int fd;
 	uint64_t *start; /* [count + 1]: where each frame begins; the last: end of data */
 	uint64_t count, room;
-	bool stopped; /* streaming ended here: to go on, the tape is backed up first */
+	bool stopped;  /* streaming ended here: to go on, the tape is backed up first */
+	bool was_read; /* just now: the drive is ahead, so before a write it backs up, too */
 	bool dirty;
 	char path[];
 };
@@ -77,6 +78,7 @@ static int file_read(struct tape_drive *d, void *buf, size_t size, size_t *len,
 		return hither_fail(err, -EIO, "tape: %s: record %llu: %s", t->path,
 		                   (unsigned long long)d->record, strerror(-r));
 	charge_bytes(t, n);
+	t->was_read = true;
 	d->record++;
 	*len = n;
 	return 0;
@@ -115,6 +117,8 @@ static int file_write(struct tape_drive *d, const void *buf, size_t len, bool *e
 	if (r)
 		return hither_fail(err, r == -ENOSPC ? -EIO : r, "tape: write %s: %s", t->path,
 		                   strerror(-r));
+	t->stopped |= t->was_read;
+	t->was_read = false;
 	charge_bytes(t, len);
 	t->dirty = true;
 	d->record++;
@@ -141,8 +145,9 @@ static int file_locate(struct tape_drive *d, uint64_t record, struct hither_erro
 		                   (unsigned long long)t->count, (unsigned long long)record);
 	if (record == d->record)
 		return 0;
-	d->busy_ns += tape_model_seek_ns(&tape_model_lto9, t->start[d->record], t->start[record]);
-	t->stopped = false; /* the seek has the start in it */
+	uint64_t from = d->record < t->count ? d->record : t->count;
+	d->busy_ns += tape_model_seek_ns(&tape_model_lto9, t->start[from], t->start[record]);
+	t->stopped = t->was_read = false; /* the seek has the start in it */
 	d->record = record;
 	return 0;
 }

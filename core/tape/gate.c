@@ -22,7 +22,7 @@ static int64_t cost(const struct tape_waiter *w, uint64_t at)
 {
 	const struct tape_model *m = &tape_model_lto9;
 	uint64_t age = w->passed * (m->length_ns / MOST_PASSED);
-	return (int64_t)tape_model_seek_ns(m, at, w->byte) - (int64_t)age;
+	return (int64_t)tape_model_move_ns(m, at, w->byte) - (int64_t)age;
 }
 
 struct tape_waiter **tape_gate_choose(struct tape_waiter **list, uint64_t at)

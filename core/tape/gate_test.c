@@ -2,6 +2,8 @@
 #include "check.h"
 #include "tape/gate.h"
 
+#include <sched.h>
+
 enum { REQUESTS = 128 };
 
 static uint64_t random_state = 7;
@@ -86,10 +88,74 @@ static void nobody_starves(void)
 	CHECK(passed > 10);
 }
 
+enum { THREADS = 24 };
+struct served {
+	struct tape_gate gate;
+	uint64_t order[THREADS];
+	int count;
+};
+struct asker {
+	struct served *all;
+	uint64_t byte;
+};
+
+static void *ask(void *user)
+{
+	struct asker *a = user;
+	struct tape_waiter w;
+	tape_gate_enter(&a->all->gate, &w, a->byte);
+	a->all->order[a->all->count++] = a->byte; /* alone here */
+	tape_gate_leave(&a->all->gate, a->byte);
+	return NULL;
+}
+
+static int waiting(struct tape_gate *g)
+{
+	int n = 0;
+	pthread_mutex_lock(&g->lock);
+	for (struct tape_waiter *w = g->waiting; w; w = w->next)
+		n++;
+	pthread_mutex_unlock(&g->lock);
+	return n;
+}
+
+/* Threads that wait while somebody has the drive go in the order that the list would. */
+static void who_waits_is_served_by_cost(void)
+{
+	struct served all = {.count = 0};
+	struct asker askers[THREADS];
+	struct tape_waiter holder, list[THREADS] = {0}, *head = NULL;
+	pthread_t threads[THREADS];
+	tape_gate_init(&all.gate);
+	tape_gate_enter(&all.gate, &holder, 0);
+	for (int i = 0; i < THREADS; i++) {
+		askers[i] = (struct asker){&all, random_byte()};
+		CHECK(!pthread_create(&threads[i], NULL, ask, &askers[i]));
+		while (waiting(&all.gate) <= i) /* nothing tells when a thread waits */
+			sched_yield();
+	}
+	tape_gate_leave(&all.gate, 0);
+	for (int i = 0; i < THREADS; i++)
+		CHECK(!pthread_join(threads[i], NULL));
+	for (int i = THREADS; i-- > 0; head = &list[i])
+		list[i] = (struct tape_waiter){.byte = askers[i].byte, .next = head};
+	uint64_t at = 0;
+	for (int i = 0; i < THREADS; i++) {
+		struct tape_waiter **best = tape_gate_choose(&head, at);
+		at = (*best)->byte;
+		CHECK_EQ(all.order[i], at);
+		*best = (*best)->next;
+		for (struct tape_waiter *w = head; w; w = w->next)
+			w->passed++;
+	}
+	tape_gate_finish(&all.gate);
+}
+
 int main(void)
 {
 	RUN(a_locate_from_the_beginning_takes_65_s_on_average);
 	RUN(the_cheapest_first_beats_fifo_and_sorting);
 	RUN(nobody_starves);
+	RUN(who_waits_is_served_by_cost);
 	return 0;
 }

@@ -36,3 +36,19 @@ uint64_t tape_model_seek_ns(const struct tape_model *m, uint64_t from, uint64_t 
 	uint64_t a = along(m, from), b = along(m, to);
 	return m->start_ns + (a > b ? a - b : b - a) * (m->length_ns >> 20);
 }
+
+static uint64_t read_ns(const struct tape_model *m, uint64_t bytes)
+{
+	return (uint64_t)((unsigned __int128)bytes * 1000000000u / m->rate_bytes);
+}
+
+bool tape_model_reads_on(const struct tape_model *m, uint64_t from, uint64_t to)
+{
+	return from <= to && read_ns(m, to - from) <= tape_model_seek_ns(m, from, to);
+}
+
+uint64_t tape_model_move_ns(const struct tape_model *m, uint64_t from, uint64_t to)
+{
+	return tape_model_reads_on(m, from, to) ? read_ns(m, to - from)
+	                                        : tape_model_seek_ns(m, from, to);
+}

@@ -18,7 +18,10 @@ enum {
 	AT_SIZE = 72,
 	AT_PARTS = 80,
 	VERSION = 1,
+	INDEX_LOST = 65535,
 };
+/* Places must fit into the index's 51 bits (tape/index.c). */
+#define RECORDS_MOST (UINT64_C(1) << 43)
 static const char magic[8] = {'H', 'I', 'T', 'H', 'T', 'A', 'P', 'E'};
 
 uint64_t tape_get64(const uint8_t *at, uint64_t index)
@@ -147,17 +150,23 @@ bool tape_run_get(const struct tape_record *r, uint32_t index, struct tape_run *
 {
 	const uint8_t *p = r->payload + (size_t)index * TAPE_RUN_BYTES;
 	uint64_t last = tape_get64(p, 2), blocks = r->size_bytes / TAPE_BLOCK_BYTES;
-	*out = (struct tape_run){tape_get64(p, 0), tape_get64(p, 1), low(last), high(last)};
-	return out->block < blocks && out->count <= blocks - out->block &&
-	       out->record < UINT64_C(1) << 47 &&
-	       (out->index == UINT16_MAX ||
-	        (out->index < TAPE_RECORD_BLOCKS && out->count <= TAPE_RECORD_BLOCKS - out->index));
+	uint64_t record = tape_get64(p, 1);
+	uint32_t at = high(last);
+	*out = (struct tape_run){
+	        .block = tape_get64(p, 0), .count = low(last), .lost = at == INDEX_LOST};
+	if (out->block >= blocks || out->count > blocks - out->block || record >= RECORDS_MOST ||
+	    (at >= TAPE_RECORD_BLOCKS && !out->lost))
+		return false;
+	out->place = record * TAPE_RECORD_BLOCKS + (out->lost ? 0 : at);
+	return true;
 }
 
 void tape_run_put(uint8_t *payload, uint32_t index, const struct tape_run *run)
 {
 	uint8_t *p = payload + (size_t)index * TAPE_RUN_BYTES;
 	tape_put64(p, 0, run->block);
-	tape_put64(p, 1, run->record);
-	tape_put64(p, 2, both(run->count, run->index));
+	tape_put64(p, 1, tape_record_of(run->place));
+	tape_put64(p, 2,
+	           both(run->count,
+	                run->lost ? INDEX_LOST : (uint32_t)(run->place % TAPE_RECORD_BLOCKS)));
 }

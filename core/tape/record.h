@@ -21,7 +21,7 @@ enum tape_kind { TAPE_LABEL = 1, TAPE_DATA = 2, TAPE_CHECKPOINT = 3 };
 struct tape_record {
 	enum tape_kind kind;
 	uint8_t id[16];        /* the tape's, from its label */
-	uint64_t sequence;     /* grows by one from record to record; the label has 0 */
+	uint64_t sequence;     /* its record number: what is read elsewhere is not this record */
 	uint64_t checkpoint;   /* record number of the newest whole one; 0: none */
 	uint64_t previous;     /* record number that `before` is about */
 	uint64_t size_bytes;   /* of the volume */
@@ -32,11 +32,21 @@ struct tape_record {
 	const uint8_t *blocks, *before, *payload; /* into the parsed bytes */
 };
 
-/* Blocks [block, block + count) are in record number `record`, from its index'th on. */
+/*
+ * Blocks [block, block + count) are at places [place, place + count): place p is in record number
+ * p / TAPE_RECORD_BLOCKS, at index p % TAPE_RECORD_BLOCKS. lost: all were in the record of `place`,
+ * which cannot be read.
+ */
 struct tape_run {
-	uint64_t block, record;
-	uint32_t count, index;
+	uint64_t block, place;
+	uint32_t count;
+	bool lost;
 };
+
+static inline uint64_t tape_record_of(uint64_t place)
+{
+	return place / TAPE_RECORD_BLOCKS;
+}
 
 /* 0, or -EBADMSG: not a record, cut short, or changed. */
 int tape_record_parse(const void *bytes, size_t len, struct tape_record *out);

@@ -5,9 +5,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hither/tape.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-enum { WINDOW_BYTES = 64 << 20 };
+/* What compaction collects in memory before it writes: at most so much, and a quarter of what there
+ * is, so that most tapes are read in a few passes. */
+#define WINDOW_BYTES (UINT64_C(1) << 30)
+enum { LEAST_BYTES = 64 << 20 };
 
 static void tell(const struct hither_tape_progress *p, uint64_t done, uint64_t total)
 {
@@ -15,12 +20,13 @@ static void tell(const struct hither_tape_progress *p, uint64_t done, uint64_t t
 		p->at(p->user, done, total);
 }
 
-static int open_volume(const char *path, bool writable, bool scan, struct tape_volume **out,
+static int open_volume(const char *path, bool writable, bool scan,
+                       const struct hither_tape_progress *progress, struct tape_volume **out,
                        struct hither_error *err)
 {
 	struct tape_drive *d;
 	int e = tape_drive_open(path, writable, 0, &d, err);
-	return e ? e : tape_volume_open(d, scan, out, err);
+	return e ? e : tape_volume_open_told(d, scan, progress, out, err);
 }
 
 static void describe(const struct tape_volume *v, struct hither_tape_info *out)
@@ -58,18 +64,19 @@ int hither_tape_info(const char *path, bool reindex, struct hither_tape_info *ou
                      struct hither_error *err)
 {
 	struct tape_volume *v;
-	int e = open_volume(path, false, reindex, &v, err);
+	int e = open_volume(path, false, reindex, NULL, &v, err);
 	if (e)
 		return e;
 	describe(v, out);
 	return tape_volume_close(v, err);
 }
 
-int hither_tape_checkpoint(const char *path, bool reindex, struct hither_tape_info *out,
-                           struct hither_error *err)
+int hither_tape_checkpoint(const char *path, bool reindex,
+                           const struct hither_tape_progress *progress,
+                           struct hither_tape_info *out, struct hither_error *err)
 {
 	struct tape_volume *v;
-	int e = open_volume(path, true, reindex, &v, err);
+	int e = open_volume(path, true, reindex, progress, &v, err);
 	if (e)
 		return e;
 	if (v->unexplained)
@@ -88,7 +95,7 @@ int hither_tape_verify(const char *path, const struct hither_tape_progress *prog
                        struct hither_tape_info *out, struct hither_error *err)
 {
 	struct tape_volume *v;
-	int e = open_volume(path, false, false, &v, err);
+	int e = open_volume(path, false, false, NULL, &v, err);
 	if (e)
 		return e;
 	describe(v, out);
@@ -100,7 +107,8 @@ int hither_tape_verify(const char *path, const struct hither_tape_progress *prog
 		if (e)
 			break;
 		e = v->drive->ops->read(v->drive, v->buf, TAPE_RECORD_BYTES, &len, NULL);
-		if (e || tape_record_parse(v->buf, len, &r) || memcmp(r.id, v->id, sizeof v->id))
+		if (e || tape_record_parse(v->buf, len, &r) || memcmp(r.id, v->id, sizeof v->id) ||
+		    r.sequence != n)
 			out->damaged++;
 		e = 0;
 		tell(progress, n + 1, v->end);
@@ -113,42 +121,74 @@ int hither_tape_verify(const char *path, const struct hither_tape_progress *prog
 	return e;
 }
 
-/* One block at a time, where a window as a whole could not be read. */
-static int copy_singly(struct tape_volume *from, struct tape_volume *to, uint64_t block,
-                       uint64_t count, uint8_t *buf, uint64_t *lost, struct hither_error *err)
+/* --- compaction --- */
+
+struct compaction {
+	struct tape_volume *from, *to;
+	const struct hither_tape_progress *progress;
+	uint64_t done, total; /* blocks read and blocks written */
+	uint64_t block;       /* where the next window begins */
+	size_t count, room;   /* of the window, blocks */
+	struct tape_want *wants;
+	uint8_t *buf;
+};
+
+static size_t window_blocks(const struct tape_volume *v)
 {
-	int e = 0;
-	for (uint64_t b = block; b < block + count && !e; b++) {
-		uint64_t offset = b * TAPE_BLOCK_BYTES;
-		e = tape_volume_read(from, buf, TAPE_BLOCK_BYTES, offset, err);
-		if (e == -EIO) {
-			*lost += TAPE_BLOCK_BYTES; /* and stays so: not zeros on the new tape */
-			e = tape_index_set(&to->index, b, 0, TAPE_INDEX_LOST);
-			continue;
-		}
-		if (!e)
-			e = tape_volume_write(to, buf, TAPE_BLOCK_BYTES, offset, err);
-	}
-	return e;
+	uint64_t most = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE) / 4;
+	if (most > WINDOW_BYTES)
+		most = WINDOW_BYTES;
+	if (most < LEAST_BYTES)
+		most = LEAST_BYTES;
+	most /= TAPE_BLOCK_BYTES;
+	return v->index.live < most ? v->index.live + 1 : most;
 }
 
-/* What is in use of blocks [at, end). */
-static int copy_runs(struct tape_volume *from, struct tape_volume *to, uint64_t at, uint64_t end,
-                     uint8_t *buf, uint64_t *lost, struct hither_error *err)
+/* The next blocks that are in use. */
+static void collect(struct compaction *c)
 {
-	uint64_t block = at, first = at;
 	struct tape_run run;
-	int e = tape_volume_read(from, buf, (end - at) * TAPE_BLOCK_BYTES, at * TAPE_BLOCK_BYTES,
-	                         NULL);
-	bool whole = !e;
-	e = 0;
-	while (!e && block < end && tape_index_run(&from->index, &block, &run) && run.block < end) {
-		if (run.block + run.count > end)
-			run.count = (uint32_t)(end - run.block);
-		e = whole ? tape_volume_write(to, buf + (run.block - first) * TAPE_BLOCK_BYTES,
-		                              (size_t)run.count * TAPE_BLOCK_BYTES,
-		                              run.block * TAPE_BLOCK_BYTES, err)
-		          : copy_singly(from, to, run.block, run.count, buf, lost, err);
+	c->count = 0;
+	while (c->count < c->room && tape_index_run(&c->from->index, &c->block, &run)) {
+		uint32_t k = 0;
+		for (; k < run.count && c->count < c->room; k++, c->count++)
+			c->wants[c->count] =
+			        (struct tape_want){.block = run.block + k,
+			                           .place = run.place + (run.lost ? 0 : k),
+			                           .at = (uint32_t)c->count,
+			                           .lost = run.lost};
+		c->block = run.block + k;
+	}
+}
+
+static void one_done(void *user, size_t done)
+{
+	struct compaction *c = user;
+	if (++c->done % 1024 == 0 || c->done == c->total)
+		tell(c->progress, c->done, c->total);
+}
+
+static int by_block(const void *a, const void *b)
+{
+	const struct tape_want *x = a, *y = b;
+	return x->block < y->block ? -1 : x->block > y->block;
+}
+
+static int copy_window(struct compaction *c, uint64_t *lost, struct hither_error *err)
+{
+	int e = tape_volume_fetch(c->from, c->wants, c->count, c->buf, true, one_done, c, err);
+	qsort(c->wants, c->count, sizeof *c->wants, by_block);
+	for (size_t i = 0; i < c->count && !e; i++, one_done(c, i)) {
+		const struct tape_want *w = &c->wants[i];
+		struct tape_run gone = {.block = w->block, .count = 1, .lost = true};
+		if (!w->lost) {
+			e = tape_volume_write(c->to, c->buf + (size_t)w->at * TAPE_BLOCK_BYTES,
+			                      TAPE_BLOCK_BYTES, w->block * TAPE_BLOCK_BYTES, err);
+			continue;
+		}
+		*lost += TAPE_BLOCK_BYTES; /* and stays so: not zeros on the new tape */
+		if (tape_index_put(&c->to->index, &gone))
+			e = hither_fail(err, -ENOMEM, "tape: no memory for the index");
 	}
 	return e;
 }
@@ -157,39 +197,59 @@ static int copy(struct tape_volume *from, struct tape_volume *to,
                 const struct hither_tape_progress *progress, uint64_t *lost,
                 struct hither_error *err)
 {
-	HITHER_FREE uint8_t *buf = malloc(WINDOW_BYTES);
-	if (!buf)
+	size_t room = window_blocks(from);
+	HITHER_FREE uint8_t *buf = malloc(room * TAPE_BLOCK_BYTES);
+	HITHER_FREE struct tape_want *wants = malloc(room * sizeof *wants);
+	struct compaction c = {.from = from,
+	                       .to = to,
+	                       .progress = progress,
+	                       .total = 2 * from->index.live,
+	                       .room = room,
+	                       .wants = wants,
+	                       .buf = buf};
+	if (!buf || !wants)
 		return hither_fail(err, -ENOMEM, "tape: no memory to copy");
-	uint64_t total = from->index.block_count, step = WINDOW_BYTES / TAPE_BLOCK_BYTES;
-	for (uint64_t at = 0; at < total; at += step) {
-		uint64_t end = total - at < step ? total : at + step;
-		int e = copy_runs(from, to, at, end, buf, lost, err);
+	for (collect(&c); c.count; collect(&c)) {
+		int e = copy_window(&c, lost, err);
 		if (e)
 			return e;
-		tell(progress, end, total);
 	}
 	return tape_volume_checkpoint(to, err);
+}
+
+int tape_volume_compact(struct tape_volume *source, const char *to, bool force,
+                        const struct hither_tape_progress *progress, uint64_t *lost_bytes,
+                        uint64_t *target_ns, struct hither_error *err)
+{
+	struct tape_volume *target;
+	struct tape_drive *d;
+	uint64_t capacity = source->drive->capacity_bytes; /* a drive does not tell */
+	if (!capacity)
+		capacity = tape_model_lto9.capacity_bytes;
+	bool create = access(to, F_OK) && errno == ENOENT;
+	*lost_bytes = 0;
+	int e = tape_drive_open(to, true, create ? capacity : 0, &d, err);
+	if (!e)
+		e = tape_volume_create(d, source->size_bytes, force, &target, err);
+	if (e)
+		return e;
+	e = copy(source, target, progress, lost_bytes, err);
+	*target_ns = target->drive->busy_ns;
+	int closed = tape_volume_close(target, e ? NULL : err);
+	return e ? e : closed;
 }
 
 int hither_tape_compact(const char *from, const char *to, bool force,
                         const struct hither_tape_progress *progress, uint64_t *lost_bytes,
                         struct hither_error *err)
 {
-	struct tape_volume *source, *target;
+	struct tape_volume *source;
+	uint64_t ns;
 	*lost_bytes = 0;
-	int e = open_volume(from, false, false, &source, err);
+	int e = open_volume(from, false, false, NULL, &source, err);
 	if (e)
 		return e;
-	uint64_t capacity = source->drive->capacity_bytes; /* a drive does not tell */
-	e = hither_tape_format(to, source->size_bytes,
-	                       capacity ? capacity : tape_model_lto9.capacity_bytes, force, err);
-	if (!e)
-		e = open_volume(to, true, false, &target, err);
-	if (!e) {
-		e = copy(source, target, progress, lost_bytes, err);
-		int closed = tape_volume_close(target, e ? NULL : err);
-		e = e ? e : closed;
-	}
+	e = tape_volume_compact(source, to, force, progress, lost_bytes, &ns, err);
 	tape_volume_close(source, NULL);
 	return e;
 }

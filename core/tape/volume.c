@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* A volume's beginning and end: its label, opening and closing. */
 #include "tape/volume.h"
 #include "base/cleanup.h"
 
@@ -6,14 +7,12 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum {
-	CHECKPOINT_RECORDS = 8192, /* 4 GiB of data between checkpoints */
-	READ_ON_RECORDS = 64,      /* 33 MB, a ninth of a second */
-};
 #define NO_RECORD UINT64_MAX
+enum { PAGE_BYTES = 4096 };
 
 static void free_volume(struct tape_volume *v)
 {
+	tape_volume_drop_tail(v);
 	tape_index_finish(&v->index);
 	free(v->pending_data);
 	free(v->buf);
@@ -22,236 +21,47 @@ static void free_volume(struct tape_volume *v)
 	free(v);
 }
 
-/* --- write --- */
-
-static int write_record(struct tape_volume *v, struct tape_record *r, struct hither_error *err)
+static uint8_t *room_for_record(void)
 {
-	struct tape_drive *d = v->drive;
-	bool early = false;
-	memcpy(r->id, v->id, sizeof r->id);
-	r->sequence = v->sequence;
-	r->checkpoint = v->checkpoint;
-	r->size_bytes = v->size_bytes;
-	r->previous = v->previous;
-	for (uint32_t i = 0; i < r->before_count; i++)
-		tape_put64(v->buf + tape_record_before_at(r), i, v->before[i]);
-	size_t len = tape_record_len(r);
-	tape_record_seal(v->buf, len, r);
-	int e = d->ops->locate(d, v->end, err);
-	if (!e)
-		e = d->ops->write(d, v->buf, len, &early, err);
-	if (e) { /* where the medium stands now, only another open can tell */
-		v->full = true;
-		return e;
+	/* On a page's border, so that st need not copy it once more. */
+	return aligned_alloc(PAGE_BYTES,
+	                     (TAPE_RECORD_BYTES + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES);
+}
+
+/* Takes the drive, on failure too. */
+static int make(struct tape_drive *d, struct tape_volume **out, struct hither_error *err)
+{
+	struct tape_volume *v = calloc(1, sizeof *v);
+	if (!v) {
+		d->ops->close(d);
+		return hither_fail(err, -ENOMEM, "tape: no memory");
 	}
-	v->full |= early;
-	v->end++;
-	v->sequence++;
-	return 0;
-}
-
-static int write_pending(struct tape_volume *v, struct hither_error *err)
-{
-	if (!v->pending_count)
-		return 0;
-	struct tape_record r = {
-	        .kind = TAPE_DATA, .count = v->pending_count, .before_count = v->before_count};
-	for (uint32_t i = 0; i < r.count; i++)
-		tape_put64(v->buf + TAPE_HEAD_BYTES, i, v->pending[i]);
-	memcpy(v->buf + tape_record_payload_at(&r), v->pending_data,
-	       (size_t)r.count * TAPE_BLOCK_BYTES);
-	uint64_t number = v->end;
-	int e = write_record(v, &r, err);
-	if (e)
-		return e;
-	memcpy(v->before, v->pending, sizeof v->before);
-	v->previous = number;
-	v->before_count = r.count;
-	v->written_blocks += r.count;
-	v->pending_count = 0;
-	v->since_checkpoint++;
-	return 0;
-}
-
-static int write_checkpoint(struct tape_volume *v, struct hither_error *err);
-
-static int write_block(struct tape_volume *v, const uint8_t *data, uint64_t block,
-                       struct hither_error *err)
-{
-	uint64_t record;
-	uint32_t index;
-	bool again = tape_index_get(&v->index, block, &record, &index) && record == v->end &&
-	             index < v->pending_count;
-	if (!again && v->pending_count == TAPE_RECORD_BLOCKS) {
-		int e = write_pending(v, err);
-		if (!e && v->since_checkpoint >= CHECKPOINT_RECORDS)
-			e = write_checkpoint(v, err);
-		if (e)
-			return e;
-	}
-	if (!again) {
-		if (v->full)
-			return hither_fail(err, -ENOSPC,
-			                   "tape: the tape is full; tapisk compact copies what is "
-			                   "in use to another");
-		index = v->pending_count;
-		if (tape_index_set(&v->index, block, v->end, index))
-			return hither_fail(err, -ENOMEM, "tape: no memory for the index");
-		v->pending[v->pending_count++] = block;
-	}
-	memcpy(v->pending_data + (size_t)index * TAPE_BLOCK_BYTES, data, TAPE_BLOCK_BYTES);
-	return 0;
-}
-
-int tape_volume_write(struct tape_volume *v, const void *buf, size_t len, uint64_t offset,
-                      struct hither_error *err)
-{
-	for (size_t done = 0; done < len; done += TAPE_BLOCK_BYTES) {
-		int e = write_block(v, (const uint8_t *)buf + done,
-		                    (offset + done) / TAPE_BLOCK_BYTES, err);
-		if (e)
-			return e;
-	}
-	return 0;
-}
-
-int tape_volume_flush(struct tape_volume *v, struct hither_error *err)
-{
-	int e = write_pending(v, err);
-	return e ? e : v->drive->ops->sync(v->drive, err);
-}
-
-/* Not synced: what is behind it on the tape is no safer than it, and the drive goes on streaming.
- */
-static int write_checkpoint(struct tape_volume *v, struct hither_error *err)
-{
-	int e = write_pending(v, err);
-	uint64_t block = 0, runs = 0, first = v->end;
-	struct tape_run run;
-	while (tape_index_run(&v->index, &block, &run))
-		runs++;
-	uint32_t parts = (uint32_t)(runs / TAPE_RECORD_RUNS + 1);
-	block = 0;
-	for (uint32_t part = 0; part < parts && !e; part++) {
-		struct tape_record r = {.kind = TAPE_CHECKPOINT,
-		                        .part = part,
-		                        .parts = parts,
-		                        .before_count = v->before_count};
-		uint8_t *at = v->buf + tape_record_payload_at(&r);
-		while (r.count < TAPE_RECORD_RUNS && tape_index_run(&v->index, &block, &run))
-			tape_run_put(at, r.count++, &run);
-		e = write_record(v, &r, err);
-	}
-	if (e)
-		return e;
-	v->checkpoint = first;
-	v->since_checkpoint = 0;
-	return 0;
-}
-
-int tape_volume_checkpoint(struct tape_volume *v, struct hither_error *err)
-{
-	int e = write_checkpoint(v, err);
-	return e ? e : v->drive->ops->sync(v->drive, err);
-}
-
-/* --- read --- */
-
-/* A little ahead: reading on costs less than to stop, turn and start. */
-static void read_on(struct tape_volume *v, uint64_t record)
-{
-	struct tape_drive *d = v->drive;
-	size_t len;
-	while (d->record < record && record - d->record <= READ_ON_RECORDS)
-		if (d->ops->read(d, v->cache, TAPE_RECORD_BYTES, &len, NULL))
-			return; /* whatever is wrong there, nobody has asked for it: locate */
-}
-
-static int load(struct tape_volume *v, uint64_t record, struct hither_error *err)
-{
-	size_t len;
-	if (v->cached == record)
-		return 0;
+	v->drive = d;
 	v->cached = NO_RECORD;
-	read_on(v, record);
-	int e = v->drive->ops->locate(v->drive, record, err);
-	if (!e)
-		e = v->drive->ops->read(v->drive, v->cache, TAPE_RECORD_BYTES, &len, err);
-	if (!e && (tape_record_parse(v->cache, len, &v->cached_record) ||
-	           memcmp(v->cached_record.id, v->id, sizeof v->id)))
-		e = hither_fail(err, -EIO, "tape: record %llu is damaged: its checksum differs",
-		                (unsigned long long)record);
-	if (e)
-		return -EIO;
-	v->cached = record;
+	v->pending_data = malloc((size_t)TAPE_RECORD_BLOCKS * TAPE_BLOCK_BYTES);
+	v->buf = room_for_record();
+	v->cache = room_for_record();
+	if (!v->pending_data || !v->buf || !v->cache) {
+		free_volume(v);
+		return hither_fail(err, -ENOMEM, "tape: no memory");
+	}
+	*out = v;
 	return 0;
 }
 
-struct want {
-	uint64_t record, block;
-	uint32_t index, at; /* at: block of the buffer */
-};
-
-static int by_record(const void *a, const void *b)
+static int make_index(struct tape_volume *v, struct hither_error *err)
 {
-	const struct want *x = a, *y = b;
-	return x->record < y->record ? -1 : x->record > y->record;
+	return tape_index_init(&v->index, v->size_bytes / TAPE_BLOCK_BYTES)
+	               ? hither_fail(err, -ENOMEM, "tape: no memory for the index")
+	               : 0;
 }
 
-static int take(struct tape_volume *v, const struct want *w, uint8_t *to, struct hither_error *err)
-{
-	if (w->record == v->end && v->pending_count) {
-		memcpy(to, v->pending_data + (size_t)w->index * TAPE_BLOCK_BYTES, TAPE_BLOCK_BYTES);
-		return 0;
-	}
-	if (w->index == TAPE_INDEX_LOST)
-		return hither_fail(err, -EIO,
-		                   "tape: block %llu was in record %llu, which cannot be read",
-		                   (unsigned long long)w->block, (unsigned long long)w->record);
-	int e = load(v, w->record, err);
-	if (e)
-		return e;
-	const struct tape_record *r = &v->cached_record;
-	if (r->kind != TAPE_DATA || w->index >= r->count ||
-	    tape_get64(r->blocks, w->index) != w->block)
-		return hither_fail(err, -EIO, "tape: record %llu does not have block %llu",
-		                   (unsigned long long)w->record, (unsigned long long)w->block);
-	memcpy(to, r->payload + (size_t)w->index * TAPE_BLOCK_BYTES, TAPE_BLOCK_BYTES);
-	return 0;
-}
+/* --- a new one --- */
 
-int tape_volume_read(struct tape_volume *v, void *buf, size_t len, uint64_t offset,
-                     struct hither_error *err)
-{
-	size_t count = len / TAPE_BLOCK_BYTES, found = 0;
-	HITHER_FREE struct want *wants = malloc((count ? count : 1) * sizeof *wants);
-	if (!wants)
-		return hither_fail(err, -ENOMEM, "tape: no memory to read %zu bytes", len);
-	for (size_t i = 0; i < count; i++) {
-		struct want *w = &wants[found];
-		w->block = offset / TAPE_BLOCK_BYTES + i;
-		w->at = (uint32_t)i;
-		if (tape_index_get(&v->index, w->block, &w->record, &w->index))
-			found++;
-		else
-			memset((uint8_t *)buf + i * TAPE_BLOCK_BYTES, 0, TAPE_BLOCK_BYTES);
-	}
-	qsort(wants, found, sizeof *wants, by_record);
-	for (size_t i = 0; i < found; i++) {
-		int e = take(v, &wants[i], (uint8_t *)buf + (size_t)wants[i].at * TAPE_BLOCK_BYTES,
-		             err);
-		if (e)
-			return e;
-	}
-	return 0;
-}
-
-/* --- open --- */
-
-int tape_volume_format(struct tape_drive *d, uint64_t size_bytes, bool force,
+static int write_label(struct tape_drive *d, uint64_t size_bytes, bool force, uint8_t id[16],
                        struct hither_error *err)
 {
-	uint64_t end;
+	uint64_t end = 0;
 	bool early;
 	uint8_t buf[TAPE_HEAD_BYTES];
 	struct tape_record r = {.kind = TAPE_LABEL, .size_bytes = size_bytes};
@@ -262,15 +72,44 @@ int tape_volume_format(struct tape_drive *d, uint64_t size_bytes, bool force,
 		return hither_fail(err, -EEXIST,
 		                   "tape: there are %llu records on this tape; --force drops them",
 		                   (unsigned long long)end);
-	if (getrandom(r.id, sizeof r.id, 0) != sizeof r.id)
+	if (!e && getrandom(r.id, sizeof r.id, 0) != sizeof r.id)
 		return hither_fail(err, -EIO, "tape: no random numbers");
+	memcpy(id, r.id, sizeof r.id);
 	tape_record_seal(buf, sizeof buf, &r);
 	if (!e)
 		e = d->ops->locate(d, 0, err);
-	if (!e)
-		e = d->ops->write(d, buf, sizeof buf, &early, err);
+	return e ? e : d->ops->write(d, buf, sizeof buf, &early, err);
+}
+
+int tape_volume_format(struct tape_drive *d, uint64_t size_bytes, bool force,
+                       struct hither_error *err)
+{
+	uint8_t id[16];
+	int e = write_label(d, size_bytes, force, id, err);
 	return e ? e : d->ops->sync(d, err);
 }
+
+int tape_volume_create(struct tape_drive *d, uint64_t size_bytes, bool force,
+                       struct tape_volume **out, struct hither_error *err)
+{
+	struct tape_volume *v;
+	int e = make(d, &v, err);
+	if (e)
+		return e;
+	v->size_bytes = size_bytes;
+	v->end = 1;
+	v->unsynced = true;
+	e = make_index(v, err);
+	if (!e)
+		e = write_label(d, size_bytes, force, v->id, err);
+	if (e)
+		free_volume(v);
+	else
+		*out = v;
+	return e;
+}
+
+/* --- one that is there --- */
 
 static int read_label(struct tape_volume *v, struct hither_error *err)
 {
@@ -295,29 +134,33 @@ static int read_label(struct tape_volume *v, struct hither_error *err)
 		return e;
 	memcpy(v->id, r.id, sizeof v->id);
 	v->size_bytes = r.size_bytes;
-	return tape_index_init(&v->index, r.size_bytes / TAPE_BLOCK_BYTES)
-	               ? hither_fail(err, -ENOMEM, "tape: no memory for the index")
-	               : 0;
+	return 0;
 }
 
 int tape_volume_open(struct tape_drive *d, bool full_scan, struct tape_volume **out,
                      struct hither_error *err)
 {
-	struct tape_volume *v = calloc(1, sizeof *v);
-	if (!v) {
-		d->ops->close(d);
-		return hither_fail(err, -ENOMEM, "tape: no memory");
-	}
-	v->drive = d;
-	v->cached = NO_RECORD;
-	v->pending_data = malloc((size_t)TAPE_RECORD_BLOCKS * TAPE_BLOCK_BYTES);
-	v->buf = malloc(TAPE_RECORD_BYTES);
-	v->cache = malloc(TAPE_RECORD_BYTES);
-	int e = v->pending_data && v->buf && v->cache
-	                ? read_label(v, err)
-	                : hither_fail(err, -ENOMEM, "tape: no memory");
+	return tape_volume_open_told(d, full_scan, NULL, out, err);
+}
+
+int tape_volume_open_told(struct tape_drive *d, bool full_scan,
+                          const struct hither_tape_progress *progress, struct tape_volume **out,
+                          struct hither_error *err)
+{
+	struct tape_volume *v;
+	int e = make(d, &v, err);
+	if (e)
+		return e;
+	v->progress = progress;
+	/* Not at the beginning, where the label would cost nothing: perhaps still where we left it.
+	 */
+	if (d->record == 0 || !tape_volume_know_by_tail(v))
+		e = read_label(v, err);
+	if (!e)
+		e = make_index(v, err);
 	if (!e)
 		e = tape_volume_recover(v, full_scan, err);
+	v->progress = NULL;
 	if (e)
 		free_volume(v);
 	else
@@ -328,11 +171,11 @@ int tape_volume_open(struct tape_drive *d, bool full_scan, struct tape_volume **
 int tape_volume_close(struct tape_volume *v, struct hither_error *err)
 {
 	int e = 0;
-	if (v->pending_count || v->since_checkpoint)
-		e = v->drive->read_only ? 0 : tape_volume_flush(v, err);
-	/* A checkpoint only makes the next open quick: that it found no room is no failure. */
-	if (!e && v->since_checkpoint && !v->drive->read_only)
-		tape_volume_checkpoint(v, NULL);
+	if (!v->drive->read_only) {
+		e = tape_volume_finish(v, err);
+		if (!e && v->unsynced)
+			e = v->drive->ops->sync(v->drive, err);
+	}
 	free_volume(v);
 	return e;
 }

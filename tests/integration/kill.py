@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""kill.py HITHER [ROUNDS [SEED]]: SIGKILL the daemon in the middle of writes, again and again.
+"""kill.py HITHER [ROUNDS [SEED [TAPISK]]]: SIGKILL the daemon in the middle of writes, again and again.
 
-A program writes 512-byte to 64 KiB pieces into a mounted NBD export and calls fsync now and then. At a
-random moment the daemon is killed. With --sync=remote the server must then have what fsync
-acknowledged; with --sync=local the next mount must have it, and must push it. What was written after
-the last fsync may be there or not, piece by piece. Exit 0 passed, 1 failed, 77 skipped.
+A program writes 512-byte to 64 KiB pieces into a mounted NBD export (with TAPISK: a tape file) and calls
+fsync now and then. At a random moment the daemon is killed. With --sync=remote the server must then
+have what fsync acknowledged; with --sync=local the next mount must have it, and must push it. What was
+written after the last fsync may be there or not, piece by piece. Exit 0 passed, 1 failed, 77 skipped.
 """
 import os
 import random
@@ -32,11 +32,60 @@ def hither(*args):
     return subprocess.run([HITHER, *args], capture_output=True, text=True)
 
 
-def mount(work, sync):
-    done = hither("mount", "--cache", f"{work}/cache", f"--sync={sync}",
-                  f"nbd+unix:///?socket={work}/nbd.sock", f"{work}/disk")
+def mount(work, url, sync):
+    done = hither("mount", "--cache", f"{work}/cache", f"--sync={sync}", url, f"{work}/disk")
     if done.returncode:
         raise SystemExit(f"mount: {done.stderr}")
+
+
+class Server:
+    """An NBD server with a file."""
+
+    def __init__(self, work):
+        self.image = f"{work}/image"
+        self.url = f"nbd+unix:///?socket={work}/nbd.sock"
+        with open(self.image, "wb") as f:
+            f.truncate(SIZE)
+        self.process = subprocess.Popen(["qemu-nbd", "--persistent", "--shared=0", "-f", "raw",
+                                         "-k", f"{work}/nbd.sock", self.image],
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 10
+        while not os.path.exists(f"{work}/nbd.sock"):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("qemu-nbd did not start")
+            time.sleep(0.01)  # it says nothing when it is ready
+
+    def check(self, model, what):
+        model.check(self.image, what)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Tape:
+    """A tape file. What is on it is seen by mounting a copy, with no cache."""
+
+    def __init__(self, work, tapisk):
+        self.work = work
+        self.url = f"tape:{work}/tape"
+        os.mkdir(f"{work}/alone")
+        open(f"{work}/alone/disk", "w").close()
+        subprocess.run([tapisk, "format", f"{work}/tape", f"--size={SIZE}", "--capacity=8G"], check=True)
+
+    def check(self, model, what):
+        alone = f"{self.work}/alone"
+        shutil.copyfile(f"{self.work}/tape", f"{alone}/tape")
+        done = hither("mount", "--cache=none", "--read-only", f"tape:{alone}/tape", f"{alone}/disk")
+        if done.returncode:
+            raise SystemExit(f"{what}: {done.stderr}")
+        try:
+            model.check(f"{alone}/disk", what)
+        finally:
+            hither("umount", f"{alone}/disk")
+
+    def stop(self):
+        pass
 
 
 def daemon_of(work):
@@ -110,49 +159,39 @@ def write_until_killed(work, model, rng, value):
     return value
 
 
-def run(work, rounds, rng):
-    image = f"{work}/image"
-    with open(image, "wb") as f:
-        f.truncate(SIZE)
+def run(work, server, rounds, rng):
     open(f"{work}/disk", "w").close()
-    server = subprocess.Popen(["qemu-nbd", "--persistent", "--shared=0", "-f", "raw",
-                               "-k", f"{work}/nbd.sock", image],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 10
-        while not os.path.exists(f"{work}/nbd.sock"):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("qemu-nbd did not start")
-            time.sleep(0.01)  # it says nothing when it is ready
         model, value = Model(), 0
         for i in range(rounds):
             sync = rng.choice(("remote", "local"))
-            mount(work, sync)
+            mount(work, server.url, sync)
             value = write_until_killed(work, model, rng, value)
             if sync == "remote" and rng.random() < 0.5:
                 # The server alone: what fsync acknowledged is there already.
                 only = Model()
                 only.safe, only.later = list(model.safe), {k: list(v) for k, v in model.later.items()}
-                only.check(image, f"round {i}, the server after a kill")
-            mount(work, sync)
+                server.check(only, f"round {i}, the server after a kill")
+            mount(work, server.url, sync)
             model.check(f"{work}/disk", f"round {i}, the next mount")
             done = hither("umount", f"{work}/disk")
             if done.returncode:
                 raise SystemExit(f"umount: {done.stderr}")
-            model.check(image, f"round {i}, the server after umount")
+            server.check(model, f"round {i}, the server after umount")
         print(f"{rounds} kills, {value} writes: nothing that fsync acknowledged was lost")
     finally:
         hither("umount", "--lazy", f"{work}/disk")
-        server.kill()
-        server.wait()
+        server.stop()
 
 
 if len(sys.argv) < 2:
     raise SystemExit(__doc__)
 HITHER = os.path.realpath(sys.argv[1])
+ON_TAPE = len(sys.argv) > 4
 # Not nbdkit: 1.32 aborts when a client vanishes while several of its threads answer.
-need(shutil.which("qemu-nbd"), "qemu-nbd is not installed")
+need(ON_TAPE or shutil.which("qemu-nbd"), "qemu-nbd is not installed")
 need(os.access("/dev/fuse", os.R_OK | os.W_OK), "no access to /dev/fuse")
 with tempfile.TemporaryDirectory() as folder:
-    run(folder, int(sys.argv[2]) if len(sys.argv) > 2 else 10,
+    run(folder, Tape(folder, sys.argv[4]) if ON_TAPE else Server(folder),
+        int(sys.argv[2]) if len(sys.argv) > 2 else 10,
         random.Random(int(sys.argv[3]) if len(sys.argv) > 3 else 1))

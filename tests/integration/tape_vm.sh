@@ -1,8 +1,57 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # tape_vm.sh TAPISK HITHER: the same as with a tape file, on /dev/nst0 of the kernel's st driver, in a
-# virtual machine. Exit 77: there is none.
+# virtual machine, with variable and with fixed blocks. Exit 77: there is none.
 set -euo pipefail
+# user_of FILE: the process that has it open.
+user_of() {
+  local link
+  for link in /proc/[0-9]*/fd/*; do
+    [ "$(readlink "$link" || true)" != "$1" ] || { echo "$link" | cut -d/ -f3; return; }
+  done 2>/dev/null
+}
+# story: a volume on the tape as the drive is set, through all commands.
+story() {
+  "$tapisk" format /dev/nst0 --size=8M "$@"
+  if "$tapisk" format /dev/nst0 --size=8M 2>"$dir/said"; then
+    echo "a tape with records was formatted without --force"
+    exit 1
+  fi
+  head -c 8388608 /dev/urandom >"$dir/image"
+  : >"$dir/disk"
+  "$tapisk" mount /dev/nst0 "$dir/disk"
+  if "$tapisk" info /dev/nst0 2>"$dir/said"; then
+    echo "two processes had the drive"
+    exit 1
+  fi
+  grep -q 'another process' "$dir/said"
+  dd if="$dir/image" of="$dir/disk" bs=1M conv=notrunc,fsync status=none
+  "$hither" umount "$dir/disk"
+  rm -rf "$dir/cache" "$dir/second"
+  # Where the drive stands, and from the beginning.
+  "$tapisk" info /dev/nst0
+  mt-st -f /dev/nst0 rewind
+  "$tapisk" reindex /dev/nst0
+  "$tapisk" verify /dev/nst0
+  "$tapisk" mount --read-only /dev/nst0 "$dir/disk"
+  cmp "$dir/image" "$dir/disk"
+  "$hither" umount "$dir/disk"
+  "$tapisk" compact /dev/nst0 "$dir/second"
+  "$tapisk" verify "$dir/second"
+  # Killed in the middle of writes: the kernel closes the drive, and the next mount goes on.
+  rm -rf "$dir/cache"
+  "$tapisk" mount --sync=remote /dev/nst0 "$dir/disk"
+  dd if="$dir/image" of="$dir/disk" bs=64k seek=32 count=32 conv=notrunc,fsync status=none
+  dd if="$dir/image" of="$dir/image" bs=64k seek=32 count=32 conv=notrunc status=none
+  (dd if=/dev/zero of="$dir/disk" bs=64k count=16 conv=notrunc status=none || true) &
+  kill -KILL "$(user_of /dev/nst0)"
+  wait
+  umount -l "$dir/disk" || true
+  rm -rf "$dir/cache"
+  "$tapisk" mount /dev/nst0 "$dir/disk"
+  cmp -i 1M "$dir/image" "$dir/disk"
+  "$hither" umount "$dir/disk"
+}
 if [ "${1:-}" = inside ]; then
   tapisk=$2 hither=$3
   dir=$(mktemp -d)
@@ -11,26 +60,28 @@ if [ "${1:-}" = inside ]; then
     echo "a blank tape was taken for a volume"
     exit 1
   fi
-  cat "$dir/said"
   grep -q 'tape is blank; tapisk format' "$dir/said"
-  "$tapisk" format /dev/nst0 --size=8M
-  if "$tapisk" format /dev/nst0 --size=8M 2>"$dir/said"; then
-    echo "a tape with records was formatted without --force"
+  if "$tapisk" info /dev/st0 2>"$dir/said"; then
+    echo "a device that rewinds was taken"
     exit 1
   fi
-  head -c 8388608 /dev/urandom >"$dir/image"
-  : >"$dir/disk"
-  "$tapisk" mount -w /dev/nst0 "$dir/disk"
-  dd if="$dir/image" of="$dir/disk" bs=1M conv=notrunc,fsync status=none
-  "$hither" umount "$dir/disk"
-  rm -rf "$dir/cache"
-  "$tapisk" reindex /dev/nst0
+  grep -q 'rewinds' "$dir/said"
+  story
+  mt-st -f /dev/nst0 setblk 65536
+  story --force
+  mt-st -f /dev/nst0 setblk 0
+  mt-st -f /dev/nst0 rewind
   "$tapisk" verify /dev/nst0
-  "$tapisk" mount /dev/nst0 "$dir/disk"
-  cmp "$dir/image" "$dir/disk"
-  "$hither" umount "$dir/disk"
-  "$tapisk" compact /dev/nst0 "$dir/second"
-  "$tapisk" verify "$dir/second"
+  mt-st -f /dev/nst0 status >"$dir/said"
+  grep -qi 'block size 65536' "$dir/said"
+  mt-st -f /dev/nst0 setblk 0
+  mt-st -f /dev/nst0 rewind
+  echo "of another format" | dd of=/dev/nst0 bs=512 conv=sync status=none
+  if "$tapisk" info /dev/nst0 2>"$dir/said"; then
+    echo "a tape of another format was taken"
+    exit 1
+  fi
+  grep -q 'another format' "$dir/said"
   echo equal
   exit
 fi
@@ -40,6 +91,6 @@ command -v qemu-system-x86_64 >/dev/null || { echo "skipped: qemu-system-x86_64 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 code=0
-"$vm" -m 1G -t 280 -w "$work" "$(realpath "$0")" inside "$@" </dev/null || code=$?
+"$vm" -m 1G -t 580 -w "$work" "$(realpath "$0")" inside "$@" </dev/null || code=$?
 [ "$code" != 125 ] || { echo "skipped: the virtual machine does not start"; exit 77; }
 exit "$code"

@@ -154,6 +154,12 @@ struct hither_backend_ops {
 	 * now on. No read or write of them is under way. Never waits for a network. NULL: cannot.
 	 */
 	void (*discard)(struct hither_backend *b, uint64_t offset, uint64_t len);
+	/*
+	 * Where seeks cost seconds: what is stored, as ranges in the order in which reading all of
+	 * it is quickest; *ranges is the caller's to free. Asked once, after open; never waits.
+	 * NULL, or an error: front to back.
+	 */
+	int (*layout)(struct hither_backend *b, struct hither_range **ranges, size_t *count);
 	/* Free b. No call is under way. */
 	void (*close)(struct hither_backend *b);
 };

@@ -26,7 +26,7 @@ struct hither_tape_info {
 	uint64_t drive_ns;       /* what an LTO-9 drive would have taken; 0: it was one */
 };
 
-/** Told of progress: at record `done` of `total`. */
+/** Told of progress: at record (or, of a compaction, block) `done` of `total`. NULL: not told. */
 struct hither_tape_progress {
 	void (*at)(void *user, uint64_t done, uint64_t total);
 	void *user;
@@ -43,8 +43,9 @@ int hither_tape_format(const char *path, uint64_t size_bytes, uint64_t capacity_
 int hither_tape_info(const char *path, bool reindex, struct hither_tape_info *out,
                      struct hither_error *err);
 /** Write a checkpoint; with reindex from all records. */
-int hither_tape_checkpoint(const char *path, bool reindex, struct hither_tape_info *out,
-                           struct hither_error *err);
+int hither_tape_checkpoint(const char *path, bool reindex,
+                           const struct hither_tape_progress *progress,
+                           struct hither_tape_info *out, struct hither_error *err);
 /** Read every record and check it. -EIO: out->damaged of them are not whole. */
 int hither_tape_verify(const char *path, const struct hither_tape_progress *progress,
                        struct hither_tape_info *out, struct hither_error *err);

@@ -68,8 +68,10 @@ NOTES = [
     "tape: seconds of drive time in the model of an LTO-9 drive (core/tape/model.c says where its figures are"
     " from, and which are estimates), the same in each run. The life is a trace like ext4's, described in"
     " tests/tools/tape_load.c; ours runs the real code on a tape file, the peers their designs on the same"
-    " model, with what favours them: no overhead of records, and what is ahead is read over where that is"
-    " quicker than a locate.",
+    " model, with what favours them: no overhead of records, what is ahead is read over where that is"
+    " quicker than a locate, and LTFS's drive does not stop while it untars. Its readers of another order than the"
+    " archive's seek for each folder, as nothing is taken to be cached. tapisk's fsync is answered by the cache's"
+    " disk, its default; beside it, every fsync to the tape.",
     "local: the line is a loopback without delay; every byte was read once before, into the cache folder.",
     "Medians where a row was repeated. rclone, httpdirfs and nbdkit run as Debian ships them, with the"
     " options that served them best.",

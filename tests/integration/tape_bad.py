@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""tape_bad.py TAPISK HITHER: tapes that fail, under a mount. Exit 0 passed, 1 failed, 77 skipped.
+
+A record that cannot be read, the end of the medium in the middle of writes, a full cache disk, a cache of
+another tape. The last two need root for a small file system.
+"""
+import errno
+import mmap
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+
+MIB = 1 << 20
+BLOCK = 4096
+
+
+def need(condition, why):
+    if not condition:
+        print("skipped:", why)
+        sys.exit(77)
+
+
+def run(*args, fails=False):
+    done = subprocess.run(args, capture_output=True, text=True)
+    if bool(done.returncode) != fails:
+        raise SystemExit(f"{' '.join(args)}: {done.returncode}: {done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+class Disk:
+    """A tape that is mounted."""
+
+    def __init__(self, work, *options):
+        self.path = f"{work}/disk"
+        open(self.path, "a").close()
+        run(TAPISK, "mount", f"{work}/tape", self.path, *options)
+
+    def __enter__(self):
+        return self
+
+    def umount(self, *options, fails=False):
+        return run(HITHER, "umount", self.path, *options, fails=fails)
+
+    def __exit__(self, *_):
+        subprocess.run([HITHER, "umount", "--force", self.path], capture_output=True)
+
+
+def pattern(block, version):
+    return struct.pack("<QQ", block, version) * (BLOCK // 16)
+
+
+def write(path, blocks, version, sync=True):
+    """Returns what failed, or None."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        for b in blocks:
+            os.pwrite(fd, pattern(b, version), b * BLOCK)
+        if sync:
+            os.fsync(fd)
+    except OSError as e:
+        return e.errno
+    finally:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
+    return None
+
+
+def damage(tape, number):
+    """Change a byte of a data record in the tape file (core/tape/drive_file.c); returns its blocks."""
+    with open(tape, "r+b") as f:
+        at = 16
+        while True:
+            f.seek(at)
+            _, length = struct.unpack("<II", f.read(8))
+            if number == 0:
+                break
+            at += 8 + length
+            number -= 1
+        head = f.read(88)
+        blocks = struct.unpack("<I", head[56:60])[0]
+        blocks = struct.unpack(f"<{blocks}Q", f.read(8 * blocks))
+        f.seek(at + 8 + length // 2)
+        byte = f.read(1)[0]
+        f.seek(at + 8 + length // 2)
+        f.write(bytes([byte ^ 1]))
+        return sorted(blocks)
+
+
+def read_all(path, version_of):
+    """The blocks that cannot be read; all others are right."""
+    bad = []
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    buf = mmap.mmap(-1, BLOCK)
+    for b in range(1024):
+        try:
+            os.preadv(fd, [buf], b * BLOCK)
+            if buf[:] != pattern(b, version_of(b)):
+                raise SystemExit(f"block {b} is wrong")
+        except OSError as e:
+            if e.errno != errno.EIO:
+                raise
+            bad.append(b)
+    os.close(fd)
+    return bad
+
+
+def a_bad_record(work):
+    """EIO for its blocks alone, until they are written again."""
+    run(TAPISK, "format", f"{work}/tape", "--size=4M", "--capacity=1G")
+    with Disk(work) as d:
+        if write(d.path, range(1024), 1):
+            raise SystemExit("write failed")
+        d.umount()
+    lost = damage(f"{work}/tape", 3)
+    again = lost[:len(lost) // 2]
+    with Disk(work, "--cache=none") as d:
+        bad = read_all(d.path, lambda b: 1)
+        if bad != lost:
+            raise SystemExit(f"{len(bad)} blocks are bad, not {len(lost)}")
+        if write(d.path, again, 2):
+            raise SystemExit("writing over bad blocks failed")
+        d.umount()
+    with Disk(work, "--cache=none", "--read-only") as d:
+        bad = read_all(d.path, lambda b: 2 if b in again else 1)
+        if bad != lost[len(again):]:
+            raise SystemExit(f"{len(bad)} blocks are bad after writing over {len(again)}")
+        d.umount()
+    said = run(TAPISK, "compact", f"{work}/tape", f"{work}/second", fails=True)
+    if f"{len(bad) * BLOCK} bytes cannot be read" not in said:
+        raise SystemExit(said)
+
+
+def the_end_of_the_medium(work):
+    """What fsync did not promise fails; what it promised is on the tape; nothing hangs."""
+    run(TAPISK, "format", f"{work}/tape", "--size=64M", "--capacity=40M")
+    with Disk(work, "--sync=remote") as d:
+        if write(d.path, range(2048), 1):
+            raise SystemExit("write failed")
+        failed = write(d.path, range(2048, 10240), 2)
+        if failed != errno.ENOSPC:
+            raise SystemExit(f"no ENOSPC on a full tape, but {failed}")
+        if "full" not in d.umount(fails=True):
+            raise SystemExit("umount does not say that the tape is full")
+        d.umount("--force", fails=True)
+    shutil.rmtree(f"{work}/cache")
+    os.mkdir(f"{work}/cache")
+    with Disk(work, "--read-only") as d:
+        with open(d.path, "rb") as f:
+            for b in range(2048):
+                if f.read(BLOCK) != pattern(b, 1):
+                    raise SystemExit(f"block {b} was lost")
+        d.umount()
+    run(TAPISK, "verify", f"{work}/tape")
+
+
+def a_full_cache_disk(work):
+    """ENOSPC, or all of it; and what fsync promised is on the tape in the end."""
+    os.mkdir(f"{work}/small")
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "tmpfs", f"{work}/small"],
+                      capture_output=True).returncode:
+        print("a full cache disk: not tried, no small file system without root")
+        return
+    try:
+        run(TAPISK, "format", f"{work}/tape", "--size=32M", "--capacity=1G")
+        with Disk(work, f"--cache={work}/small") as d:
+            if write(d.path, range(512), 1):
+                raise SystemExit("a small write failed")
+            failed = write(d.path, range(512, 8192), 2)
+            if failed not in (None, errno.ENOSPC):
+                raise SystemExit(f"a full cache disk is {errno.errorcode[failed]}")
+            d.umount()
+        with Disk(work, "--cache=none", "--read-only") as d:
+            with open(d.path, "rb") as f:
+                for b in range(512 if failed else 8192):
+                    if f.read(BLOCK) != pattern(b, 1 if b < 512 else 2):
+                        raise SystemExit(f"block {b} was lost")
+            d.umount()
+    finally:
+        subprocess.run(["umount", f"{work}/small"])
+
+
+def another_tape(work):
+    """A tape with the name of one that is in the cache is not taken for it."""
+    for version in (1, 2):
+        run(TAPISK, "format", f"{work}/tape", "--size=1M", "--capacity=1G",
+            *(["--force"] if version == 2 else []))
+        with Disk(work) as d:
+            with open(d.path, "rb") as f:
+                if f.read(BLOCK) != bytes(BLOCK):
+                    raise SystemExit("an empty tape has bytes of another")
+            if write(d.path, range(4), version):
+                raise SystemExit("write failed")
+            d.umount()
+
+
+if len(sys.argv) < 3:
+    raise SystemExit(__doc__)
+TAPISK, HITHER = map(os.path.realpath, sys.argv[1:3])
+need(os.access("/dev/fuse", os.R_OK | os.W_OK), "no access to /dev/fuse")
+for test in (a_bad_record, the_end_of_the_medium, a_full_cache_disk, another_tape):
+    with tempfile.TemporaryDirectory() as folder:
+        os.mkdir(f"{folder}/cache")
+        os.mkdir(f"{folder}/run")
+        os.environ.update(XDG_CACHE_HOME=f"{folder}/cache", XDG_RUNTIME_DIR=f"{folder}/run")
+        test(folder)
+        print("passed:", test.__name__.replace("_", " "))
