@@ -17,12 +17,18 @@ enum { NOBODY = 0, HEADER_BYTES = 100 };
 struct tree {
 	char label[128]; /* "index purchase_day" */
 	uint32_t root;
-	uint32_t touched, waited; /* by this statement */
+	uint32_t touched, waited, guessed; /* by this statement */
+};
+
+enum touched {
+	TOUCHED_WAITED,
+	TOUCHED_GUESSED, /* it came before it was asked for */
+	TOUCHED_BEFORE,  /* by this program or, on a cache that is kept, by an earlier one */
 };
 
 struct touch {
 	uint32_t page;
-	bool waited;
+	enum touched how;
 };
 
 struct explain {
@@ -30,6 +36,7 @@ struct explain {
 	sqlite3_file *file;
 	uint32_t page_bytes, usable, page_count;
 	uint8_t *seen;   /* [page_count + 1] a page was read, by any statement */
+	uint8_t *kept;   /* [page_count + 1] it was local from the start */
 	uint16_t *owner; /* [page_count + 1] index into trees */
 	uint32_t *queue; /* [page_count + 1] pages whose children are to be looked at */
 	uint8_t *is_overflow;
@@ -48,6 +55,9 @@ static void touch(struct explain *e, uint32_t page, bool waited)
 {
 	if (page < 1 || page > e->page_count)
 		return;
+	enum touched how = waited                           ? TOUCHED_WAITED
+	                   : e->seen[page] || e->kept[page] ? TOUCHED_BEFORE
+	                                                    : TOUCHED_GUESSED;
 	e->seen[page] = 1;
 	if (e->touch_count == e->touch_room) {
 		size_t room = e->touch_room ? 2 * e->touch_room : 256;
@@ -57,7 +67,7 @@ static void touch(struct explain *e, uint32_t page, bool waited)
 		e->touches = more;
 		e->touch_room = room;
 	}
-	e->touches[e->touch_count++] = (struct touch){page, waited};
+	e->touches[e->touch_count++] = (struct touch){page, how};
 }
 
 static void heard(void *user, const struct hither_sqlite_read *r)
@@ -85,6 +95,21 @@ static int read_header(struct explain *e)
 	return 0;
 }
 
+/* What an earlier run has left in the cache, and what came with the opening. */
+static void note_kept(struct explain *e)
+{
+	uint64_t size = (uint64_t)e->page_count * e->page_bytes;
+	struct hither_sqlite_local l = {0};
+	for (; l.offset < size; l.offset += l.len) {
+		if (sqlite3_file_control(e->db, "main", HITHER_SQLITE_LOCAL, &l) || !l.len)
+			return;
+		uint64_t first = (l.offset + e->page_bytes - 1) / e->page_bytes,
+		         end = (l.offset + l.len) / e->page_bytes;
+		if (l.local && first < end && end <= e->page_count)
+			memset(e->kept + first + 1, 1, end - first);
+	}
+}
+
 struct explain *explain_start(sqlite3 *db)
 {
 	struct explain *e = calloc(1, sizeof *e);
@@ -96,13 +121,16 @@ struct explain *explain_start(sqlite3 *db)
 		read_header(e);
 	size_t n = (size_t)e->page_count + 1;
 	e->seen = calloc(n, sizeof *e->seen);
+	e->kept = calloc(n, sizeof *e->kept);
 	e->owner = calloc(n, sizeof *e->owner);
 	e->queue = calloc(n, sizeof *e->queue);
 	e->is_overflow = calloc(n, sizeof *e->is_overflow);
-	if (!e->seen || !e->owner || !e->queue || !e->is_overflow) {
+	if (!e->seen || !e->kept || !e->owner || !e->queue || !e->is_overflow) {
 		explain_destroy(e);
 		return NULL;
 	}
+	if (e->page_count)
+		note_kept(e);
 	struct hither_sqlite_observer observer = {heard, e};
 	sqlite3_file_control(db, "main", HITHER_SQLITE_OBSERVE, &observer);
 	return e;
@@ -114,6 +142,7 @@ void explain_destroy(struct explain *e)
 		return;
 	sqlite3_file_control(e->db, "main", HITHER_SQLITE_OBSERVE, NULL);
 	free(e->seen);
+	free(e->kept);
 	free(e->owner);
 	free(e->queue);
 	free(e->is_overflow);
@@ -209,12 +238,15 @@ void explain_print(struct explain *e, const char *statement)
 	for (size_t i = 0; i < e->touch_count; i++) {
 		struct tree *t = &e->trees[e->owner[e->touches[i].page]];
 		t->touched++;
-		t->waited += e->touches[i].waited;
+		t->waited += e->touches[i].how == TOUCHED_WAITED;
+		t->guessed += e->touches[i].how == TOUCHED_GUESSED;
 	}
 	qsort(e->trees, e->tree_count, sizeof *e->trees, most_touched_first);
 	fprintf(stderr, "%s: %zu pages read\n", statement, e->touch_count);
 	for (size_t i = 0; i < e->tree_count && e->trees[i].touched; i++)
-		fprintf(stderr, "  %-40s %7u pages, %7u waited for, %7u there in time\n",
+		fprintf(stderr,
+		        "  %-34s %6u pages: %6u waited for, %6u guessed in time, %6u here before\n",
 		        e->trees[i].label, e->trees[i].touched, e->trees[i].waited,
-		        e->trees[i].touched - e->trees[i].waited);
+		        e->trees[i].guessed,
+		        e->trees[i].touched - e->trees[i].waited - e->trees[i].guessed);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "remote.h"
+#include "units.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -17,21 +18,24 @@ static const char help[] =
         "\n"
         "  --stats            After each query: requests, bytes, round trips, waiting.\n"
         "  --explain          After each query: pages touched, per table and index, and\n"
-        "                     how many were there in time.\n"
+        "                     how many of them were guessed in time.\n"
         "  --prefetch WHAT    none: page by page; btree: what pages suggest (default);\n"
         "                     all: the rest of the file too.\n"
         "  --cache DIR        Keep what was fetched in DIR ($XDG_CACHE_HOME/hither or\n"
-        "                     ~/.cache/hither); memory: only while this runs.\n"
+        "                     ~/.cache/hither); none: in memory, while this runs.\n"
         "  --profile FILE     Fetch first what FILE says (URL.hither-profile, if it is\n"
         "                     there); none: neither.\n"
         "  --output FILE      warm: write the profile there (NAME.hither-profile here).\n"
-        "  --deadline SECONDS How long a query rides through an outage (300).\n"
+        "  --deadline DURATION\n"
+        "                     How long a query rides through an outage (5min).\n"
+        "  --follow           When the database changes on its server, go on at the new\n"
+        "                     version with the next transaction.\n"
         "  --beside WHAT      A journal or WAL beside the database on its server: refuse\n"
         "                     (default) or ignore it.\n"
         "  --sync WHERE       What COMMIT promises: remote, the server has it (default);\n"
         "                     local, the cache on disk has it.\n"
         "  --state DIR        Keep journals of databases that are written in DIR.\n"
-        "  --readonly         Do not ask for writing.\n"
+        "  --read-only        Do not ask for writing.\n"
         "  --header           Print the columns' names first.\n"
         "  --separator TEXT   Between columns ('|').\n"
         "  -h, --help         Show this help.\n"
@@ -39,7 +43,18 @@ static const char help[] =
         "\n"
         "Exit status: 0, SQLite's result code, or 2 if misused.\n";
 
-enum { STATS = 256, EXPLAIN, OUTPUT, READONLY, HEADER, SEPARATOR, VFS_PARAM, CACHE };
+enum {
+	STATS = 256,
+	EXPLAIN,
+	OUTPUT,
+	READ_ONLY,
+	HEADER,
+	SEPARATOR,
+	VFS_PARAM,
+	CACHE,
+	DEADLINE,
+	FOLLOW
+};
 
 /* Those of VFS_PARAM are handed on by their name. */
 static const struct option options[] = {
@@ -48,12 +63,13 @@ static const struct option options[] = {
         {"prefetch", required_argument, NULL, VFS_PARAM},
         {"cache", required_argument, NULL, CACHE},
         {"profile", required_argument, NULL, VFS_PARAM},
-        {"deadline", required_argument, NULL, VFS_PARAM},
+        {"deadline", required_argument, NULL, DEADLINE},
+        {"follow", no_argument, NULL, FOLLOW},
         {"beside", required_argument, NULL, VFS_PARAM},
         {"sync", required_argument, NULL, VFS_PARAM},
         {"state", required_argument, NULL, VFS_PARAM},
         {"output", required_argument, NULL, OUTPUT},
-        {"readonly", no_argument, NULL, READONLY},
+        {"read-only", no_argument, NULL, READ_ONLY},
         {"header", no_argument, NULL, HEADER},
         {"separator", required_argument, NULL, SEPARATOR},
         {"help", no_argument, NULL, 'h'},
@@ -101,6 +117,19 @@ static void add_default_cache(struct settings *s)
 		options_add(s, "store", dir);
 }
 
+/* The URI's is in seconds. */
+static int take_deadline(struct settings *s, const char *text)
+{
+	static char seconds[32];
+	struct hither_error err = {0};
+	uint64_t us;
+	if (units_parse_duration(text, &us, &err))
+		return fail_with(EXIT_MISUSED, "--deadline: %s", err.message);
+	snprintf(seconds, sizeof seconds, "%.3f", (double)us / 1e6);
+	options_add(s, "deadline", seconds);
+	return -1;
+}
+
 static int take(int option, int index, struct settings *s)
 {
 	switch (option) {
@@ -113,7 +142,7 @@ static int take(int option, int index, struct settings *s)
 	case OUTPUT:
 		s->output = optarg;
 		break;
-	case READONLY:
+	case READ_ONLY:
 		s->readonly = true;
 		break;
 	case HEADER:
@@ -126,7 +155,13 @@ static int take(int option, int index, struct settings *s)
 		options_add(s, options[index].name, optarg);
 		break;
 	case CACHE: /* "cache" in a URI is SQLite's own */
-		options_add(s, "store", optarg);
+		options_add(s, "store", strcmp(optarg, "none") ? optarg : "memory");
+		break;
+	case DEADLINE:
+		return take_deadline(s, optarg);
+	case FOLLOW:
+		s->follow = true;
+		options_add(s, "follow", "on");
 		break;
 	case 'h':
 		options_help();

@@ -33,17 +33,30 @@ static int report(struct session *s, const char *doing, int code)
 	return code;
 }
 
-static int step_all(struct session *s, sqlite3_stmt *stmt)
+enum { FOLLOW_TRIES = 3 };
+
+static int step_once(struct session *s, sqlite3_stmt *stmt, int *rows)
 {
-	int code, rows = 0;
+	int code;
 	while ((code = sqlite3_step(stmt)) == SQLITE_ROW) {
-		if (s->settings->header && !rows++)
+		if (s->settings->header && !*rows)
 			print_header(s->settings, stmt);
+		++*rows;
 		print_row(s->settings, stmt);
 		if (ferror(stdout))
 			break; /* main says so */
 	}
-	return code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : report(s, "stepping", code);
+	return code == SQLITE_DONE || code == SQLITE_ROW ? SQLITE_OK : code & 0xff;
+}
+
+/* A query that the database has changed under may begin again, if nobody has seen a row of it. */
+static int step_all(struct session *s, sqlite3_stmt *stmt)
+{
+	int code, rows = 0, tries = 0;
+	while ((code = step_once(s, stmt, &rows)) == SQLITE_IOERR && s->settings->follow && !rows &&
+	       sqlite3_get_autocommit(s->db) && ++tries < FOLLOW_TRIES)
+		sqlite3_reset(stmt);
+	return code ? report(s, "stepping", code) : SQLITE_OK;
 }
 
 static void told(struct session *s, unsigned number, const struct hither_mount_stats *before)

@@ -28,7 +28,7 @@ struct settings {
 	size_t param_count;
 	const char *output; /* warm: the profile's file; NULL: by the URL's name */
 	const char *separator;
-	bool readonly, stats, explain, header;
+	bool readonly, follow, stats, explain, header;
 };
 
 /* options.c. Exit code, or -1 to go on. */

@@ -12,6 +12,9 @@ void stats_of(sqlite3 *db, struct hither_mount_stats *out)
 void stats_print(const char *what, const struct hither_mount_stats *before,
                  const struct hither_mount_stats *after)
 {
+	static const struct hither_mount_stats none;
+	if (after->reads < before->reads) /* it is another version's mount */
+		before = &none;
 	uint64_t wait_ns = after->wait_ns - before->wait_ns;
 	double trips = after->rtt_ns ? (double)wait_ns / (double)after->rtt_ns : 0;
 	double share = after->size_bytes

@@ -226,6 +226,14 @@ int hither_backend_read_many(struct hither_backend *b, const struct hither_range
 	return judge_read(b, ranges[0].offset, r, &t, err);
 }
 
+int hither_backend_warm(struct hither_backend *b, struct hither_error *err)
+{
+	return b->ops->warm
+	               ? b->ops->warm(b, err)
+	               : hither_fail(err, -EOPNOTSUPP,
+	                             "%s: requests need no connections of their own", b->ops->name);
+}
+
 int hither_backend_read_at(struct hither_backend *b, void *buf, size_t len, uint64_t offset,
                            struct hither_error *err)
 {

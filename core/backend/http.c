@@ -186,7 +186,7 @@ static int read_once(struct http_backend *b, struct http_request *x, bool *again
 {
 	uint64_t serial;
 	HITHER_FREE char *url = location(b, &serial);
-	x->slot = url ? http_slot_take(b, x->question.ranges) : NULL;
+	x->slot = url ? http_slot_take(b, x->pick) : NULL;
 	if (!x->slot)
 		return hither_fail(x->err, -ENOMEM, "http: %s: no memory", b->shown);
 	x->url = url;
@@ -203,8 +203,9 @@ static int read_once(struct http_backend *b, struct http_request *x, bool *again
 }
 
 /* One range, or several in one answer. *delivered: bytes that the sink took. */
-static int read_ranges(struct http_backend *b, const struct hither_range *ranges, size_t count,
-                       struct hither_sink *sink, uint64_t *delivered, struct hither_error *err)
+static int read_ranges(struct http_backend *b, enum http_pick pick,
+                       const struct hither_range *ranges, size_t count, struct hither_sink *sink,
+                       uint64_t *delivered, struct hither_error *err)
 {
 	bool again = true;
 	int r = 0;
@@ -218,6 +219,7 @@ static int read_ranges(struct http_backend *b, const struct hither_range *ranges
 		                     .count = count,
 		                     .size_bytes = b->base.size_bytes,
 		                     .version = b->version},
+		        .pick = pick,
 		        .sink = sink,
 		        .err = err,
 		};
@@ -244,9 +246,28 @@ static int http_read(struct hither_backend *base, uint64_t offset, uint64_t len,
 		offset += n;
 		len -= n;
 	}
-	return len ? read_ranges(b, &(struct hither_range){offset, len}, 1, sink, &(uint64_t){0},
-	                         err)
+	return len ? read_ranges(b, HTTP_PICK_WARMEST, &(struct hither_range){offset, len}, 1, sink,
+	                         &(uint64_t){0}, err)
 	           : 0;
+}
+
+static int take_nothing(struct hither_sink *sink, const void *buf, size_t len)
+{
+	return 0;
+}
+
+/*
+ * libcurl keeps a connection for another request only after it has had one. The least that any
+ * server which serves us answers, one that knows signed URLs of GET alone, too, is a byte.
+ */
+static int http_warm(struct hither_backend *base, struct hither_error *err)
+{
+	struct http_backend *b = (struct http_backend *)base;
+	struct hither_sink sink = {take_nothing};
+	if (b->first_bytes >= b->base.size_bytes)
+		return 0; /* all is here */
+	return read_ranges(b, HTTP_PICK_COLD, &(struct hither_range){0, 1}, 1, &sink,
+	                   &(uint64_t){0}, err);
 }
 
 static uint32_t http_most_ranges(struct hither_backend *base)
@@ -263,7 +284,7 @@ static int http_read_many(struct hither_backend *base, const struct hither_range
 	uint64_t done = 0;
 	int r = -EOPNOTSUPP;
 	if (count > 1 && count <= http_most_ranges(base)) {
-		r = read_ranges(b, ranges, count, sink, &done, err);
+		r = read_ranges(b, HTTP_PICK_LEAVE_ONE, ranges, count, sink, &done, err);
 		if (r != -EOPNOTSUPP)
 			return r;
 		atomic_store(&b->single, true);
@@ -308,6 +329,7 @@ const struct hither_backend_ops hither_backend_http = {
         .read = http_read,
         .read_many = http_read_many,
         .most_ranges = http_most_ranges,
+        .warm = http_warm,
         .version = http_version,
         .cancel = http_cancel,
         .close = http_close,

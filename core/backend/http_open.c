@@ -182,7 +182,7 @@ static int ask(struct http_backend *b, const struct hither_backend_options *opti
 	struct first_sink first = {.sink.take = take_first, .b = b, .wanted = wanted};
 	struct http_request x = {
 	        .b = b,
-	        .slot = http_slot_take(b, false),
+	        .slot = http_slot_take(b, HTTP_PICK_WARMEST),
 	        .url = b->url,
 	        .headers = make_headers(options->headers, false, condition),
 	        .question = {.url = b->shown,

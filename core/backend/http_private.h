@@ -63,12 +63,20 @@ struct http_backend {
 	atomic_bool single;       /* this server does not send several ranges in one answer */
 };
 
+/* Which slot a request gets. */
+enum http_pick {
+	HTTP_PICK_WARMEST,   /* idle, used last; else a new one */
+	HTTP_PICK_LEAVE_ONE, /* not the last idle one: it is for somebody who waits for one range */
+	HTTP_PICK_COLD,      /* a new one, or the one that has rested longest if there are enough */
+};
+
 /* One request. Zero-initialise, fill the first group, run, look at the second. */
 struct http_request {
 	struct http_backend *b;
 	struct http_slot *slot;
 	const char *url;
 	bool foreign; /* url is not of b->url's origin: no secrets */
+	enum http_pick pick;
 	struct curl_slist *headers;
 	struct hither_http_question question;
 	struct hither_sink *sink; /* gets the body of HITHER_HTTP_RANGE and _WHOLE */
@@ -91,11 +99,8 @@ struct http_request {
 	int broken;          /* -errno of our own making: sink, cancel, idle time-out */
 };
 
-/*
- * Idle slot or a new one. leave_one: not the last idle one, whose open connection is for somebody
- * who waits for a single range. NULL: no memory.
- */
-struct http_slot *http_slot_take(struct http_backend *b, bool leave_one);
+/* NULL: no memory. */
+struct http_slot *http_slot_take(struct http_backend *b, enum http_pick pick);
 void http_slot_give(struct http_backend *b, struct http_slot *slot);
 /* The end of b: the next backend may have the slot's connection. */
 void http_slot_leave(const struct http_backend *b, struct http_slot *slot);

@@ -89,14 +89,25 @@ static struct http_slot *create(const struct http_backend *b)
 	return slot;
 }
 
-static struct http_slot *take_idle(struct http_backend *b, bool leave_one)
+static uint32_t count_locked(const struct http_backend *b)
+{
+	uint32_t count = 0;
+	for (const struct http_slot *slot = b->slots; slot; slot = slot->next)
+		count++;
+	return count;
+}
+
+static struct http_slot *take_idle(struct http_backend *b, enum http_pick pick)
 {
 	HITHER_LOCK_SCOPE(&b->lock);
-	struct http_slot *slot = b->idle;
-	if (leave_one && slot && !slot->next_idle)
+	struct http_slot **at = &b->idle, *slot = b->idle;
+	if (!slot || (pick == HTTP_PICK_LEAVE_ONE && !slot->next_idle) ||
+	    (pick == HTTP_PICK_COLD && count_locked(b) < b->base.parallel))
 		return NULL;
-	if (slot)
-		b->idle = slot->next_idle;
+	while (pick == HTTP_PICK_COLD && (*at)->next_idle)
+		at = &(*at)->next_idle;
+	slot = *at;
+	*at = slot->next_idle;
 	return slot;
 }
 
@@ -142,9 +153,9 @@ void http_slot_leave(const struct http_backend *b, struct http_slot *slot)
 	left[oldest] = (struct left){slot, url, hither_now_ns()};
 }
 
-struct http_slot *http_slot_take(struct http_backend *b, bool leave_one)
+struct http_slot *http_slot_take(struct http_backend *b, enum http_pick pick)
 {
-	struct http_slot *slot = take_idle(b, leave_one);
+	struct http_slot *slot = take_idle(b, pick);
 	if (slot)
 		return slot;
 	slot = take_left(b);

@@ -89,8 +89,8 @@ static void run_many(struct managed *m, struct batch_sink *b)
 		ranges[i] = (struct hither_range){b->runs[i].offset, run_bytes(&b->runs[i])};
 	b->left = ranges[0].len;
 	int r = hither_backend_read_many(m->base.backend, ranges, b->count, &b->sink, &err);
-	/* What has come whole is well, whatever became of the rest. */
-	for (size_t i = b->count; i-- > 0;) {
+	/* What has come whole is well, whatever became of the rest, which has the last word. */
+	for (size_t i = 0; i < b->count; i++) {
 		struct managed_job *job = b->runs[i].job;
 		bool whole = i < b->at;
 		struct hither_error own = whole ? (struct hither_error){0} : err;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which job is next: local work, then what somebody waits for, then pushes, then guesses. */
+/* Which job is next: local work, what somebody waits for, pushes, guesses, connections. */
 #include "mount/managed.h"
 
 static bool claim_sync_locked(struct managed *m, struct managed_job *job)
@@ -26,7 +26,7 @@ bool managed_claim_locked(struct managed *m, struct managed_job *job)
 	if (managed_claim_push_locked(m, job))
 		return true;
 	if (!managed_claim_guess_locked(m, job))
-		return false;
+		return managed_claim_warm_locked(m, job);
 	managed_batch_locked(m, job);
 	return true;
 }
@@ -54,6 +54,9 @@ void managed_run(struct managed *m, struct managed_job *job)
 		break;
 	case MANAGED_JOB_EVICT:
 		managed_run_evict(m, job);
+		break;
+	case MANAGED_JOB_WARM:
+		managed_run_warm(m, job);
 		break;
 	case MANAGED_JOB_NONE:
 		break;

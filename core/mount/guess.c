@@ -42,6 +42,12 @@ static void view_whole(const struct hither_order_view *view, uint64_t *offset, u
 		hither_backend_whole(m->base.backend, offset, end);
 }
 
+static void view_warm(const struct hither_order_view *view, uint32_t connections)
+{
+	struct managed *m = HITHER_CONTAINER(view, struct managed, view);
+	managed_warm(&m->base, connections);
+}
+
 enum { ORDERS_MAX = 8 };
 
 static bool named(const struct hither_mount_options *o, const char *name)
@@ -100,7 +106,8 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 	                                     .background = !options->pull_off,
 	                                     .ahead_ms = options->ahead_ms,
 	                                     .peek = view_peek,
-	                                     .whole = view_whole};
+	                                     .whole = view_whole,
+	                                     .warm = view_warm};
 	int r = add_orders(m, options, list, &n, err);
 	if (!r)
 		r = add_layout(m, list, &n, err);
@@ -136,6 +143,14 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 	return r;
 }
 
+/* Room on the line for one more request that nobody waits for? */
+static bool room_locked(const struct managed *m)
+{
+	return m->job_count < managed_guess_places(m) && managed_room_locked(m) &&
+	       m->outstanding_bytes < hither_link_window(&m->link) &&
+	       m->full_until_ns <= m->now() && !m->stale && m->base.backend;
+}
+
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited)
 {
 	if (!m->order)
@@ -145,8 +160,9 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 	m->seen[m->seen_head++ % MANAGED_SEEN] =
 	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
 	m->order_idle = false;
+	/* Where the line is full the order is asked again when something has come. */
 	if (waited || m->seen_head - m->seen_tail > MANAGED_SEEN / 4 ||
-	    hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) > 0)
+	    (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) > 0 && room_locked(m)))
 		managed_wake_locked(m);
 }
 
@@ -297,14 +313,6 @@ static bool claim_from_sweep_locked(struct managed *m, struct managed_job *job)
 	m->sweep = end;
 	start_guess_locked(m, job, first, end);
 	return true;
-}
-
-/* Room on the line for one more request that nobody waits for? */
-static bool room_locked(const struct managed *m)
-{
-	return m->job_count < managed_guess_places(m) && managed_room_locked(m) &&
-	       m->outstanding_bytes < hither_link_window(&m->link) &&
-	       m->full_until_ns <= m->now() && !m->stale && m->base.backend;
 }
 
 bool managed_guess_wanted_locked(const struct managed *m)

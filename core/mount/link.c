@@ -90,7 +90,8 @@ static void end_round(struct hither_link *l, uint64_t now_ns)
 	 * known. */
 	if (l->round_full || rate > hither_link_rate(l)) {
 		l->rates[l->round++ % HITHER_LINK_ROUNDS] = rate;
-		end_startup_when_flat(l, rate);
+		if (l->round_full) /* that it does not grow is the line's doing */
+			end_startup_when_flat(l, rate);
 	}
 	l->round_start_ns = now_ns;
 	l->round_bytes = 0;

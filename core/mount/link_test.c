@@ -71,6 +71,18 @@ static void a_burst_is_not_the_rate(void)
 	CHECK(hither_link_rate(&l) >= rate * 9 / 10 && hither_link_rate(&l) <= rate * 23 / 20);
 }
 
+static void single_pages_do_not_end_the_start(void)
+{
+	struct hither_link l = {0};
+	uint64_t now = HITHER_NS_PER_S;
+	for (unsigned i = 0; i < 50; i++, now += 50 * HITHER_NS_PER_MS) {
+		hither_link_first_byte(&l, now, 50 * HITHER_NS_PER_MS);
+		hither_link_bytes(&l, now, 4096 + i % 7 * 100, false);
+	}
+	CHECK(hither_link_rate(&l) > 0);
+	CHECK(hither_link_window(&l) >= 1 << 20); /* they say nothing about the line */
+}
+
 static void a_reader_that_asks_for_little_does_not_shrink_it(void)
 {
 	struct hither_link l = {0};
@@ -98,6 +110,7 @@ int main(void)
 	RUN(it_starts_wide_enough_to_learn);
 	RUN(several_requests_share_the_window);
 	RUN(a_burst_is_not_the_rate);
+	RUN(single_pages_do_not_end_the_start);
 	RUN(a_reader_that_asks_for_little_does_not_shrink_it);
 	RUN(a_line_that_got_slower_is_noticed);
 	return 0;

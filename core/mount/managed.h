@@ -10,7 +10,7 @@
  *     read.c   parked reads, and answering them       write.c  writes
  *     pull.c   bytes coming in                        push.c   dirty bytes going out, flush
  *     guess.c  what to pull when nobody waits         evict.c  the cap on the store
- *     batch.c  several small guesses in one request
+ *     batch.c  several small guesses in one request  warm.c  connections before they are needed
  *     claim.c  which job is next                      retry.c  outages: backoff and deadlines
  *     memory.c the store as memory that programs change in place
  *
@@ -51,6 +51,7 @@ enum managed_job_kind {
 	MANAGED_JOB_FLUSH,  /* backend flush, then PUSHED blocks are LOCAL */
 	MANAGED_JOB_SYNC,   /* make the store durable */
 	MANAGED_JOB_EVICT,
+	MANAGED_JOB_WARM, /* open a connection */
 };
 
 /* A list of ios; first in, first out. */
@@ -152,6 +153,10 @@ struct managed {
 	uint64_t sweep_progress; /* pulled bytes when it last began at 0 */
 	uint64_t sweep_again_ns; /* after a fruitless pass: not before this */
 	uint32_t pull_waiters;   /* hither_mount_pull callers: sweep even if pull_off */
+
+	/* connections */
+	uint32_t connections; /* that are open, as far as can be told from here */
+	uint32_t warm_wanted; /* so many should be */
 
 	/* pushes */
 	uint64_t write_seq;      /* writes done */
@@ -272,6 +277,8 @@ void managed_run_direct(struct managed *m, struct managed_job *job);
  * end. */
 int managed_commit(struct managed *m, struct managed_job *job, const void *buf, size_t len,
                    uint64_t offset);
+int managed_fill_known(struct hither_mount *base, const void *buf, size_t len, uint64_t offset,
+                       struct hither_error *err);
 void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
                          const struct hither_error *err);
 /* Make a run of blocks longer, to what the backend gives as a whole in any case. */
@@ -308,6 +315,16 @@ void managed_batch_locked(struct managed *m, struct managed_job *job);
 void managed_run_batch(struct managed *m, struct managed_job *job);
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited);
 void managed_arrived(struct managed *m, uint64_t offset, uint64_t len); /* no lock held */
+
+/* warm.c */
+void managed_warm(struct hither_mount *base, uint32_t connections);
+/* A job was started: it has a connection. */
+void managed_connected_locked(struct managed *m, const struct managed_job *job);
+bool managed_warm_wanted_locked(const struct managed *m);
+bool managed_claim_warm_locked(struct managed *m, struct managed_job *job);
+void managed_run_warm(struct managed *m, struct managed_job *job);
+/* What became of it. */
+void managed_settle_warm(struct managed *m, struct managed_job *job, int result);
 
 /* push.c */
 void managed_flush(struct managed *m, struct hither_io *io, bool remote);

@@ -109,6 +109,26 @@ int hither_mount_suggest(struct hither_mount *m, const struct hither_range *rang
 	return m->ops->suggest ? m->ops->suggest(m, ranges, count, err) : 0;
 }
 
+int hither_mount_fill(struct hither_mount *m, const void *buf, size_t len, uint64_t offset,
+                      struct hither_error *err)
+{
+	uint64_t end = offset + len;
+	if (offset > m->size_bytes || len > m->size_bytes - offset || offset % HITHER_BLOCK_BYTES ||
+	    (end % HITHER_BLOCK_BYTES && end != m->size_bytes))
+		return hither_fail(err, -EINVAL,
+		                   "offset %llu, length %zu: not whole blocks of %u bytes",
+		                   (unsigned long long)offset, len, HITHER_BLOCK_BYTES);
+	if (!m->ops->fill)
+		return hither_fail(err, -EOPNOTSUPP, "a direct mount keeps nothing");
+	return len ? m->ops->fill(m, buf, len, offset, err) : 0;
+}
+
+void hither_mount_warm(struct hither_mount *m, uint32_t connections)
+{
+	if (m->ops->warm)
+		m->ops->warm(m, connections);
+}
+
 int hither_mount_pull(struct hither_mount *m, struct hither_error *err)
 {
 	return m->ops->pull(m, err);

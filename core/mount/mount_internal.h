@@ -16,6 +16,9 @@ struct hither_mount_ops {
 	int (*pull)(struct hither_mount *m, struct hither_error *err);
 	int (*suggest)(struct hither_mount *m, const struct hither_range *ranges, size_t count,
 	               struct hither_error *err); /* NULL: takes no advice */
+	int (*fill)(struct hither_mount *m, const void *buf, size_t len, uint64_t offset,
+	            struct hither_error *err); /* whole blocks, len > 0; NULL: nothing is kept */
+	void (*warm)(struct hither_mount *m, uint32_t connections); /* NULL: no use for it */
 	void (*stats)(struct hither_mount *m, struct hither_mount_stats *out);
 	void (*picture)(struct hither_mount *m, uint8_t *parts, size_t count);
 	uint64_t (*extent)(struct hither_mount *m, uint64_t offset, uint64_t max, uint32_t *kind);

@@ -58,6 +58,7 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	if (!m->job_count)
 		hither_link_busy(&m->link, job->start_ns);
 	m->job_count += !job->follower;
+	managed_connected_locked(m, job);
 }
 
 void managed_end_job_locked(struct managed *m, struct managed_job *job)
@@ -211,17 +212,12 @@ static int commit_run(struct managed *m, const char *buf, uint64_t base, uint64_
 	return r;
 }
 
-int managed_commit(struct managed *m, struct managed_job *job, const void *buf, size_t len,
-                   uint64_t offset)
+/* Rule 4: only into blocks that are still absent, and that nobody is writing just now. */
+static int commit_absent_locked(struct managed *m, bool demand, const char *buf, uint64_t offset,
+                                uint64_t end)
 {
-	struct managed_ios ready;
-	managed_ios_init(&ready);
-	uint64_t first = offset >> HITHER_BLOCK_SHIFT;
-	uint64_t end = (offset + len + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT, at = first,
-	         run;
+	uint64_t at = offset >> HITHER_BLOCK_SHIFT, run;
 	int r = 0;
-	pthread_mutex_lock(&m->lock);
-	/* Rule 4: only into blocks that are still absent, and that nobody is writing just now. */
 	while (!r && (run = hither_block_map_run(m->map, at, end, end - at, HITHER_BLOCKS_ABSENT,
 	                                         &at)) > 0) {
 		struct managed_busy here;
@@ -233,10 +229,23 @@ int managed_commit(struct managed *m, struct managed_job *job, const void *buf, 
 		uint64_t stop = at + run;
 		while ((taken = managed_busy_find_locked(m, at, stop)))
 			stop = taken->first;
-		r = commit_run(m, buf, offset, at, stop, job->demand, &here);
+		r = commit_run(m, buf, offset, at, stop, demand, &here);
 		at = stop;
 	}
-	if (!r) /* else these blocks are among those that the job has not brought */
+	return r;
+}
+
+/* job: that brought them; NULL: none, they were there already. */
+static int commit(struct managed *m, struct managed_job *job, const void *buf, size_t len,
+                  uint64_t offset)
+{
+	struct managed_ios ready;
+	managed_ios_init(&ready);
+	uint64_t first = offset >> HITHER_BLOCK_SHIFT;
+	uint64_t end = (offset + len + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
+	pthread_mutex_lock(&m->lock);
+	int r = commit_absent_locked(m, job && job->demand, buf, offset, end);
+	if (!r && job) /* else these blocks are among those that the job has not brought */
 		count_arrival_locked(m, job, len);
 	managed_used_locked(m, first, end);
 	managed_collect_ready_locked(m, first, end, &ready);
@@ -248,6 +257,22 @@ int managed_commit(struct managed *m, struct managed_job *job, const void *buf, 
 	if (m->order_listens)
 		managed_arrived(m, offset, len);
 	return r;
+}
+
+int managed_commit(struct managed *m, struct managed_job *job, const void *buf, size_t len,
+                   uint64_t offset)
+{
+	return commit(m, job, buf, len, offset);
+}
+
+int managed_fill_known(struct hither_mount *base, const void *buf, size_t len, uint64_t offset,
+                       struct hither_error *err)
+{
+	struct managed *m = managed_of(base);
+	int r = commit(m, NULL, buf, len, offset);
+	return r ? hither_fail(err, r, "%s: writing to the local store %s: %s", m->name,
+	                       hither_store_path(m->store), strerror(-r))
+	         : 0;
 }
 
 static void note_first_byte(struct managed *m, struct managed_job *job)

@@ -31,7 +31,7 @@ bool managed_work_locked(const struct managed *m)
 {
 	return m->waiting.head || m->sync_ios.head || m->flush_ios.head || m->round != ROUND_NONE ||
 	       managed_evict_wanted_locked(m) || managed_push_due_locked(m) == 1 ||
-	       managed_guess_wanted_locked(m);
+	       managed_guess_wanted_locked(m) || managed_warm_wanted_locked(m);
 }
 
 void managed_wake_locked(struct managed *m)

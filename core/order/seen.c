@@ -31,6 +31,12 @@ void seen_finish(struct seen *s)
 	*s = (struct seen){0};
 }
 
+bool seen_has(const struct seen *s, uint64_t page)
+{
+	const struct seen_leaf *leaf = s->leaves[page / LEAF_PAGES];
+	return leaf == &full || (leaf && leaf->words[page % LEAF_PAGES / 64] >> (page % 64) & 1);
+}
+
 bool seen_mark(struct seen *s, uint64_t page)
 {
 	struct seen_leaf **slot = &s->leaves[page / LEAF_PAGES];

@@ -21,6 +21,8 @@ struct seen {
 int seen_init(struct seen *s, uint64_t size_bytes);
 void seen_finish(struct seen *s); /* a struct of zeros is fine */
 
+/* Is it marked? */
+bool seen_has(const struct seen *s, uint64_t page);
 /* Mark a page. True: it was not marked yet. Without memory it is not, and is new the next time too.
  */
 bool seen_mark(struct seen *s, uint64_t page);

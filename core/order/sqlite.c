@@ -17,6 +17,8 @@ enum {
 	WIDEN_INDEX_BYTES = 256 << 10, /* and so many before the first row is looked for */
 	MERGE_MOST_PAGES = 64,
 	POINT_READS = 5, /* of a query for one row, or so */
+	/* What an index names lies all over its table, three pages a connection (batch.c). */
+	BURST_CONNECTIONS = 24,
 };
 
 /* --- pages --- */
@@ -33,8 +35,20 @@ static uint64_t offset_of(const struct sq_order *o, uint32_t number)
 
 bool sq_bytes(struct sq_order *o, uint8_t *buf, uint32_t number)
 {
-	return sq_is_page(o, number) &&
-	       !o->view->peek(o->view, buf, o->shape.page_bytes, offset_of(o, number));
+	uint32_t *held = buf == o->page ? &o->page_held : buf == o->other ? &o->other_held : NULL;
+	if (held && *held == number)
+		return number != 0;
+	bool here = sq_is_page(o, number) &&
+	            !o->view->peek(o->view, buf, o->shape.page_bytes, offset_of(o, number));
+	if (held)
+		*held = here ? number : 0;
+	return here;
+}
+
+/* A database may be written: what was read is good for one call. */
+static void look_anew(struct sq_order *o)
+{
+	o->page_held = o->other_held = 0;
 }
 
 bool sq_get(struct sq_order *o, uint8_t *buf, uint32_t number, struct sq_page *out)
@@ -103,7 +117,7 @@ static struct sq_rowids rowids_under(struct sq_order *o, uint32_t number)
 		struct sq_page p;
 		if (!place || !place->parent || !sq_get(o, o->page, place->parent, &p))
 			break;
-		uint32_t i = sq_page_find_child(&p, number);
+		uint32_t i = sq_map_child(place, &p);
 		if (i <= p.count)
 			r = sq_page_rowids(&p, i, r);
 		number = place->parent;
@@ -188,6 +202,13 @@ static void dispatch(struct sq_order *o, uint16_t tree, uint32_t number, bool le
 	widen(o, t);
 }
 
+static void add_overflow(struct sq_order *o, uint32_t page, uint32_t parent, uint16_t tree)
+{
+	sq_map_add(
+	        &o->map,
+	        &(struct sq_place){.page = page, .parent = parent, .tree = tree, .overflow = true});
+}
+
 /* A page that was read, and is local. `told`: as a leaf, when it was not. */
 static void content(struct sq_order *o, uint32_t number, bool told)
 {
@@ -199,7 +220,7 @@ static void content(struct sq_order *o, uint32_t number, bool told)
 	if (place.overflow) {
 		uint32_t next = sq_bytes(o, o->page, number) ? sq_be32(o->page) : 0;
 		if (sq_is_page(o, next)) {
-			sq_map_add(&o->map, next, number, place.tree, true);
+			add_overflow(o, next, number, place.tree);
 			sq_want(o, next);
 		}
 		return;
@@ -218,11 +239,11 @@ static void content(struct sq_order *o, uint32_t number, bool told)
 	if (!told)
 		dispatch(o, place.tree, number, true);
 	struct sq_cell c;
-	for (uint32_t i = 0; p.type == SQ_TABLE_LEAF && !o->trees[place.tree].overflows &&
-	                     sq_get(o, o->other, number, &p) && i < p.count;
-	     i++)
+	if (p.type != SQ_TABLE_LEAF || t->overflows || !sq_get(o, o->other, number, &p))
+		return;
+	for (uint32_t i = 0; i < p.count; i++)
 		if (sq_page_cell(&p, i, &c) && sq_is_page(o, c.overflow))
-			sq_map_add(&o->map, c.overflow, number, place.tree, true);
+			add_overflow(o, c.overflow, number, place.tree);
 }
 
 static void put_unread(struct sq_order *o, uint32_t number, bool told)
@@ -230,6 +251,14 @@ static void put_unread(struct sq_order *o, uint32_t number, bool told)
 	struct sq_unread *at = &o->unread[o->unread_at++ % SQ_LATER];
 	o->unread_count += !at->page;
 	*at = (struct sq_unread){.page = number, .told = told};
+}
+
+/* Many pages at a time will be asked for in a few round trips: an index is gone down, or a scan
+ * begins. */
+static void foretell(struct sq_order *o, const struct sq_tree *t, uint32_t number)
+{
+	if (o->view->warm && (t->kind == SQ_INDEX || t->fts || sq_scan_begins(o, t, number)))
+		o->view->warm(o->view, BURST_CONNECTIONS);
 }
 
 static void touch(struct sq_order *o, uint32_t number)
@@ -244,6 +273,7 @@ static void touch(struct sq_order *o, uint32_t number)
 	if (!t->touched++)
 		use_tree(o, t);
 	t->touched_at = o->clock;
+	foretell(o, t, number);
 	if (t->kind == SQ_INDEX && t->table != SQ_NONE && number != t->root)
 		widen_table(o, &o->trees[t->table]);
 	t->overflows = t->overflows || overflow;
@@ -294,6 +324,7 @@ static bool know_schema(struct sq_order *o)
 static void sqlite_saw(struct hither_order *base, uint64_t offset, uint64_t len, bool waited)
 {
 	struct sq_order *o = (struct sq_order *)base;
+	look_anew(o);
 	if (!sqlite_ready(o) || !know_schema(o) || !len)
 		return;
 	/* A reader may be told of a page before we are: what it read first comes first. */
@@ -308,20 +339,18 @@ static void sqlite_saw(struct hither_order *base, uint64_t offset, uint64_t len,
 	}
 }
 
-/*
- * A page of a known tree: what is read with it is no stream that readahead should follow. Where
- * everything is pulled in the end its guesses cost nothing, and catch what is not foreseen here.
- */
+/* What was foreseen here is no stream that readahead should follow; the rest it may catch. */
 static bool sqlite_knows(struct hither_order *base, uint64_t offset, uint64_t len)
 {
 	struct sq_order *o = (struct sq_order *)base;
-	return !o->view->background && o->schema_known && len <= o->shape.page_bytes &&
-	       sq_map_find(&o->map, (uint32_t)(offset / o->shape.page_bytes) + 1);
+	return o->schema_known && len <= o->shape.page_bytes && offset < o->view->size_bytes &&
+	       seen_has(&o->asked, offset / BLOCK_BYTES);
 }
 
 static void sqlite_arrived(struct hither_order *base, uint64_t offset, uint64_t len)
 {
 	struct sq_order *o = (struct sq_order *)base;
+	look_anew(o);
 	o->news = o->lookups_news = true;
 	if (o->schema_known)
 		settle_unread(o);
@@ -362,6 +391,7 @@ static bool sqlite_ready(struct sq_order *o)
 static bool sqlite_next(struct hither_order *base, uint64_t window_bytes, struct hither_range *out)
 {
 	struct sq_order *o = (struct sq_order *)base;
+	look_anew(o);
 	o->window = window_bytes;
 	if (!sqlite_ready(o)) {
 		if (o->dead || o->head_asked)
@@ -377,8 +407,13 @@ static bool sqlite_next(struct hither_order *base, uint64_t window_bytes, struct
 		sq_ranges_run(o);
 		sq_lookups_run(o);
 	}
-	if (pop(o, &o->soon, out) || sq_scan_extent(o, out))
+	if (pop(o, &o->soon, out))
 		return true;
+	if (sq_scan_extent(o, out)) {
+		for (uint64_t at = out->offset; at < out->offset + out->len; at += BLOCK_BYTES)
+			seen_mark(&o->asked, at / BLOCK_BYTES);
+		return true;
+	}
 	/* A point query is over by then: open connections are for its pages, one after another. */
 	if (o->clock <= POINT_READS)
 		return false;

@@ -166,6 +166,8 @@ static void read_block(struct sq_order *o, struct sq_fts *f, uint32_t page, stru
 		return;
 	else if (id == INT64_MAX)
 		id = r.low + 1;
+	if (fts_is_dlidx(id))
+		return;
 	uint8_t wave = fts_idx_block(o, f, id);
 	f->blocks[f->block_count++ % FTS_BLOCKS] = (struct fts_block){id, wave};
 	for (unsigned i = 0; !f->entries && page && i < AHEAD; i++)

@@ -9,9 +9,10 @@
  *
  * FTS5 keeps an index NAME in tables NAME_data (blocks of terms and their rows), NAME_idx (which
  * block of a segment begins with which term), NAME_docsize, NAME_config and perhaps NAME_content.
- * Opening one reads the rows 1 and 10 of _data. For each of its terms a query goes to every
- * segment, one after another: to _idx, then to a block of _data; then to rows of the table whose
- * text it is, in the order of their rowids. The format:
+ * A list over many blocks has an index of its own in _data (a "doclist index"), which a query for
+ * its term reads, too. Opening one reads the rows 1 and 10 of _data. For each of its terms a query
+ * goes to every segment, one after another: to _idx, then to a block of _data; then to rows of the
+ * table whose text it is, in the order of their rowids. The format:
  * https://www.sqlite.org/src/file/ext/fts5/fts5_index.c, at its top.
  */
 #ifndef HITHER_ORDER_SQLITE_FTS_H
@@ -36,6 +37,7 @@ struct fts_entry {
 	int64_t block; /* rowid in _data */
 	struct fts_term term;
 	uint8_t wave; /* it was asked for in that one; 0: not yet */
+	bool has_dlidx;
 };
 
 /* One term of a query, which lies in the same interval in all segments. */
@@ -72,6 +74,8 @@ struct sq_fts {
 	struct sq_fts *next;
 };
 
+/* Is a row of _data no block but a part of a doclist index? */
+bool fts_is_dlidx(int64_t id);
 /* Take _idx whole, once its root is here. */
 void fts_idx_take(struct sq_order *o, struct sq_fts *f);
 /* Read it, once all of it is here. */
@@ -87,7 +91,7 @@ struct fts_list {
 	bool continued; /* begins on an earlier block: the term is not known here */
 	struct fts_term term;
 };
-enum { FTS_LISTS = 256 };
+enum { FTS_LISTS = 1024 };
 unsigned fts_lists(const uint8_t *block, uint32_t len, struct fts_list out[FTS_LISTS]);
 /* Call each for every row of a list; false ends it. */
 void fts_rows(const uint8_t *block, const struct fts_list *list,

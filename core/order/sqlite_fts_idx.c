@@ -12,7 +12,8 @@
 enum {
 	IDX_MOST_BYTES = 1 << 20,
 	ENTRIES_MOST = 1 << 16,
-	SEGMENT_SHIFT = 37,       /* FTS5_DATA_PAGE_B + FTS5_DATA_HEIGHT_B + FTS5_DATA_DLI_B */
+	SEGMENT_SHIFT = 37, /* FTS5_DATA_PAGE_B + FTS5_DATA_HEIGHT_B + FTS5_DATA_DLI_B */
+	DLIDX_SHIFT = 36,   /* the bit below: FTS5_DLIDX_ROWID; its lowest level has height 0 */
 	SEGMENT_MOST_BLOCKS = 16, /* of one wave */
 	/* Blocks ahead of a reader who goes on along a list: first so many, then four times that.
 	 */
@@ -22,6 +23,11 @@ enum {
 static int64_t segment_of(int64_t block)
 {
 	return block >> SEGMENT_SHIFT;
+}
+
+bool fts_is_dlidx(int64_t id)
+{
+	return id >> DLIDX_SHIFT & 1;
 }
 
 int fts_term_compare(const struct fts_term *a, const struct fts_term *b)
@@ -68,7 +74,8 @@ static bool add_entry(struct sq_fts *f, const struct sq_cell *c)
 	    b < 0 || b > INT32_MAX)
 		return false;
 	struct fts_entry *e = &f->entries[f->entry_count];
-	*e = (struct fts_entry){.block = s * (INT64_C(1) << SEGMENT_SHIFT) + b / 2};
+	*e = (struct fts_entry){.block = s * (INT64_C(1) << SEGMENT_SHIFT) + b / 2,
+	                        .has_dlidx = b & 1};
 	e->term.len = (uint8_t)(term.len < FTS_TERM_BYTES ? term.len : FTS_TERM_BYTES);
 	memcpy(e->term.bytes, term.bytes, e->term.len);
 	if (f->entry_count > 0 && e[-1].block >= e->block)
@@ -146,6 +153,13 @@ static void ask(struct sq_order *o, struct sq_fts *f, int64_t block)
 	sq_lookup(o, f->data, block, SQ_HOPS_MOST);
 }
 
+static void ask_entry(struct sq_order *o, struct sq_fts *f, const struct fts_entry *e)
+{
+	ask(o, f, e->block);
+	if (e->has_dlidx)
+		ask(o, f, e->block | INT64_C(1) << DLIDX_SHIFT);
+}
+
 /* The blocks of one segment, whose entries begin at `first`, that may have a term of the wave.
  * Returns where the next segment's begin. */
 static uint32_t ask_segment(struct sq_order *o, struct sq_fts *f, uint32_t first,
@@ -161,13 +175,13 @@ static uint32_t ask_segment(struct sq_order *o, struct sq_fts *f, uint32_t first
 		bool after = !w->open && i > first &&
 		             fts_term_compare(&f->entries[i].term, &w->high) >= 0;
 		if (after) { /* where it is looked whether the last list goes on */
-			ask(o, f, f->entries[i].block);
+			ask(o, f, f->entries[i].block); /* no query for the term begins here */
 			break;
 		}
 		if (before)
 			continue;
 		f->entries[i].wave = w->number;
-		ask(o, f, f->entries[i].block);
+		ask_entry(o, f, &f->entries[i]);
 		asked++;
 	}
 	return end;

@@ -67,7 +67,10 @@ static void found(struct sq_order *o, const struct sq_lookup *l, const struct sq
 	o->rows[o->row_head++ % SQ_ROWS] = (struct sq_row){
 	        .rowid = l->rowid, .page = l->page, .tree = l->tree, .hops = l->hops};
 	if (c->overflow && sq_is_page(o, c->overflow)) {
-		sq_map_add(&o->map, c->overflow, l->page, l->tree, true);
+		sq_map_add(&o->map, &(struct sq_place){.page = c->overflow,
+		                                       .parent = l->page,
+		                                       .tree = l->tree,
+		                                       .overflow = true});
 		if (t->overflows)
 			sq_want(o, c->overflow);
 	}

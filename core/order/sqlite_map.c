@@ -52,15 +52,22 @@ static bool grow(struct sq_map *m)
 	return true;
 }
 
-void sq_map_add(struct sq_map *m, uint32_t page, uint32_t parent, uint16_t tree, bool overflow)
+void sq_map_add(struct sq_map *m, const struct sq_place *place)
 {
-	if (!page || (m->count >= m->room / 2 && !grow(m)))
+	if (!place->page || (m->count >= m->room / 2 && !grow(m)))
 		return;
-	struct sq_place *p = slot(m, page);
+	struct sq_place *p = slot(m, place->page);
 	if (p->page)
 		return;
-	*p = (struct sq_place){.page = page, .parent = parent, .tree = tree, .overflow = overflow};
+	*p = *place;
 	m->count++;
+}
+
+uint32_t sq_map_child(const struct sq_place *place, const struct sq_page *parent)
+{
+	return sq_page_child(parent, place->at) == place->page
+	               ? place->at
+	               : sq_page_find_child(parent, place->page);
 }
 
 void sq_map_children(struct sq_order *o, uint32_t number, const struct sq_page *p, uint16_t tree)
@@ -68,6 +75,9 @@ void sq_map_children(struct sq_order *o, uint32_t number, const struct sq_page *
 	for (uint32_t i = 0; sq_page_is_interior(p) && i <= p->count; i++) {
 		uint32_t child = sq_page_child(p, i);
 		if (sq_is_page(o, child))
-			sq_map_add(&o->map, child, number, tree, false);
+			sq_map_add(&o->map, &(struct sq_place){.page = child,
+			                                       .parent = number,
+			                                       .tree = tree,
+			                                       .at = (uint16_t)(i & 0x7fff)});
 	}
 }

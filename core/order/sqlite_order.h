@@ -75,7 +75,8 @@ struct sq_place {
 	uint32_t page; /* 0: free */
 	uint32_t parent;
 	uint16_t tree;
-	bool overflow;
+	uint16_t overflow : 1;
+	uint16_t at : 15; /* which child of its parent it was last known to be */
 };
 struct sq_map {
 	struct sq_place *places;
@@ -144,6 +145,7 @@ struct sq_order {
 	unsigned unread_at, unread_count;
 	uint8_t *page; /* the buffers of sq_get: a page each */
 	uint8_t *other;
+	uint32_t page_held, other_held; /* the pages in them; 0: none */
 
 	struct sq_tree *trees;
 	uint32_t tree_count;
@@ -172,7 +174,9 @@ void sq_map_finish(struct sq_map *m);
 /* NULL: not known. Valid until the next add. */
 struct sq_place *sq_map_find(const struct sq_map *m, uint32_t page);
 /* The first word counts; more than the map holds are forgotten. */
-void sq_map_add(struct sq_map *m, uint32_t page, uint32_t parent, uint16_t tree, bool overflow);
+void sq_map_add(struct sq_map *m, const struct sq_place *place);
+/* Which child of its parent, which is open as p, a page is; UINT32_MAX: none. */
+uint32_t sq_map_child(const struct sq_place *place, const struct sq_page *parent);
 /* Note the children of an interior page. */
 void sq_map_children(struct sq_order *o, uint32_t number, const struct sq_page *p, uint16_t tree);
 
@@ -196,6 +200,8 @@ void sq_ranges_run(struct sq_order *o);
  * for). */
 uint32_t sq_scan_next(struct sq_order *o, uint32_t number);
 void sq_scan_leaf(struct sq_order *o, uint16_t tree, uint32_t leaf);
+/* Does somebody go down the left edge of a tree, as scans do? */
+bool sq_scan_begins(struct sq_order *o, const struct sq_tree *t, uint32_t number);
 /* The next extent of a scan; false: nothing now. */
 bool sq_scan_extent(struct sq_order *o, struct hither_range *out);
 

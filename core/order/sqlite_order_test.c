@@ -1,161 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The order that knows SQLite, over databases that SQLite makes: what comes next is asked for. */
-#include "check.h"
-#include "order/format.h"
-#include "order/sqlite_page.h"
+#include "order/sqlite_played.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <sqlite3.h>
 #include <stdio.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-enum { BLOCK = 4096 };
-
-static struct hither_error err;
-
-struct database {
-	struct hither_order_view view;
-	uint8_t *bytes, *local; /* local: a byte a block */
-	uint64_t asked;         /* bytes */
-	uint32_t page;
-	struct hither_order *order;
-};
-
-static int peek(const struct hither_order_view *view, void *buf, size_t len, uint64_t offset)
-{
-	const struct database *d = (const struct database *)view;
-	if (offset > view->size_bytes || len > view->size_bytes - offset)
-		return -EINVAL;
-	for (uint64_t at = offset; at < offset + len; at++)
-		if (!d->local[at / BLOCK])
-			return -EAGAIN;
-	memcpy(buf, d->bytes + offset, len);
-	return 0;
-}
-
-static void open_database(struct database *d, const char *sql)
-{
-	char path[] = "/tmp/hither-sqlite-order-XXXXXX";
-	sqlite3 *db;
-	int fd = mkstemp(path);
-	CHECK(fd >= 0);
-	CHECK_EQ(sqlite3_open(path, &db), SQLITE_OK);
-	CHECK_EQ(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-	sqlite3_close(db);
-	struct stat st;
-	CHECK(!stat(path, &st));
-	*d = (struct database){.view = {.size_bytes = (uint64_t)st.st_size, .peek = peek}};
-	d->bytes = malloc((size_t)st.st_size);
-	d->local = calloc((size_t)st.st_size / BLOCK + 1, 1);
-	CHECK(d->bytes && d->local);
-	CHECK_EQ(pread(fd, d->bytes, (size_t)st.st_size, 0), st.st_size);
-	close(fd);
-	unlink(path);
-	d->page = sq_be16(d->bytes + 16) == 1 ? 65536 : sq_be16(d->bytes + 16);
-	CHECK_OK(hither_order_format(&d->view, NULL, &d->order, &err));
-}
-
-static void close_database(struct database *d)
-{
-	hither_order_destroy(d->order);
-	free(d->bytes);
-	free(d->local);
-}
-
-static void arrive(struct database *d, uint64_t offset, uint64_t len)
-{
-	uint64_t end = offset + len;
-	offset -= offset % BLOCK;
-	for (uint64_t at = offset; at < end; at += BLOCK)
-		d->local[at / BLOCK] = 1;
-	d->order->ops->arrived(d->order, offset, end - offset);
-}
-
-/* Round trips until it asks for no more: all that it asks for at a time comes at once. */
-static unsigned settle(struct database *d)
-{
-	unsigned trips = 0;
-	for (;;) {
-		struct hither_range got[512], r;
-		unsigned n = 0;
-		while (n < 512 && d->order->ops->next(d->order, 1 << 20, &r)) {
-			got[n++] = r;
-			d->asked += r.len;
-		}
-		if (!n)
-			return trips;
-		trips++;
-		while (n-- > 0)
-			arrive(d, got[n].offset, got[n].len);
-	}
-}
-
-static bool is_local(const struct database *d, uint32_t page)
-{
-	return d->local[(uint64_t)(page - 1) * d->page / BLOCK];
-}
-
-static void read_page(struct database *d, uint32_t page)
-{
-	uint64_t offset = (uint64_t)(page - 1) * d->page;
-	bool here = is_local(d, page);
-	d->order->ops->saw(d->order, offset, d->page, !here);
-	if (!here)
-		arrive(d, offset, d->page);
-}
-
-static uint32_t root_of(const struct database *d, const char *name)
-{
-	struct sq_shape shape;
-	struct sq_page p;
-	struct sq_cell c;
-	struct sq_value v;
-	int64_t root;
-	CHECK(sq_shape_read(d->bytes, SQ_HEADER_BYTES, d->view.size_bytes, &shape));
-	CHECK(sq_page_open(&p, &shape, d->bytes, 1));
-	for (uint32_t i = 0; i < p.count; i++)
-		if (sq_page_cell(&p, i, &c) && sq_cell_value(&c, 1, &v) && v.len == strlen(name) &&
-		    !memcmp(v.bytes, name, v.len) && sq_cell_value(&c, 3, &v) &&
-		    sq_value_int(&v, &root))
-			return (uint32_t)root;
-	CHECK(!"no such tree");
-	return 0;
-}
-
-static void page_of(const struct database *d, uint32_t number, struct sq_page *p)
-{
-	struct sq_shape shape;
-	CHECK(sq_shape_read(d->bytes, SQ_HEADER_BYTES, d->view.size_bytes, &shape));
-	CHECK(sq_page_open(p, &shape, d->bytes + (uint64_t)(number - 1) * d->page, number));
-}
-
-/* Read the pages to a row, as SQLite does; the leaf, or the last interior page. */
-static uint32_t descend(struct database *d, uint32_t root, int64_t rowid, bool to_leaf)
-{
-	struct sq_page p;
-	for (uint32_t at = root;;) {
-		page_of(d, at, &p);
-		bool leaf = !sq_page_is_interior(&p);
-		if (leaf && !to_leaf)
-			return at;
-		read_page(d, at);
-		if (leaf)
-			return at;
-		at = sq_page_is_table(&p) ? sq_page_child_of(&p, rowid) : sq_page_child(&p, 0);
-	}
-}
-
-static uint32_t leaf_of(const struct database *d, uint32_t root, int64_t rowid)
-{
-	struct sq_page p;
-	uint32_t at = root;
-	for (page_of(d, at, &p); sq_page_is_interior(&p); page_of(d, at, &p))
-		at = sq_page_child_of(&p, rowid);
-	return at;
-}
 
 #define COUNT(n) "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i+1 FROM n WHERE i<" #n ")"
 #define SHOP                                                                                       \
@@ -224,6 +71,46 @@ static void a_point_query_costs_little(void)
 	settle(&d);
 	/* Beside the head: roots, and nothing of other trees. */
 	CHECK(d.asked <= 6 * 4096 + HITHER_ORDER_HEAD_BYTES);
+	CHECK_EQ(warm_connections, 0);
+	close_database(&d);
+}
+
+static void a_burst_is_foretold(void)
+{
+	struct database d;
+	open_database(&d, SHOP);
+	settle(&d);
+	read_page(&d, 1);
+	settle(&d);
+	read_page(&d, root_of(&d, "pk"));
+	CHECK(warm_connections >= 8);
+	warm_connections = 0;
+	/* The left edge of a table, where chance does not lead. */
+	uint32_t root = root_of(&d, "customer");
+	descend(&d, root, 1, false);
+	CHECK_EQ(warm_connections, 0);
+	read_page(&d, leaf_of(&d, root, 1));
+	CHECK(warm_connections >= 8);
+	close_database(&d);
+}
+
+/* Readahead goes without what was foreseen, and sees the rest. */
+static void what_was_asked_for_is_known(void)
+{
+	struct database d;
+	open_database(&d, SHOP);
+	const struct hither_order_ops *ops = d.order->ops;
+	uint32_t root = root_of(&d, "purchase");
+	settle(&d);
+	for (int64_t row = 1; row < 400; row += 20)
+		descend(&d, root, row, true);
+	settle(&d);
+	uint64_t next = (uint64_t)(leaf_of(&d, root, 420) - 1) * d.page;
+	uint64_t far = (uint64_t)(leaf_of(&d, root_of(&d, "customer"), 15000) - 1) * d.page;
+	CHECK(ops->knows(d.order, next, d.page));
+	CHECK(!ops->knows(d.order, far, d.page));
+	CHECK(!ops->knows(d.order, next, d.page + 1));
+	CHECK(!ops->knows(d.order, UINT64_MAX, 1));
 	close_database(&d);
 }
 
@@ -240,6 +127,19 @@ static void a_scan_runs_ahead(void)
 	for (int64_t row = 400; row < 4000; row += 20)
 		here += is_local(&d, leaf_of(&d, root, row));
 	CHECK(here == 180);
+	close_database(&d);
+}
+
+/* Who looks at the first leaf only does not pay for the whole table. */
+static void the_first_rows_cost_little(void)
+{
+	struct database d;
+	open_database(&d, SHOP);
+	settle(&d);
+	read_page(&d, 1);
+	descend(&d, root_of(&d, "purchase"), 1, true);
+	settle(&d);
+	CHECK(d.asked <= (1 << 20) / 4 + 16 * 4096);
 	close_database(&d);
 }
 
@@ -275,7 +175,10 @@ int main(void)
 {
 	RUN(ranges_at_each_page_size);
 	RUN(a_point_query_costs_little);
+	RUN(a_burst_is_foretold);
+	RUN(what_was_asked_for_is_known);
 	RUN(a_scan_runs_ahead);
+	RUN(the_first_rows_cost_little);
 	RUN(full_text_is_prepared);
 	RUN(another_format_is_left_alone);
 	return 0;

@@ -8,13 +8,14 @@
 #include "order/sqlite_order.h"
 
 enum {
-	SCAN_RUN = 2,          /* leaves that followed another before it is a scan */
-	SCAN_FIRST_PAGES = 16, /* after a table's first leaf */
-	SCAN_RUN_FTS = 32,     /* FTS5 goes along its blocks for a while without scanning them */
-	SCAN_GAP_PAGES = 8,    /* pages of others in between are taken along */
-	SCAN_PARENTS = 4,      /* interior pages asked for ahead */
-	SCAN_STEPS = 1024,     /* pages of one extent */
-	SCAN_WINDOWS = 3,      /* how far ahead of the reader, in windows of the link */
+	SCAN_RUN = 2,         /* leaves that followed another before it is a scan */
+	SCAN_FIRST_SHARE = 4, /* after a table's first leaf: of the window; then twice that ... */
+	SCAN_CHANCE = 8,      /* among so many children the first one is read for a scan */
+	SCAN_RUN_FTS = 32,    /* FTS5 goes along its blocks for a while without scanning them */
+	SCAN_GAP_PAGES = 8,   /* pages of others in between are taken along */
+	SCAN_PARENTS = 4,     /* interior pages asked for ahead */
+	SCAN_STEPS = 1024,    /* pages of one extent */
+	SCAN_WINDOWS = 3,     /* how far ahead of the reader, in windows of the link */
 };
 
 /* The interior pages after this one will be needed: ask for some of them. */
@@ -35,7 +36,7 @@ static uint32_t next_on_level(struct sq_order *o, uint32_t number, unsigned up)
 	if (!place || up > SQ_DEPTH_MOST || !sq_get(o, o->page, place->parent, &p))
 		return 0;
 	uint16_t tree = place->tree;
-	uint32_t parent = place->parent, i = sq_page_find_child(&p, number), next;
+	uint32_t parent = place->parent, i = sq_map_child(place, &p), next;
 	if (i < p.count) {
 		next = sq_page_child(&p, i + 1);
 		if (up > 0)
@@ -77,6 +78,14 @@ static bool is_first(struct sq_order *o, uint32_t leaf)
 		place = sq_map_find(&o->map, leaf);
 	}
 	return false;
+}
+
+bool sq_scan_begins(struct sq_order *o, const struct sq_tree *t, uint32_t number)
+{
+	const struct sq_place *place = sq_map_find(&o->map, number);
+	struct sq_page p;
+	return t->touched <= SQ_DEPTH_MOST && place && place->parent && is_first(o, number) &&
+	       sq_get(o, o->page, place->parent, &p) && p.count >= SCAN_CHANCE;
 }
 
 void sq_scan_leaf(struct sq_order *o, uint16_t tree, uint32_t leaf)
@@ -126,15 +135,22 @@ static bool extent_of(struct sq_order *o, struct sq_tree *t, uint64_t most,
 	return true;
 }
 
+/* Who looks at the first rows only shall not pay for many. */
+static uint64_t most_ahead(const struct sq_order *o, const struct sq_tree *t)
+{
+	uint64_t most = o->window / SCAN_FIRST_SHARE;
+	for (uint32_t i = 0; i < t->run && most < SCAN_WINDOWS * o->window; i++)
+		most *= 2;
+	return most < SCAN_WINDOWS * o->window ? most : SCAN_WINDOWS * o->window;
+}
+
 bool sq_scan_extent(struct sq_order *o, struct hither_range *out)
 {
 	for (uint32_t i = 0; i < o->tree_count; i++) {
 		struct sq_tree *t = &o->trees[i];
 		if (!t->scanned || !t->ahead_leaf)
 			continue;
-		/* Who looks at the first rows only shall not pay for many. */
-		uint64_t most = t->run ? SCAN_WINDOWS * o->window
-		                       : (uint64_t)SCAN_FIRST_PAGES * o->shape.page_bytes;
+		uint64_t most = most_ahead(o, t);
 		if (t->ahead_bytes < most && extent_of(o, t, most - t->ahead_bytes, out))
 			return true;
 	}

@@ -134,7 +134,8 @@ bool sq_schema_read(struct sq_order *o)
 	walk_all(o, read_sql);
 	join_indexes(o);
 	for (uint32_t i = 0; i < o->tree_count; i++)
-		sq_map_add(&o->map, o->trees[i].root, 0, (uint16_t)i, false);
+		sq_map_add(&o->map,
+		           &(struct sq_place){.page = o->trees[i].root, .tree = (uint16_t)i});
 	o->schema_known = true;
 	return true;
 }

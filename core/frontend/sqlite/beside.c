@@ -62,7 +62,7 @@ static void put(struct hsq_beside *b)
 }
 
 /* "https://host/shop.db?token=1" and "-wal": "https://host/shop.db-wal?token=1". */
-static char *sibling(const char *url, const char *suffix)
+char *hsq_sibling(const char *url, const char *suffix)
 {
 	char *out;
 	size_t path = strncmp(url, "http", 4) ? strlen(url) : strcspn(url, "?#");
@@ -174,7 +174,7 @@ static bool send(struct hsq_beside *b, int kind, const char *url)
 	struct errand *e = calloc(1, sizeof *e);
 	pthread_t thread;
 	if (e)
-		*e = (struct errand){.b = b, .kind = kind, .url = sibling(url, suffixes[kind])};
+		*e = (struct errand){.b = b, .kind = kind, .url = hsq_sibling(url, suffixes[kind])};
 	if (!e || !e->url || pthread_create(&thread, NULL, run, e)) {
 		if (e)
 			free(e->url);

@@ -104,11 +104,27 @@ static int check_beside(struct hsq_share *s)
 	return code;
 }
 
-static int file_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 at)
+/* While a version is looked at, nobody goes on to the next one. */
+static void hold(struct hsq_share *s)
 {
-	struct hsq_file *f = (struct hsq_file *)file;
-	uint64_t size = hither_mount_size(f->share->mount), offset = (uint64_t)at;
-	size_t len = (size_t)amount, have = len;
+	if (s->follow)
+		pthread_rwlock_rdlock(&s->mount_lock);
+}
+
+static void let_go(struct hsq_share *s)
+{
+	if (s->follow)
+		pthread_rwlock_unlock(&s->mount_lock);
+}
+
+static int read_held(struct hsq_file *f, void *buf, size_t len, uint64_t offset)
+{
+	if (!f->share->mount)
+		return hsq_failf(SQLITE_IOERR_READ,
+		                 "%s: has changed, and could not be opened again yet",
+		                 f->share->url);
+	uint64_t size = hither_mount_size(f->share->mount);
+	size_t have = len;
 	if (offset + len > HSQ_HEADER_BYTES) {
 		int code = check_beside(f->share);
 		if (code)
@@ -123,6 +139,17 @@ static int file_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 at
 		return code;
 	memset((char *)buf + have, 0, len - have);
 	return SQLITE_IOERR_SHORT_READ;
+}
+
+static int file_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 at)
+{
+	struct hsq_file *f = (struct hsq_file *)file;
+	hold(f->share);
+	int code = read_held(f, buf, (size_t)amount, (uint64_t)at);
+	if (f->share->follow && (code == SQLITE_OK || code == SQLITE_IOERR_SHORT_READ))
+		hsq_follow_show(f, buf, (size_t)amount, (uint64_t)at);
+	let_go(f->share);
+	return code;
 }
 
 /* --- writing --- */
@@ -197,7 +224,9 @@ static uint64_t database_bytes(const unsigned char header[HSQ_HEADER_BYTES], uin
 static int file_size(sqlite3_file *file, sqlite3_int64 *out)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
-	uint64_t size = hither_mount_size(f->share->mount);
+	hold(f->share);
+	uint64_t size = f->share->mount ? hither_mount_size(f->share->mount) : 0;
+	let_go(f->share);
 	if (f->share->writable && size >= HSQ_HEADER_BYTES) {
 		unsigned char header[HSQ_HEADER_BYTES];
 		int code = read_bytes(f, header, sizeof header, 0);
@@ -211,10 +240,19 @@ static int file_size(sqlite3_file *file, sqlite3_int64 *out)
 
 /* --- control --- */
 
+static void get_stats(struct hsq_share *s, struct hither_mount_stats *out)
+{
+	*out = (struct hither_mount_stats){0};
+	hold(s);
+	if (s->mount)
+		hither_mount_stats(s->mount, out);
+	let_go(s);
+}
+
 static char *stats_json(struct hsq_share *s)
 {
 	struct hither_mount_stats t;
-	hither_mount_stats(s->mount, &t);
+	get_stats(s, &t);
 	return sqlite3_mprintf(
 	        "{\"size_bytes\":%llu,\"local_bytes\":%llu,\"dirty_bytes\":%llu,"
 	        "\"pulled_bytes\":%llu,\"demand_bytes\":%llu,\"pushed_bytes\":%llu,"
@@ -248,6 +286,19 @@ static int control_pragma(struct hsq_share *s, char **words)
 	return SQLITE_NOTFOUND;
 }
 
+static int find_local(struct hsq_share *s, struct hither_sqlite_local *l)
+{
+	uint32_t kind = 0;
+	hold(s);
+	uint64_t size = s->mount ? hither_mount_size(s->mount) : 0;
+	l->len = l->offset < size
+	                 ? hither_mount_extent(s->mount, l->offset, size - l->offset, &kind)
+	                 : 0;
+	l->local = kind & HITHER_EXTENT_LOCAL;
+	let_go(s);
+	return SQLITE_OK;
+}
+
 static int file_control(sqlite3_file *file, int op, void *arg)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
@@ -264,8 +315,10 @@ static int file_control(sqlite3_file *file, int op, void *arg)
 		*(int *)arg = f->level;
 		return SQLITE_OK;
 	case HITHER_SQLITE_STATS:
-		hither_mount_stats(f->share->mount, arg);
+		get_stats(f->share, arg);
 		return SQLITE_OK;
+	case HITHER_SQLITE_LOCAL:
+		return find_local(f->share, arg);
 	case HITHER_SQLITE_OBSERVE:
 		f->observer = arg ? *(const struct hither_sqlite_observer *)arg
 		                  : (struct hither_sqlite_observer){0};
@@ -285,7 +338,8 @@ static int characteristics(sqlite3_file *file)
 	const struct hsq_file *f = (const struct hsq_file *)file;
 	return f->share->writable
 	               ? SQLITE_IOCAP_POWERSAFE_OVERWRITE | SQLITE_IOCAP_UNDELETABLE_WHEN_OPEN
-	               : SQLITE_IOCAP_IMMUTABLE;
+	       : f->share->follow ? 0
+	                          : SQLITE_IOCAP_IMMUTABLE;
 }
 
 static int file_close(sqlite3_file *file)

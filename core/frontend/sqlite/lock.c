@@ -10,6 +10,9 @@ static int take_shared(struct hsq_share *s, struct hsq_file *f)
 {
 	if (s->pending)
 		return SQLITE_BUSY;
+	int code = hsq_follow_locked(s);
+	if (code)
+		return code;
 	s->shared++;
 	f->level = SQLITE_LOCK_SHARED;
 	return SQLITE_OK;
@@ -43,7 +46,7 @@ int hsq_lock(sqlite3_file *file, int level)
 	struct hsq_file *f = (struct hsq_file *)file;
 	struct hsq_share *s = f->share;
 	HITHER_LOCK_SCOPE(&s->lock);
-	if (!s->writable || f->level >= level)
+	if ((!s->writable && !s->follow) || f->level >= level)
 		return SQLITE_OK;
 	switch (level) {
 	case SQLITE_LOCK_SHARED:

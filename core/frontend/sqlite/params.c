@@ -70,6 +70,13 @@ static int set_beside(struct hsq_params *p, const char *value)
 	return which < 0 ? misused("beside", value, "refuse or ignore") : SQLITE_OK;
 }
 
+static int set_follow(struct hsq_params *p, const char *value)
+{
+	int which = choose(value, "off", "on");
+	p->follow = which == 1;
+	return which < 0 ? misused("follow", value, "on or off") : SQLITE_OK;
+}
+
 static int set_sync(struct hsq_params *p, const char *value)
 {
 	int which = choose(value, "remote", "local");
@@ -91,6 +98,7 @@ static const struct {
         {"store", set_store},       {"prefetch", set_prefetch}, {"order", set_order},
         {"deadline", set_deadline}, {"profile", set_profile},   {"record", set_record},
         {"beside", set_beside},     {"sync", set_sync},         {"state", set_state},
+        {"follow", set_follow},
 };
 
 int hsq_params_parse(const char *name, struct hsq_params *out)

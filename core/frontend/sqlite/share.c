@@ -37,6 +37,8 @@ static void share_free(struct hsq_share *s)
 		free(name);
 	}
 	hsq_shm_free(&s->shm);
+	hsq_follow_finish(s);
+	pthread_rwlock_destroy(&s->mount_lock);
 	pthread_mutex_destroy(&s->lock);
 	pthread_mutex_destroy(&s->guard_lock);
 	free(s->url);
@@ -52,6 +54,7 @@ static struct hsq_share *share_create(const char *url, const struct hsq_params *
 	}
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->guard_lock, NULL);
+	pthread_rwlock_init(&s->mount_lock, NULL);
 	s->owner.lock_fd = s->local_fd = -1;
 	s->state = HSQ_OPENING;
 	s->refs = 1;
@@ -86,8 +89,8 @@ static int code_of(int r)
 	return r == -ENOMEM ? SQLITE_NOMEM : r == -EBUSY ? SQLITE_BUSY : SQLITE_CANTOPEN;
 }
 
-static int open_mount(struct hsq_share *s, const struct hsq_params *params, bool write,
-                      struct hither_error *err)
+int hsq_open_mount(struct hsq_share *s, const struct hsq_params *params, bool write,
+                   struct hither_error *err)
 {
 	struct hither_mount_options o = params->mount;
 	o.backend.writable = write;
@@ -130,7 +133,7 @@ static int try_open(struct hsq_share *s, const struct hsq_params *params, bool w
 		return code;
 	if (!s->beside)
 		s->beside = hsq_beside_start(s->url, params);
-	int r = open_mount(s, params, write, &err);
+	int r = hsq_open_mount(s, params, write, &err);
 	if (r == -EROFS && write) {
 		*again = true;
 		hsq_owner_release(&s->owner);
@@ -139,14 +142,17 @@ static int try_open(struct hsq_share *s, const struct hsq_params *params, bool w
 	if (r)
 		return hsq_fail(code_of(r), &err);
 	s->writable = hither_mount_writable(s->mount);
+	s->follow = s->follow && !s->writable; /* who writes must not miss a change */
 	hsq_beside_mount(s->beside, s->mount);
 	return s->writable ? check_writable(s, params) : SQLITE_OK;
 }
 
 static int share_open(struct hsq_share *s, const struct hsq_params *params, bool write)
 {
-	bool again;
-	int code = try_open(s, params, write && !never_writable(s->url), &again);
+	bool again = false;
+	int code = hsq_follow_init(s, params);
+	if (!code)
+		code = try_open(s, params, write && !never_writable(s->url), &again);
 	if (again)
 		code = try_open(s, params, false, &again);
 	if (code)

@@ -64,9 +64,10 @@ static int first_int(sqlite3 *db, const char *sql)
 static void wrong_parameters_are_named(void)
 {
 	static const char *const wrong[][2] = {
-	        {"prefetch=some", "prefetch=some"}, {"deadline=soon", "deadline=soon"},
-	        {"sync=never", "sync=never"},       {"beside=x", "beside=x"},
-	        {"order=nonsense", "nonsense"},     {"sync=local", "store on disk"},
+	        {"prefetch=some", "prefetch=some"},   {"deadline=soon", "deadline=soon"},
+	        {"sync=never", "sync=never"},         {"beside=x", "beside=x"},
+	        {"follow=perhaps", "follow=perhaps"}, {"order=nonsense", "nonsense"},
+	        {"sync=local", "store on disk"},
 	};
 	make_device("params");
 	for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {

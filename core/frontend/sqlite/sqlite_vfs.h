@@ -7,6 +7,7 @@
  *     lock.c    locks among connections of this process       shm.c     the WAL index, in memory
  *     owner.c   this process has the database for writing     guard.c   a second writer elsewhere
  *     beside.c  what lies beside the database on its server   error.c   the latest failure
+ *     follow.c  from one version of the database to the next  keep.c    what both have in common
  *
  * A database that cannot be written is immutable to SQLite: no locks, no journals. Its version is
  * the mount's concern (-ESTALE). A writable one belongs to one process (owner.c), since each
@@ -51,6 +52,7 @@ struct hsq_params {
 	const char *state_dir;             /* NULL: the default */
 	bool no_profile;                   /* nor the one beside the database */
 	bool ignore_beside;
+	bool follow;
 };
 /* What the name that xOpen got says; pointers stay valid as long as the name. A SQLite code. */
 int hsq_params_parse(const char *name, struct hsq_params *out);
@@ -73,6 +75,10 @@ void hsq_owner_release(struct hsq_owner *o);
 /* --- beside.c --- */
 
 struct hsq_beside;
+/* The URL of what lies beside url under its name and a suffix. The caller frees it. NULL: no
+ * memory.
+ */
+char *hsq_sibling(const char *url, const char *suffix);
 /* Look, in the background, what lies beside url. NULL: nothing to look for, or no memory. */
 struct hsq_beside *hsq_beside_start(const char *url, const struct hsq_params *params);
 /* The mount is there: a profile that was found is for it. */
@@ -90,6 +96,8 @@ struct hsq_name {
 	struct hsq_name *next;
 	char *path;
 };
+
+enum { HSQ_AGAIN_NAMES = 2 };
 
 enum hsq_share_state { HSQ_OPENING, HSQ_OPEN, HSQ_CLOSING, HSQ_FAILED };
 
@@ -125,6 +133,15 @@ struct hsq_share {
 	struct hsq_file *pending; /* keeps new readers out: PENDING or EXCLUSIVE */
 	struct hsq_shm shm;
 
+	/* follow.c's: of a database that is followed from version to version */
+	bool follow;                        /* fixed */
+	struct hsq_params again;            /* fixed: how to open the next version */
+	char *again_names[HSQ_AGAIN_NAMES]; /* owned; what `again` points to */
+	pthread_rwlock_t mount_lock; /* of mount (NULL: could not be opened again), beside, epoch;
+	                                under `lock` */
+	uint64_t look_again_ns;      /* under `lock` */
+	uint32_t epoch;              /* versions so far, less one */
+
 	pthread_mutex_t guard_lock; /* guards the rest, which is guard.c's */
 	struct hither_mount *guard; /* direct */
 	uint64_t guard_again_ns;    /* when to look again */
@@ -141,6 +158,7 @@ struct hsq_file {
 	bool has_shm;
 	uint16_t shm_shared, shm_exclusive; /* locks held, a bit each */
 	unsigned reads;                     /* while some bytes are not local */
+	uint32_t epoch;                     /* follow.c: that SQLite knows of */
 	struct hither_sqlite_observer observer;
 };
 
@@ -153,6 +171,10 @@ void hsq_share_put(struct hsq_share *s);
  * long as the share. NULL: there is none.
  */
 const char *hsq_share_path(const char *name);
+
+/* Open s->mount. 0 or -errno. */
+int hsq_open_mount(struct hsq_share *s, const struct hsq_params *params, bool write,
+                   struct hither_error *err);
 
 /* Read, wait, and tell whether it had to; in file.c. 0 or -errno. */
 int hsq_read(struct hsq_share *s, void *buf, size_t len, uint64_t offset, bool *waited,
@@ -172,6 +194,28 @@ int hsq_shm_lock(sqlite3_file *file, int first, int count, int flags);
 void hsq_shm_barrier(sqlite3_file *file);
 int hsq_shm_unmap(sqlite3_file *file, int delete_flag);
 void hsq_shm_free(struct hsq_shm *shm);
+
+/* --- follow.c --- */
+
+/* A SQLite code. */
+int hsq_follow_init(struct hsq_share *s, const struct hsq_params *params);
+void hsq_follow_finish(struct hsq_share *s);
+/* A transaction begins: go on to a new version, if there is one. s->lock is held. A SQLite code. */
+int hsq_follow_locked(struct hsq_share *s);
+/* What was read, as SQLite is to see it; s->mount_lock is held. */
+void hsq_follow_show(struct hsq_file *f, void *buf, size_t len, uint64_t offset);
+
+/* --- keep.c --- */
+
+struct hsq_kept;
+/*
+ * What is local of s->mount and is in the version that lies on the server now, by the manifest
+ * URL.hither (docs/manifest-format.md). NULL: nothing, or no manifest. Blocks shortly.
+ */
+struct hsq_kept *hsq_keep(const struct hsq_share *s);
+/* Give it to the new version's mount, if that is what the manifest is of. */
+void hsq_keep_give(struct hsq_kept *k, struct hither_mount *m);
+void hsq_keep_destroy(struct hsq_kept *k); /* NULL is fine */
 
 /* --- guard.c --- */
 

@@ -33,6 +33,9 @@ static int open_database(sqlite3_vfs *vfs, const char *name, struct hsq_file *f,
 	if (code)
 		return code;
 	*f = (struct hsq_file){.share = share, .readonly = !write || !share->writable};
+	pthread_rwlock_rdlock(&share->mount_lock);
+	f->epoch = share->epoch;
+	pthread_rwlock_unlock(&share->mount_lock);
 	f->base.pMethods = share->writable && share->sync == HITHER_SYNC_LOCAL ? &hsq_wal_methods
 	                                                                       : &hsq_plain_methods;
 	if (out_flags)

@@ -115,6 +115,12 @@ struct hither_backend_ops {
 	 * that they are read one after another. Required with read_many. Never blocks.
 	 */
 	uint32_t (*most_ranges)(struct hither_backend *b);
+	/*
+	 * Open one connection more, for a request that comes soon: its handshakes are over by then.
+	 * Blocks as read does, and counts as one call of it. NULL: requests need no connections of
+	 * their own.
+	 */
+	int (*warm)(struct hither_backend *b, struct hither_error *err);
 	/* Required if WRITABLE. All or error; durable only once flush() has returned 0. */
 	int (*write_at)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
 	                struct hither_error *err);
@@ -193,6 +199,9 @@ uint32_t hither_backend_most_ranges(struct hither_backend *b);
  */
 int hither_backend_read_many(struct hither_backend *b, const struct hither_range *ranges,
                              size_t count, struct hither_sink *sink, struct hither_error *err);
+
+/** See ops->warm. -EOPNOTSUPP: this backend has no use for it. */
+int hither_backend_warm(struct hither_backend *b, struct hither_error *err);
 
 /**
  * Write all of buf. Any alignment: over a backend with align_bytes > 1 the edges are read, changed

@@ -99,6 +99,18 @@ int hither_mount_push(struct hither_mount *m, struct hither_error *err);
  */
 int hither_mount_suggest(struct hither_mount *m, const struct hither_range *ranges, size_t count,
                          struct hither_error *err);
+/**
+ * These bytes, of whole blocks of 4 KiB (or up to the end), are what the backend has there, by what
+ * the caller knows: keep them as if they had been pulled. What is here already stays. Does not wait
+ * for the network. -EINVAL: not whole blocks; -EOPNOTSUPP: a direct mount; -ENOSPC and the like.
+ */
+int hither_mount_fill(struct hither_mount *m, const void *buf, size_t len, uint64_t offset,
+                      struct hither_error *err);
+/**
+ * Many requests at a time come soon: have so many connections open by then, as far as the mount may
+ * have them and its backend needs them. Never blocks. Also: hither_order_view.warm.
+ */
+void hither_mount_warm(struct hither_mount *m, uint32_t connections);
 /** Wait until everything is local. -ECANCELED if the mount is cancelled meanwhile. */
 int hither_mount_pull(struct hither_mount *m, struct hither_error *err);
 

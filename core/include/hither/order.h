@@ -31,6 +31,11 @@ struct hither_order_view {
 	 * with it in any case: guesses beside each other in there are one. NULL: just the range.
 	 */
 	void (*whole)(const struct hither_order_view *view, uint64_t *offset, uint64_t *end);
+	/*
+	 * Many guesses at a time come soon: see hither_mount_warm(). Cheap to say again. NULL:
+	 * nothing to open.
+	 */
+	void (*warm)(const struct hither_order_view *view, uint32_t connections);
 };
 
 struct hither_order;

@@ -17,6 +17,8 @@
  *     profile=PATH|none        replay this profile; none: nor the one at URL.hither-profile
  *     record=PATH              record a profile
  *     beside=refuse|ignore     a hot journal or WAL beside the database on its server (refuse)
+ *     follow=on|off            when the database changes on its server, the next transaction is of
+ *                              the new version (off: whatever is not local fails)
  *     sync=remote|local        what a COMMIT promises: the backend has it, or the store on disk
  *     state=DIR                where journals of writable databases are kept
  *                              ($XDG_STATE_HOME/hither/sqlite)
@@ -58,11 +60,18 @@ struct hither_sqlite_observer {
 	void *user;
 };
 
+/** Whether what begins at offset is local, and for how many bytes that is so; 0: it is the end. */
+struct hither_sqlite_local {
+	uint64_t offset, len;
+	bool local;
+};
+
 /** For sqlite3_file_control() on a database of this VFS; others: SQLITE_NOTFOUND. */
 enum {
 	HITHER_SQLITE_STATS = 0x68746801, /* struct hither_mount_stats *: filled */
 	HITHER_SQLITE_OBSERVE =
-	        0x68746802, /* struct hither_sqlite_observer *: copied; NULL: none */
+	        0x68746802,               /* struct hither_sqlite_observer *: copied; NULL: none */
+	HITHER_SQLITE_LOCAL = 0x68746803, /* struct hither_sqlite_local *: from its offset on */
 };
 
 #ifdef __cplusplus

@@ -66,7 +66,7 @@ class Measured:
 
 def by_remote(bench, url, statements, *options):
     def action(clock):
-        done = run(bench.network.client([remote_tool(bench), "--cache", "memory", *options, url,
+        done = run(bench.network.client([remote_tool(bench), "--cache", "none", *options, url,
                                          *statements]), timeout=PATIENCE_S)
         return done.stdout, clock()
     return Measured(bench, action)

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections that the http backend opens before they are needed, to a server that nobody else
+ * knows. */
+#include "backend/http_test_server.h"
+#include "check.h"
+
+#include <errno.h>
+#include <hither/backend.h>
+
+static struct http_server server;
+
+/* A reader who gets no further until all are so far: each has a connection of its server. */
+struct meeting_sink {
+	struct hither_sink sink;
+	pthread_barrier_t *barrier;
+	bool met;
+};
+
+static int take_and_meet(struct hither_sink *sink, const void *buf, size_t len)
+{
+	struct meeting_sink *m = (struct meeting_sink *)sink;
+	if (!m->met)
+		pthread_barrier_wait(m->barrier);
+	m->met = true;
+	return 0;
+}
+
+enum { MEETING = 4 };
+
+struct meeting {
+	pthread_t thread;
+	pthread_barrier_t *barrier;
+	struct hither_backend *b;
+};
+
+static void *meet(void *user)
+{
+	struct meeting *m = user;
+	struct hither_error err = {0};
+	struct meeting_sink sink = {{take_and_meet}, m->barrier, false};
+	CHECK_OK(hither_backend_read(m->b, 100000, 5000, &sink.sink, &err));
+	return NULL;
+}
+
+static void read_at_a_time(struct hither_backend *b)
+{
+	struct meeting meetings[MEETING];
+	pthread_barrier_t barrier;
+	CHECK_EQ(pthread_barrier_init(&barrier, NULL, MEETING), 0);
+	for (int i = 0; i < MEETING; i++) {
+		meetings[i] = (struct meeting){.barrier = &barrier, .b = b};
+		CHECK_EQ(pthread_create(&meetings[i].thread, NULL, meet, &meetings[i]), 0);
+	}
+	for (int i = 0; i < MEETING; i++)
+		pthread_join(meetings[i].thread, NULL);
+	pthread_barrier_destroy(&barrier);
+}
+
+static void warm_connections_are_there_for_the_reads_that_follow(void)
+{
+	struct hither_error err = {0};
+	struct hither_backend *b;
+	char url[100];
+	struct hither_backend_options options = {.parallel = MEETING};
+	http_server_start(&server);
+	snprintf(url, sizeof url, "http://127.0.0.1:%d/good", server.port);
+	CHECK_OK(hither_backend_open(url, &options, &b, &err));
+	CHECK_EQ(atomic_load(&server.connections), 1);
+	for (int i = 1; i < MEETING; i++) {
+		CHECK_OK(hither_backend_warm(b, &err));
+		CHECK_EQ(atomic_load(&server.connections), i + 1);
+	}
+	CHECK(http_server_saw(&server, "\r\nRange: bytes=0-0\r\n"));
+	read_at_a_time(b);
+	CHECK_EQ(atomic_load(&server.connections), MEETING);
+	/* There are as many as there may be: one of them is tried. */
+	CHECK_OK(hither_backend_warm(b, &err));
+	CHECK_EQ(atomic_load(&server.connections), MEETING);
+	hither_backend_cancel(b);
+	CHECK_EQ(hither_backend_warm(b, &err), -ECANCELED);
+	hither_backend_close(b);
+	http_server_stop(&server);
+}
+
+int main(void)
+{
+	setenv("HOME", "/nonexistent", 1); /* nothing of the user's own is to be seen */
+	setenv("no_proxy", "*", 1);
+	RUN(warm_connections_are_there_for_the_reads_that_follow);
+	return 0;
+}

@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Several small guesses in one request, played by hand over a backend that notes what it is asked.
+ */
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "check.h"
+#include "mount/managed.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BLOCK HITHER_BLOCK_BYTES
+enum { BLOCKS = 1024, RANGES_MOST = 32 };
+
+static uint64_t clock_ns;
+static uint64_t test_now(void)
+{
+	return clock_ns;
+}
+
+static char content(uint64_t offset)
+{
+	return (char)(offset * 31 + offset / BLOCK);
+}
+
+struct line {
+	struct hither_backend base;
+	uint32_t most;     /* ranges of a request */
+	unsigned requests; /* so far */
+	size_t ranges;     /* of the latest */
+	uint64_t fail_at;  /* bytes of a request, after which it fails; 0: it does not */
+};
+
+/* In odd pieces, as networks have them. */
+static int deliver(struct line *l, const struct hither_range *ranges, size_t count,
+                   struct hither_sink *sink, struct hither_error *err)
+{
+	uint64_t sent = 0;
+	l->requests++;
+	l->ranges = count;
+	for (size_t i = 0; i < count; i++) {
+		for (uint64_t at = 0; at < ranges[i].len;) {
+			char piece[1000];
+			uint64_t n = ranges[i].len - at < sizeof piece ? ranges[i].len - at
+			                                               : sizeof piece;
+			if (l->fail_at && sent + n > l->fail_at)
+				return hither_fail(err, -ECONNRESET, "line: as told");
+			for (uint64_t k = 0; k < n; k++)
+				piece[k] = content(ranges[i].offset + at + k);
+			int r = sink->take(sink, piece, (size_t)n);
+			if (r)
+				return r;
+			at += n;
+			sent += n;
+		}
+	}
+	return 0;
+}
+
+static int line_read(struct hither_backend *b, uint64_t offset, uint64_t len,
+                     struct hither_sink *sink, struct hither_error *err)
+{
+	return deliver((struct line *)b, &(struct hither_range){offset, len}, 1, sink, err);
+}
+
+static int line_read_many(struct hither_backend *b, const struct hither_range *ranges, size_t count,
+                          struct hither_sink *sink, struct hither_error *err)
+{
+	return deliver((struct line *)b, ranges, count, sink, err);
+}
+
+static uint32_t line_most(struct hither_backend *b)
+{
+	return ((struct line *)b)->most;
+}
+
+static void line_close(struct hither_backend *b)
+{
+	free(b);
+}
+
+static const struct hither_backend_ops line_ops = {.name = "line",
+                                                   .read = line_read,
+                                                   .read_many = line_read_many,
+                                                   .most_ranges = line_most,
+                                                   .close = line_close};
+
+static struct managed *play(uint32_t most)
+{
+	struct hither_error err = {0};
+	struct hither_mount_options o = {.pull_off = true, .order = "none"};
+	struct hither_mount *mount;
+	struct line *l = calloc(1, sizeof *l);
+	CHECK(l);
+	*l = (struct line){.base = {.ops = &line_ops,
+	                            .size_bytes = (uint64_t)BLOCKS * BLOCK,
+	                            .align_bytes = 1,
+	                            .parallel = 32},
+	                   .most = most};
+	managed_by_hand = true;
+	CHECK_OK(hither_mount_backend(&l->base, "line", &o, &mount, &err));
+	managed_by_hand = false;
+	struct managed *m = managed_of(mount);
+	m->now = test_now;
+	m->progress_ns = clock_ns = 1000 * HITHER_NS_PER_S;
+	return m;
+}
+
+static struct line *line_of(struct managed *m)
+{
+	return (struct line *)m->base.backend;
+}
+
+static void end_play(struct managed *m)
+{
+	struct hither_error err = {0};
+	CHECK_OK(hither_mount_close(&m->base, &err));
+}
+
+/* Every other block from the first on: `count` runs of `len` blocks. */
+static void suggest(struct managed *m, uint64_t first, unsigned count, uint64_t len)
+{
+	struct hither_range ranges[BLOCKS / 2];
+	struct hither_error err = {0};
+	for (unsigned i = 0; i < count; i++)
+		ranges[i] = (struct hither_range){(first + i * (len + 1)) * BLOCK, len * BLOCK};
+	CHECK_OK(hither_mount_suggest(&m->base, ranges, count, &err));
+}
+
+static bool claim(struct managed *m, struct managed_job *job)
+{
+	HITHER_LOCK_SCOPE(&m->lock);
+	return managed_claim_locked(m, job);
+}
+
+static unsigned runs_of(const struct managed_job *job)
+{
+	unsigned count = 0;
+	for (; job; job = job->more)
+		count++;
+	return count;
+}
+
+static bool is_here(struct managed *m, uint64_t block)
+{
+	char buf[BLOCK];
+	if (hither_mount_peek(&m->base, buf, sizeof buf, block * BLOCK))
+		return false;
+	for (size_t i = 0; i < sizeof buf; i++)
+		CHECK_EQ(buf[i], content(block * BLOCK + i));
+	return true;
+}
+
+static void small_guesses_share_a_request(void)
+{
+	struct managed *m = play(RANGES_MOST);
+	struct managed_job job;
+	suggest(m, 1, 3, 1);
+	CHECK(claim(m, &job));
+	CHECK_EQ(runs_of(&job), 3);
+	CHECK_EQ(m->job_count, 1);
+	managed_run(m, &job);
+	CHECK_EQ(line_of(m)->requests, 1);
+	CHECK_EQ(line_of(m)->ranges, 3);
+	for (uint64_t block = 0; block < 7; block++)
+		CHECK_EQ(is_here(m, block), block % 2 && block < 6);
+	CHECK_EQ(m->stats.pull_requests, 1);
+	CHECK_EQ(m->job_count, 0);
+	CHECK_EQ(m->outstanding_bytes, 0);
+	CHECK(!claim(m, &job));
+	end_play(m);
+}
+
+/* While there are many, each request brings what a new connection sends in its first round trip. */
+static void the_fewer_connections_are_left_the_more_share_one(void)
+{
+	struct managed *m = play(RANGES_MOST);
+	static struct managed_job jobs[32];
+	unsigned count = 0, before = 0;
+	suggest(m, 0, 200, 1);
+	while (claim(m, &jobs[count])) {
+		unsigned runs = runs_of(&jobs[count]);
+		CHECK(runs >= before && runs <= 16);
+		before = runs;
+		count++;
+	}
+	CHECK_EQ(count, 24); /* the rest is for demands */
+	CHECK_EQ(runs_of(&jobs[0]), 3);
+	CHECK(before > 4);
+	for (unsigned i = 0; i < count; i++)
+		managed_run(m, &jobs[i]);
+	CHECK_EQ(m->job_count, 0);
+	end_play(m);
+}
+
+static void a_long_guess_goes_by_itself(void)
+{
+	struct managed *m = play(RANGES_MOST);
+	struct managed_job job;
+	struct hither_error err = {0};
+	const struct hither_range ranges[] = {
+	        {0, BLOCK}, {10 * BLOCK, 17 * BLOCK}, {40 * BLOCK, BLOCK}};
+	CHECK_OK(hither_mount_suggest(&m->base, ranges, 3, &err));
+	CHECK(claim(m, &job));
+	CHECK_EQ(runs_of(&job), 1);
+	managed_run(m, &job);
+	CHECK(is_here(m, 0) && !is_here(m, 10));
+	while (claim(m, &job))
+		managed_run(m, &job);
+	CHECK(is_here(m, 10) && is_here(m, 26) && is_here(m, 40) && !is_here(m, 27));
+	end_play(m);
+}
+
+static void what_came_whole_of_a_broken_request_is_good(void)
+{
+	struct managed *m = play(RANGES_MOST);
+	struct managed_job job;
+	suggest(m, 1, 3, 1);
+	line_of(m)->fail_at = BLOCK + 2000;
+	CHECK(claim(m, &job));
+	managed_run(m, &job);
+	CHECK(is_here(m, 1) && !is_here(m, 3) && !is_here(m, 5));
+	CHECK_EQ(m->outstanding_bytes, 0);
+	CHECK(m->stats.retries > 0);
+	CHECK(!claim(m, &job)); /* not at once again */
+	/* What is missing is guessed again. */
+	line_of(m)->fail_at = 0;
+	clock_ns = m->retry_at_ns;
+	while (claim(m, &job))
+		managed_run(m, &job);
+	CHECK(is_here(m, 3) && is_here(m, 5));
+	end_play(m);
+}
+
+static void read_done(struct hither_io *io, int result, const struct hither_error *err)
+{
+	CHECK_EQ(result, 0);
+}
+
+static void who_waits_shares_with_nobody(void)
+{
+	struct managed *m = play(RANGES_MOST);
+	struct managed_job job;
+	static char buf[BLOCK];
+	struct hither_io io = {.op = HITHER_IO_READ,
+	                       .offset = 100 * BLOCK,
+	                       .len = BLOCK,
+	                       .buf = buf,
+	                       .done = read_done};
+	suggest(m, 1, 3, 1);
+	hither_mount_submit(&m->base, &io);
+	CHECK(claim(m, &job));
+	CHECK(job.demand && job.first == 100);
+	CHECK_EQ(runs_of(&job), 1);
+	managed_run(m, &job);
+	CHECK(is_here(m, 100));
+	end_play(m);
+}
+
+static void a_server_of_single_ranges_gets_single_ones(void)
+{
+	struct managed *m = play(1);
+	struct managed_job job;
+	unsigned count = 0;
+	suggest(m, 1, 5, 1);
+	for (; claim(m, &job); count++) {
+		CHECK_EQ(runs_of(&job), 1);
+		managed_run(m, &job);
+		CHECK_EQ(line_of(m)->ranges, 1);
+	}
+	CHECK_EQ(count, 5);
+	end_play(m);
+}
+
+int main(void)
+{
+	RUN(small_guesses_share_a_request);
+	RUN(the_fewer_connections_are_left_the_more_share_one);
+	RUN(a_long_guess_goes_by_itself);
+	RUN(what_came_whole_of_a_broken_request_is_good);
+	RUN(who_waits_shares_with_nobody);
+	RUN(a_server_of_single_ranges_gets_single_ones);
+	return 0;
+}
