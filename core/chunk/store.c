@@ -57,26 +57,12 @@ void hither_store_uncached(struct hither_store *s, bool uncached)
 	atomic_store_explicit(&s->uncached, uncached && s->disk, memory_order_relaxed);
 }
 
-/* Like hither_pread_all() and hither_pwrite_all() with RWF_DONTCACHE; *done: how far it came. */
+/* Like hither_pread_all() with RWF_DONTCACHE; *done: how far it came. */
 static int read_uncached(int fd, char *buf, size_t len, uint64_t offset, size_t *done)
 {
 	while (*done < len) {
 		struct iovec part = {buf + *done, len - *done};
 		ssize_t n = preadv2(fd, &part, 1, (off_t)(offset + *done), RWF_DONTCACHE);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n == 0)
-			return -EIO;
-		*done += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
-}
-
-static int write_uncached(int fd, const char *buf, size_t len, uint64_t offset, size_t *done)
-{
-	while (*done < len) {
-		struct iovec part = {(char *)buf + *done, len - *done};
-		ssize_t n = pwritev2(fd, &part, 1, (off_t)(offset + *done), RWF_DONTCACHE);
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		if (n == 0)
@@ -106,23 +92,11 @@ int hither_store_read(struct hither_store *s, void *buf, size_t len, uint64_t of
 	return hither_pread_all(s->fd, (char *)buf + done, len - done, offset + done);
 }
 
-static int write_bytes(struct hither_store *s, const char *buf, size_t len, uint64_t offset)
-{
-	size_t done = 0;
-	if (atomic_load_explicit(&s->uncached, memory_order_relaxed)) {
-		int r = write_uncached(s->fd, buf, len, offset, &done);
-		if (!is_unsupported(r))
-			return r;
-		hither_store_uncached(s, false);
-	}
-	return hither_pwrite_all(s->fd, buf + done, len - done, offset + done);
-}
-
 int hither_store_write(struct hither_store *s, const void *buf, size_t len, uint64_t offset)
 {
 	if (!in_range(s, offset, len))
 		return -EINVAL;
-	int r = write_bytes(s, buf, len, offset);
+	int r = hither_pwrite_all(s->fd, buf, len, offset);
 	/* Not before: a barrier that begins in between would take the mark, but not the bytes. */
 	atomic_store(&s->wrote, true);
 	return r;

@@ -74,8 +74,9 @@ int hither_store_overwrite(struct hither_store *s, const void *buf, size_t len, 
  * the store is open. */
 const uint8_t *hither_store_bytes(struct hither_store *s);
 /*
- * Keep the bytes of reads and writes out of the page cache from now on, where the kernel can; the
- * frontend's copy is enough. Off at first. Any thread. No effect in memory.
+ * Whoever reads keeps a copy of his own: from now on reads leave none in the page cache, where the
+ * kernel can (Linux 6.14). What was just written stays there for the disk. Off at first. Any
+ * thread. No effect in memory.
  */
 void hither_store_uncached(struct hither_store *s, bool uncached);
 /*

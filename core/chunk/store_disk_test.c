@@ -4,8 +4,10 @@
 #include "chunk/store_testing.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 
 enum { BLOCK = HITHER_BLOCK_BYTES, REGION_BLOCKS = HITHER_LOG_REGION_BLOCKS };
@@ -295,20 +297,43 @@ static void after_a_failed_sync_nothing_is_promised(void)
 	close(kept);
 }
 
-static void uncached_bytes_are_the_same_bytes(void)
+static size_t resident_pages(int fd, size_t len)
+{
+	unsigned char pages[1 << 8];
+	void *map = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, 0);
+	CHECK(map != MAP_FAILED && len / 4096 <= sizeof pages);
+	CHECK_EQ(mincore(map, len, pages), 0);
+	munmap(map, len);
+	size_t count = 0;
+	for (size_t i = 0; i < len / 4096; i++)
+		count += pages[i] & 1;
+	return count;
+}
+
+static void uncached_reads_leave_no_copy(void)
 {
 	struct hither_store *s = fresh_store(1 << 20);
-	static char out[300000], in[300000];
+	static char out[1 << 20], in[1 << 20];
 	for (size_t i = 0; i < sizeof out; i++)
 		out[i] = (char)(i * 7 + i / 4096);
+	CHECK_EQ(hither_store_write(s, out, sizeof out, 0), 0);
+	int fd = hither_store_fd(s);
+	CHECK_EQ(fsync(fd), 0);
+	CHECK_EQ(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+	struct iovec first = {in, 4096};
+	bool able = resident_pages(fd, sizeof in) == 0 && preadv2(fd, &first, 1, 0, 0x80) == 4096;
 	hither_store_uncached(s, true);
-	CHECK_EQ(hither_store_write(s, out, sizeof out, 1234), 0);
-	CHECK_EQ(hither_store_read(s, in, sizeof in, 1234), 0);
+	CHECK_EQ(hither_store_read(s, in, sizeof in, 0), 0);
 	CHECK(memcmp(in, out, sizeof in) == 0);
+	if (able)
+		CHECK(resident_pages(fd, sizeof in) <= 1);
+	else
+		printf("  not checked: no RWF_DONTCACHE here\n");
 	hither_store_uncached(s, false);
 	memset(in, 0, sizeof in);
-	CHECK_EQ(hither_store_read(s, in, sizeof in, 1234), 0);
+	CHECK_EQ(hither_store_read(s, in, sizeof in, 0), 0);
 	CHECK(memcmp(in, out, sizeof in) == 0);
+	CHECK(resident_pages(fd, sizeof in) > 0);
 	hither_store_close(s);
 }
 
@@ -476,7 +501,7 @@ int main(void)
 	RUN(what_nobody_knows_of_is_given_back);
 	RUN(an_idle_barrier_costs_nothing);
 	RUN(after_a_failed_sync_nothing_is_promised);
-	RUN(uncached_bytes_are_the_same_bytes);
+	RUN(uncached_reads_leave_no_copy);
 	RUN(a_cache_is_listed);
 	RUN(dirty_stores_are_deleted_only_by_force);
 	RUN(stores_survive_a_full_log);

@@ -261,6 +261,11 @@ static int managed_local_fd(struct hither_mount *base)
 	return hither_store_fd(m->store);
 }
 
+static void managed_cached_above(struct hither_mount *base)
+{
+	hither_store_uncached(managed_of(base)->store, true);
+}
+
 static void managed_cancel(struct hither_mount *base)
 {
 	struct managed *m = managed_of(base);
@@ -324,6 +329,7 @@ const struct hither_mount_ops managed_ops = {
         .extent = managed_extent,
         .peek = managed_peek,
         .local_fd = managed_local_fd,
+        .cached_above = managed_cached_above,
         .cancel = managed_cancel,
         .close = managed_close,
 };

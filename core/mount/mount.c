@@ -164,6 +164,12 @@ int hither_mount_local_fd(struct hither_mount *m)
 	return m->ops->local_fd(m);
 }
 
+void hither_mount_cached_above(struct hither_mount *m)
+{
+	if (m->ops->cached_above)
+		m->ops->cached_above(m);
+}
+
 void hither_mount_cancel(struct hither_mount *m)
 {
 	m->ops->cancel(m);

@@ -216,6 +216,16 @@ static int add_show(struct hither_fuse *f, const struct show *show, struct hithe
 	return 0;
 }
 
+/* The kernel's page cache has what is read through it; what passes through is the store's own. */
+static void keep_one_copy(const struct hither_fuse *f)
+{
+	if (f->tree)
+		hither_mount_cached_above(f->tree_mount);
+	for (size_t i = 0; i < f->file_count; i++)
+		if (f->files[i].writable || !f->want_passthrough)
+			hither_mount_cached_above(f->files[i].mount);
+}
+
 static int attach(const struct show *show, const char *path,
                   const struct hither_fuse_options *options, struct hither_fuse **out,
                   struct hither_error *err)
@@ -233,6 +243,7 @@ static int attach(const struct show *show, const char *path,
 	if (!r) {
 		f->want_passthrough =
 		        !(options && options->no_passthrough) && fuse_passthrough_allowed();
+		keep_one_copy(f);
 		f->readahead_bytes = options && options->readahead_bytes ? options->readahead_bytes
 		                                                         : choose_readahead(f);
 		r = mount_it(f, options, err);

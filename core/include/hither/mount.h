@@ -190,6 +190,9 @@ int hither_mount_peek(struct hither_mount *m, void *buf, size_t len, uint64_t of
 /** The store's file descriptor once every byte is local and the mount cannot be written; -1 before.
  * Borrowed. */
 int hither_mount_local_fd(struct hither_mount *m);
+/** Whoever reads from here on keeps a copy of his own, as a page cache does: what is read from a
+ * store on disk leaves no second one in memory, where the kernel can. Any thread. */
+void hither_mount_cached_above(struct hither_mount *m);
 
 /** Give up on the network: waiting calls return -ECANCELED. What is dirty stays in the cache. */
 void hither_mount_cancel(struct hither_mount *m);
