@@ -16,7 +16,7 @@
 
 #define FIELD(member) offsetof(struct settings, member)
 
-enum { FILES_MOST = 64 };
+enum { FILES_MOST = 64, BLOCK_BYTES = 4096 };
 
 static const struct option_spec specs[] = {
         {"output", 'o', "FILE", "Write all of them as one profile.", set_path, FIELD(output)},
@@ -86,21 +86,40 @@ static void tell(const char *name, const struct hither_profile *p)
 	       (double)last / 1000, units_format_size(c, waited));
 }
 
-static void list(const struct profiles *p)
+static void list_step(const struct hither_profile_entry *e, uint64_t offset, uint64_t len,
+                      const char *path)
+{
+	printf("%9.3f %12" PRIu64 " %10" PRIu64 " %c%s%s\n", (double)e->at_ms / 1000, offset, len,
+	       e->waited ? 'w' : '-', *path ? " " : "", path);
+}
+
+/* A step may go over several files: a line each. */
+static void list_in_files(const struct hither_tree *t, const struct hither_profile_entry *e)
 {
 	char path[256];
+	uint32_t count;
+	const struct hither_tree_node *nodes = hither_tree_nodes(t, &count);
+	uint64_t end = e->offset + e->len;
+	for (uint64_t at = e->offset, stop; at < end; at = stop) {
+		/* Files begin at blocks: what begins in this one may be but the next one. */
+		const struct hither_tree_node *n = hither_tree_file_at(t, at);
+		uint64_t file_end = n ? n->offset + n->size : 0;
+		stop = file_end > at ? file_end : at - at % BLOCK_BYTES + BLOCK_BYTES;
+		stop = stop < end ? stop : end;
+		if (file_end > at)
+			list_step(e, at - n->offset, stop - at,
+			          hither_tree_path(t, (uint32_t)(n - nodes), path, sizeof path));
+	}
+}
+
+static void list(const struct profiles *p)
+{
 	for (size_t i = 0; i < p->merged.count; i++) {
 		const struct hither_profile_entry *e = &p->merged.entries[i];
-		uint32_t count;
-		const struct hither_tree_node *n =
-		        p->tree ? hither_tree_file_at(p->tree, e->offset) : NULL;
-		uint64_t offset = n ? e->offset - n->offset : e->offset;
-		printf("%9.3f %12" PRIu64 " %10" PRIu64 " %c%s%s\n", (double)e->at_ms / 1000,
-		       offset, e->len, e->waited ? 'w' : '-', n ? " " : "",
-		       n ? hither_tree_path(p->tree,
-		                            (uint32_t)(n - hither_tree_nodes(p->tree, &count)),
-		                            path, sizeof path)
-		         : "");
+		if (p->tree)
+			list_in_files(p->tree, e);
+		else
+			list_step(e, e->offset, e->len, "");
 	}
 }
 

@@ -188,6 +188,11 @@ static void verify_whole(struct hither_backend *b, uint64_t *offset, uint64_t *e
 		*end = last.offset + last.len;
 }
 
+static uint64_t verify_extent(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole)
+{
+	return hither_backend_extent(hither_layer_of(b)->inner, offset, max, hole);
+}
+
 static void verify_close(struct hither_backend *b)
 {
 	struct verify *v = HITHER_CONTAINER(hither_layer_of(b), struct verify, layer);
@@ -202,6 +207,7 @@ static const struct hither_backend_ops verify_ops = {
         .read = verify_read,
         .version = hither_layer_version,
         .cancel = hither_layer_cancel,
+        .extent = verify_extent,
         .whole = verify_whole,
         .close = verify_close,
 };

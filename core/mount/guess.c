@@ -70,6 +70,8 @@ static int add_orders(struct managed *m, const struct hither_mount_options *o,
 		r = hither_order_format(&m->view, o->order, &list[*n], err), *n += !r;
 	if (!r && !named(o, "none"))
 		r = hither_order_readahead(&m->view, &list[*n], err), *n += !r;
+	if (!r && o->scattered && !o->pull_off && !named(o, "none"))
+		r = hither_order_near(&m->view, &list[*n], err), *n += !r;
 	if (!r && o->priority)
 		r = hither_order_priority(&m->view, m->chunk_blocks << HITHER_BLOCK_SHIFT,
 		                          o->priority, o->priority_user, &list[*n], err),

@@ -277,9 +277,13 @@ int managed_fill_known(struct hither_mount *base, const void *buf, size_t len, u
 
 static void note_first_byte(struct managed *m, struct managed_job *job)
 {
+	bool hole; /* whose zeros came from nowhere: they would tell of a round trip of no time */
+	hither_backend_extent(m->base.backend, job->first << HITHER_BLOCK_SHIFT, 1, &hole);
 	HITHER_LOCK_SCOPE(&m->lock);
 	job->first_byte_ns = m->now();
-	hither_link_first_byte(&m->link, job->first_byte_ns, job->first_byte_ns - job->start_ns);
+	if (!hole)
+		hither_link_first_byte(&m->link, job->first_byte_ns,
+		                       job->first_byte_ns - job->start_ns);
 }
 
 /* Commit the tail if it is a whole block, or the resource's last. */

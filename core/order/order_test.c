@@ -180,6 +180,37 @@ static void a_composition_of_nothing_is_dry(void)
 	hither_order_destroy(o);
 }
 
+static void what_lies_around_a_wait_comes_first(void)
+{
+	struct hither_order_view view = {.size_bytes = UINT64_C(100) << 20};
+	struct hither_order *o;
+	struct hither_range r;
+	struct hither_error e = {0};
+	const uint64_t mib = 1 << 20, window = 8 * mib;
+	CHECK_OK(hither_order_near(&view, &o, &e));
+	CHECK(!o->ops->next(o, window, &r));
+	o->ops->saw(o, 50 * mib, mib, true);
+	o->ops->saw(o, 20 * mib, mib, false); /* was here: no place of interest */
+	o->ops->saw(o, mib / 2, mib, true);
+	CHECK(o->ops->next(o, window, &r) && r.offset == 3 * mib / 2 && r.len == 2 * mib);
+	CHECK(o->ops->next(o, window, &r) && r.offset == 0 && r.len == mib / 2);
+	CHECK(o->ops->next(o, window, &r) && r.offset == 51 * mib && r.len == 2 * mib);
+	o->ops->saw(o, 99 * mib, 4096 * mib, true); /* up to the end: nothing follows it */
+	CHECK(o->ops->next(o, window, &r) && r.offset == 98 * mib && r.len == mib);
+	CHECK(o->ops->next(o, window, &r) && r.offset == 49 * mib && r.len == mib);
+	CHECK(!o->ops->next(o, window, &r));
+	o->ops->saw(o, 0, 100 * mib, true);
+	o->ops->saw(o, UINT64_MAX, UINT64_MAX, true);
+	CHECK(!o->ops->next(o, window, &r));
+	for (uint64_t i = 0; i < 20; i++) /* the newest eight */
+		o->ops->saw(o, i * 4 * mib + mib, 4096, true);
+	unsigned count = 0;
+	while (o->ops->next(o, window, &r))
+		count++;
+	CHECK_EQ(count, 16);
+	hither_order_destroy(o);
+}
+
 int main(void)
 {
 	RUN(front_covers_everything_once_in_pieces);
@@ -189,5 +220,6 @@ int main(void)
 	RUN(a_composition_asks_in_turn_and_tells_all);
 	RUN(what_one_knows_is_not_told_to_those_behind);
 	RUN(a_composition_of_nothing_is_dry);
+	RUN(what_lies_around_a_wait_comes_first);
 	return 0;
 }

@@ -127,6 +127,7 @@ int hither_tree_mount(const struct hither_tree *t, const char *url,
 	uint32_t chunk = o.chunk_bytes ? o.chunk_bytes : 64 << 10;
 	o.chunk_bytes = chunk > t->chunk_bytes ? chunk : t->chunk_bytes;
 	o.backend.writable = false;
+	o.scattered = true;
 	if (o.offline) { /* the files' backend answers, so that what the cache has is compared */
 		o.pull_off = true;
 		o.order = "none";

@@ -186,6 +186,30 @@ static void what_is_cached_works_offline(void)
 	hither_tree_destroy(t);
 }
 
+/* Zeros between files come from nowhere, and say nothing of how far away the server is. */
+static void gaps_tell_no_round_trip(void)
+{
+	const struct hither_mount_options o = {.pull_off = true, .order = "none"};
+	struct hither_mount *m = NULL;
+	struct hither_mount_stats stats;
+	char block[4096];
+	uint64_t gap = 0;
+	uint32_t kind = 0;
+	CHECK_OK(hither_tree_mount(tree, manifest, &o, &m, &err));
+	for (; !(kind & HITHER_EXTENT_HOLE); gap += 4096) {
+		CHECK(gap < hither_tree_size(tree));
+		hither_mount_extent(m, gap, 1, &kind);
+	}
+	CHECK_OK(hither_mount_read_at(m, block, sizeof block, gap - 4096, &err));
+	CHECK(!memcmp(block, content + gap - 4096, sizeof block));
+	hither_mount_stats(m, &stats);
+	CHECK_EQ(stats.rtt_ns, 0);
+	CHECK_OK(read_node(m, "big", 0, 10));
+	hither_mount_stats(m, &stats);
+	CHECK(stats.rtt_ns > 0);
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 static void urls_of_files(void)
 {
 	static const char *const urls[][4] = {
@@ -213,6 +237,7 @@ int main(void)
 	RUN(urls_of_files);
 	RUN(a_manifest_is_fetched);
 	RUN(the_contract_holds);
+	RUN(gaps_tell_no_round_trip);
 	RUN(what_changed_is_refused_and_nothing_else);
 	RUN(what_is_cached_works_offline);
 	hither_tree_destroy(tree);

@@ -36,6 +36,11 @@ struct hither_mount_options {
 	 * or the name of a format. Anything else: -EINVAL.
 	 */
 	const char *order;
+	/*
+	 * Many things lie beside each other: in the background, what lies around a read that waited
+	 * comes before the front.
+	 */
+	bool scattered;
 	uint32_t ahead_ms; /* orders that know time keep so much ahead of a reader; 0: 30 s */
 	bool offline;      /* use only what the cache has; the backend is not asked */
 	enum hither_sync sync;

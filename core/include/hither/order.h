@@ -87,6 +87,9 @@ int hither_order_priority(const struct hither_order_view *view, uint32_t chunk_b
  * next. */
 int hither_order_readahead(const struct hither_order_view *view, struct hither_order **out,
                            struct hither_error *err);
+/** What lies around reads that waited, the newest first. */
+int hither_order_near(const struct hither_order_view *view, struct hither_order **out,
+                      struct hither_error *err);
 /** Replays a recorded profile (file at path); see hither_profile in profile.h for the format. */
 int hither_order_replay(const struct hither_order_view *view, const char *path,
                         struct hither_order **out, struct hither_error *err);
