@@ -99,7 +99,8 @@ static void list_in_files(const struct hither_tree *t, const struct hither_profi
 	char path[256];
 	uint32_t count;
 	const struct hither_tree_node *nodes = hither_tree_nodes(t, &count);
-	uint64_t end = e->offset + e->len;
+	uint64_t size = hither_tree_size(t);
+	uint64_t end = e->offset + e->len < size ? e->offset + e->len : size;
 	for (uint64_t at = e->offset, stop; at < end; at = stop) {
 		/* Files begin at blocks: what begins in this one may be but the next one. */
 		const struct hither_tree_node *n = hither_tree_file_at(t, at);
