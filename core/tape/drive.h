@@ -39,6 +39,7 @@ struct tape_drive {
 	uint64_t record; /* position; UINT64_MAX: not known, locate. Opening need not move it */
 	uint64_t capacity_bytes; /* 0: not known */
 	uint64_t busy_ns;        /* the model's time since open; 0 for a real drive */
+	uint64_t origin_bytes;   /* the model's: how far into the tape record 0 lies; mostly 0 */
 };
 
 /* What a seek costs. A serpentine tape: wraps run forth and back, so near in bytes is not near. */

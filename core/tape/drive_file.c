@@ -146,7 +146,8 @@ static int file_locate(struct tape_drive *d, uint64_t record, struct hither_erro
 	if (record == d->record)
 		return 0;
 	uint64_t from = d->record < t->count ? d->record : t->count;
-	d->busy_ns += tape_model_seek_ns(&tape_model_lto9, t->start[from], t->start[record]);
+	d->busy_ns += tape_model_seek_ns(&tape_model_lto9, d->origin_bytes + t->start[from],
+	                                 d->origin_bytes + t->start[record]);
 	t->stopped = t->was_read = false; /* the seek has the start in it */
 	d->record = record;
 	return 0;

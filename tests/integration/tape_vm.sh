@@ -52,8 +52,31 @@ story() {
   cmp -i 1M "$dir/image" "$dir/disk"
   "$hither" umount "$dir/disk"
 }
+# file_system: ext4 on a block device that is the tape, with a source tree; read back with no cache.
+file_system() {
+  local device
+  "$tapisk" format /dev/nst0 --size=64M --force
+  for round in write read; do
+    rm -rf "$dir/cache"
+    "$tapisk" block /dev/nst0 >"$dir/said"
+    device=$(grep -o '/dev/[a-z]*[0-9]*' "$dir/said" | grep -v nst | head -n 1)
+    [ "$round" = read ] || mkfs.ext4 -q "$device"
+    mkdir -p "$dir/mnt"
+    mount "$device" "$dir/mnt"
+    if [ "$round" = write ]; then
+      cp -r "$tree" "$dir/mnt/tree"
+      sync -f "$dir/mnt"
+    else
+      diff -r "$tree" "$dir/mnt/tree"
+    fi
+    umount "$dir/mnt"
+    "$hither" block detach "$device"
+  done
+  echo "ext4: equal"
+}
 if [ "${1:-}" = inside ]; then
-  tapisk=$2 hither=$3
+  tapisk=$2 hither=$3 tree=$4
+  PATH=$PATH:/sbin:/usr/sbin
   dir=$(mktemp -d)
   export XDG_CACHE_HOME=$dir/cache XDG_RUNTIME_DIR=$dir
   if "$tapisk" info /dev/nst0 2>"$dir/said"; then
@@ -67,6 +90,7 @@ if [ "${1:-}" = inside ]; then
   fi
   grep -q 'rewinds' "$dir/said"
   story
+  file_system
   mt-st -f /dev/nst0 setblk 65536
   story --force
   mt-st -f /dev/nst0 setblk 0
@@ -91,6 +115,7 @@ command -v qemu-system-x86_64 >/dev/null || { echo "skipped: qemu-system-x86_64 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 code=0
-"$vm" -m 1G -t 580 -w "$work" "$(realpath "$0")" inside "$@" </dev/null || code=$?
+"$vm" -m 1G -t 580 -w "$work" "$(realpath "$0")" inside "$@" \
+  "$(realpath "$(dirname "$0")/../../core")" </dev/null || code=$?
 [ "$code" != 125 ] || { echo "skipped: the virtual machine does not start"; exit 77; }
 exit "$code"

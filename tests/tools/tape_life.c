@@ -17,6 +17,10 @@
  * and the reader takes them by name. Then every second file is deleted (one commit), then the tape
  * is compacted (or, where that cannot be done, read and written anew). Nobody rewinds between: the
  * drive goes on from where it was.
+ *
+ * `half`: on a tape half full of other things, in the middle of its length, from where a locate to
+ * the beginning takes the average time; it begins mounted, and is unmounted at the end instead of
+ * being compacted.
  */
 enum {
 	FILES = 20000,
@@ -40,6 +44,7 @@ struct keeper {
 	void (*cold)(struct keeper *k); /* every cache is dropped */
 	void (*read)(struct keeper *k, uint64_t block, uint64_t count);
 	void (*compact)(struct keeper *k);
+	void (*unmount)(struct keeper *k);
 	uint64_t (*ns)(const struct keeper *k);
 };
 
@@ -86,7 +91,7 @@ static void metadata(struct keeper *k, uint64_t first, uint64_t end, bool home)
 	journal_next += count;
 }
 
-static void live(const char *name, struct keeper *k)
+static void live(const char *name, struct keeper *k, bool half)
 {
 	uint64_t begin = k->ns(k), phase = begin;
 	char text[64];
@@ -114,7 +119,10 @@ static void live(const char *name, struct keeper *k)
 	snprintf(text, sizeof text, "%s_delete", name);
 	tell(text, k->ns(k) - phase);
 	phase = k->ns(k);
-	k->compact(k);
+	if (half)
+		k->unmount(k);
+	else
+		k->compact(k);
 	snprintf(text, sizeof text, "%s_compact", name);
 	tell(text, k->ns(k) - phase);
 	snprintf(text, sizeof text, "%s_all", name);
@@ -133,6 +141,7 @@ struct ours {
 	uint64_t before_ns;
 	uint8_t *dirty; /* a byte a block */
 	bool remote, swept;
+	uint64_t origin;
 	char *buf;
 };
 enum { PIECE_BLOCKS = 256 };
@@ -172,18 +181,24 @@ static void ours_flush(struct keeper *k)
 		push(ours_of(k));
 }
 
+static void ours_unmount(struct keeper *k)
+{
+	push(ours_of(k));
+	CHECK_OK(tape_volume_finish(ours_of(k)->v, &err));
+	CHECK_OK(tape_volume_flush(ours_of(k)->v, &err));
+}
+
 /* Unmount, drop the cache, mount; the tape stays where it is. */
 static void mount_again(struct ours *o)
 {
 	struct tape_drive *d;
-	push(o);
-	CHECK_OK(tape_volume_finish(o->v, &err));
-	CHECK_OK(tape_volume_flush(o->v, &err));
+	ours_unmount(&o->k);
 	uint64_t at = o->v->drive->record;
 	o->before_ns += o->v->drive->busy_ns;
 	CHECK_OK(tape_volume_close(o->v, &err));
 	CHECK_OK(tape_drive_open(path, true, 0, &d, &err));
 	d->record = at;
+	d->origin_bytes = o->origin;
 	CHECK_OK(tape_volume_open(d, false, &o->v, &err));
 	o->swept = false;
 }
@@ -352,9 +367,14 @@ static void ltfs_index(struct bare *b)
 	bare_flush(&b->k);
 }
 
-static void ltfs_cold(struct keeper *k)
+static void ltfs_unmount(struct keeper *k)
 {
 	ltfs_index(bare_of(k));
+}
+
+static void ltfs_cold(struct keeper *k)
+{
+	ltfs_unmount(k);
 	bare_of(k)->cached = false;
 }
 
@@ -382,39 +402,44 @@ static void ltfs_compact(struct keeper *k)
 	ltfs_index(b);
 }
 
-static void live_ours(const char *name, const char *folder, bool remote)
+static void live_ours(const char *name, const char *folder, bool remote, uint64_t origin)
 {
-	struct ours ours = {
-	        .k = {ours_write, ours_flush, ours_cold, ours_read, ours_compact, ours_ns},
-	        .v = make(folder, (uint64_t)VOLUME_BLOCKS * BLOCK),
-	        .dirty = calloc(1, VOLUME_BLOCKS),
-	        .remote = remote,
-	        .buf = calloc(PIECE_BLOCKS, BLOCK)};
-	live(name, &ours.k);
+	struct ours ours = {.k = {ours_write, ours_flush, ours_cold, ours_read, ours_compact,
+	                          ours_unmount, ours_ns},
+	                    .v = make(folder, (uint64_t)VOLUME_BLOCKS * BLOCK),
+	                    .dirty = calloc(1, VOLUME_BLOCKS),
+	                    .remote = remote,
+	                    .origin = origin,
+	                    .buf = calloc(PIECE_BLOCKS, BLOCK)};
+	ours.v->drive->origin_bytes = origin;
+	live(name, &ours.k, origin);
 	CHECK_OK(tape_volume_close(ours.v, &err));
 	unlink(path);
 	free(ours.dirty);
 	free(ours.buf);
 }
 
-void life(const char *folder, bool named)
+void life(const char *folder, bool named, bool half)
 {
+	uint64_t origin = half ? model->capacity_bytes / 2 + model->wrap_bytes / 2 : 0;
 	shuffle_order(named);
-	live_ours("ours", folder, false);
-	live_ours("remote", folder, true);
+	live_ours("ours", folder, false, origin);
+	live_ours("remote", folder, true, origin);
 	struct bare reference = {.k = {reference_write, bare_flush, bare_cold, reference_read,
-	                               reference_compact, bare_ns},
+	                               reference_compact, bare_flush, bare_ns},
 	                         .place = calloc(VOLUME_BLOCKS, 8),
 	                         .record_bytes = BLOCK,
-	                         .end = BLOCK};
-	live("reference", &reference.k);
-	struct bare ltfs = {
-	        .k = {ltfs_write, ltfs_flush, ltfs_cold, ltfs_read, ltfs_compact, bare_ns},
-	        .place = calloc(VOLUME_BLOCKS, 8),
-	        .record_bytes = BLOCK,
-	        .index_bytes = FILES * 1024,
-	        .end = model->wrap_bytes * 2};
-	live("ltfs", &ltfs.k);
+	                         .at = origin,
+	                         .end = origin + BLOCK};
+	live("reference", &reference.k, half);
+	struct bare ltfs = {.k = {ltfs_write, ltfs_flush, ltfs_cold, ltfs_read, ltfs_compact,
+	                          ltfs_unmount, bare_ns},
+	                    .place = calloc(VOLUME_BLOCKS, 8),
+	                    .record_bytes = BLOCK,
+	                    .index_bytes = FILES * 1024,
+	                    .at = origin,
+	                    .end = half ? origin : model->wrap_bytes * 2};
+	live("ltfs", &ltfs.k, half);
 	free(reference.place);
 	free(ltfs.place);
 }

@@ -4,7 +4,7 @@
  *
  * usage: tape_load stream FOLDER GB  write so much through a volume on a tape file, read it back
  *        tape_load random            128 reads of 1 MiB all over a full tape: order of service
- *        tape_load life FOLDER [named]  a file system's life (tape_life.c)
+ *        tape_load life FOLDER [named|half]  a file system's life (tape_life.c)
  *        tape_load reindex FOLDER    find the index of a volume of 1 TB whose last checkpoint is as
  *                                    old as can be
  * Prints name=value: seconds of drive time, and of this machine's CPU.
@@ -67,6 +67,7 @@ static void stream(const char *folder, uint64_t gigabytes)
 	uint64_t size = gigabytes * 1000 * 1000 * 1000 / MIB * MIB;
 	uint64_t *buf = calloc(1, MIB), *want = calloc(1, MIB);
 	struct tape_volume *v = make(folder, size);
+	CHECK_OK(tape_volume_write(v, buf, MIB, 0, &err)); /* from the label to where it begins */
 	uint64_t begin = v->drive->busy_ns, cpu = cpu_ns();
 	for (uint64_t at = 0; at < size; at += MIB) {
 		fill(buf, at);
@@ -301,7 +302,8 @@ int main(int argc, char **argv)
 	else if (!strcmp(argv[1], "random"))
 		random_reads();
 	else if (!strcmp(argv[1], "life") && argc > 2)
-		life(argv[2], argc > 3 && !strcmp(argv[3], "named"));
+		life(argv[2], argc > 3 && !strcmp(argv[3], "named"),
+		     argc > 3 && !strcmp(argv[3], "half"));
 	else if (!strcmp(argv[1], "reindex") && argc > 2)
 		reindex(argv[2]);
 	else

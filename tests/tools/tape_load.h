@@ -17,7 +17,8 @@ extern const struct tape_model *const model;
 void tell(const char *name, uint64_t ns);
 /* An empty volume on a new tape file. */
 struct tape_volume *make(const char *folder, uint64_t size);
-/* named: the reader takes the folders in another order than they were written in. */
-void life(const char *folder, bool named);
+/* named: the reader takes the folders in another order than they were written in. half: on a tape
+ * half full. */
+void life(const char *folder, bool named, bool half);
 
 #endif

@@ -67,7 +67,7 @@ NOTES = [
     " rate layers.",
     "tape: seconds of drive time in the model of an LTO-9 drive (core/tape/model.c says where its figures are"
     " from, and which are estimates), the same in each run. The life is a trace like ext4's, described in"
-    " tests/tools/tape_load.c; ours runs the real code on a tape file, the peers their designs on the same"
+    " tests/tools/tape_life.c; ours runs the real code on a tape file, the peers their designs on the same"
     " model, with what favours them: no overhead of records, what is ahead is read over where that is"
     " quicker than a locate, and LTFS's drive does not stop while it untars. Its readers of another order than the"
     " archive's seek for each folder, as nothing is taken to be cached. tapisk's fsync is answered by the cache's"
