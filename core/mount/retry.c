@@ -67,6 +67,9 @@ void managed_collect_expired_locked(struct managed *m, struct managed_ios *expir
 
 uint64_t managed_stall_ns(const struct managed *m, const struct managed_job *job)
 {
+	/* Where seeks cost seconds there is one drive: asked again, it would seek again. */
+	if (m->base.backend && m->base.backend->flags & HITHER_BACKEND_ORDERED)
+		return UINT64_MAX / 2;
 	uint64_t rtt = hither_link_rtt_ns(&m->link);
 	/* Before the first byte a request may queue behind a window, and a server may think. */
 	uint64_t patience = job->first_byte_ns ? 2 * rtt : 4 * rtt;
