@@ -181,18 +181,20 @@ static int attach(struct swap *s, struct hither_error *err)
 	return 0;
 }
 
-/* A swapoff that fails leaves the machine as it was; the next signal tries again. */
+/* A swapoff that fails leaves the machine as it was; the next signal tries again, whatever it
+ * takes: of a server that has died there is nothing to come that would need room. */
 static void serve(struct swap *s, const sigset_t *set)
 {
-	for (;;) {
+	for (bool force = false;; force = true) {
 		struct hither_error err = {0};
 		int number;
-		if (sigwait(set, &number))
-			continue;
-		if (!swap_area_off(hither_block_path(s->device.block), &err) ||
+		while (sigwait(set, &number))
+			;
+		if (!swap_area_off(hither_block_path(s->device.block), force, &err) ||
 		    err.code == -EINVAL) /* somebody else has done it */
 			return;
-		fail_with(EXIT_FAILED, "%s; still attached, a signal tries again", err.message);
+		fail_with(EXIT_FAILED, "%s; still attached, a signal tries nevertheless",
+		          err.message);
 	}
 }
 

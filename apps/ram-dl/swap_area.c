@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "swap_area.h"
 
+#include "units.h"
 #include "util.h"
 
 #include <errno.h>
@@ -68,8 +69,45 @@ int swap_area_on(const char *device, int priority, struct hither_error *err)
 	               : 0;
 }
 
-int swap_area_off(const char *device, struct hither_error *err)
+/* Bytes of a line of /proc/meminfo; 0: there is none. */
+static uint64_t meminfo(const char *name)
 {
+	char line[128];
+	uint64_t kib = 0;
+	size_t len = strlen(name);
+	FILE *file = fopen("/proc/meminfo", "re");
+	while (file && fgets(line, sizeof line, file))
+		if (!strncmp(line, name, len) && line[len] == ':' &&
+		    sscanf(line + len + 1, "%" SCNu64, &kib) == 1)
+			break;
+	if (file)
+		fclose(file);
+	return kib << 10;
+}
+
+/* Does what is paged out there fit into memory, or into other swap? */
+static int check_fit(const char *device, struct hither_error *err)
+{
+	struct swap_use use;
+	char out[UNITS_TEXT_BYTES], room[UNITS_TEXT_BYTES];
+	if (!swap_area_use(device, &use))
+		return 0;
+	uint64_t others = meminfo("SwapFree"), own = use.size_bytes - use.used_bytes;
+	uint64_t fits = meminfo("MemAvailable") + (others > own ? others - own : 0);
+	if (use.used_bytes <= fits)
+		return 0;
+	return hither_fail(err, -ENOMEM,
+	                   "swapoff %s: %s are paged out, and only %s fit into memory: end "
+	                   "programs, or add other swap",
+	                   device, units_format_size(out, use.used_bytes),
+	                   units_format_size(room, fits));
+}
+
+int swap_area_off(const char *device, bool force, struct hither_error *err)
+{
+	int r = force ? 0 : check_fit(device, err);
+	if (r)
+		return r;
 	if (!swapoff(device))
 		return 0;
 	return hither_fail(err, -errno, "swapoff %s: %s%s", device, strerror(errno),

@@ -12,8 +12,12 @@
 int swap_area_make(const char *device, uint64_t size_bytes, bool force, struct hither_error *err);
 /* priority -1: the kernel's choice. */
 int swap_area_on(const char *device, int priority, struct hither_error *err);
-/* -ENOMEM: what is paged out does not fit into memory. */
-int swap_area_off(const char *device, struct hither_error *err);
+/*
+ * -ENOMEM: what is paged out does not fit into memory. Found out before it is tried, unless
+ * `force`: the kernel would find out by killing whoever tries (include/linux/oom.h,
+ * oom_task_origin).
+ */
+int swap_area_off(const char *device, bool force, struct hither_error *err);
 
 /* A line of /proc/swaps. False: it is no swap. */
 struct swap_use {

@@ -161,6 +161,7 @@ struct managed {
 	/* pushes */
 	uint64_t write_seq;      /* writes done */
 	uint64_t dirty_since_ns; /* 0: nothing dirty */
+	uint64_t push_again_ns;  /* a round has failed: not before this, unless a flush asks */
 	enum managed_round_state round;
 	uint64_t round_cursor;        /* block */
 	uint64_t round_seq;           /* writes up to this one count */

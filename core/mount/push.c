@@ -12,6 +12,9 @@
 #include <errno.h>
 #include <string.h>
 
+/* A backend that refuses writes (a full server, say) is not asked again at once. */
+#define PUSH_PAUSE_NS HITHER_NS_PER_S
+
 bool managed_dirty_locked(const struct managed *m)
 {
 	return hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) > 0 ||
@@ -24,14 +27,13 @@ uint64_t managed_push_due_locked(const struct managed *m)
 		return 0;
 	/* With a limit on memory they go when room becomes scarce: before, most would be changed
 	 * again. */
-	if (hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) >= m->push_dirty_blocks &&
-	    (!m->resident_blocks || managed_filling_locked(m)) && !m->trouble.code)
-		return 1;
+	bool many = hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) >= m->push_dirty_blocks &&
+	            (!m->resident_blocks || managed_filling_locked(m));
 	/* Nothing clean is left to make room with. */
-	if (!managed_room_locked(m) &&
-	    (m->evict_stuck || !hither_block_map_count(m->map, HITHER_BLOCK_LOCAL)) &&
-	    !m->trouble.code)
-		return 1;
+	bool needed = !managed_room_locked(m) &&
+	              (m->evict_stuck || !hither_block_map_count(m->map, HITHER_BLOCK_LOCAL));
+	if ((many || needed) && !m->trouble.code)
+		return m->push_again_ns > m->now() ? m->push_again_ns : 1;
 	uint64_t due = m->dirty_since_ns + m->push_interval_ns;
 	return due <= m->now() ? 1 : due;
 }
@@ -227,6 +229,7 @@ static void fail_round_locked(struct managed *m, int result, const struct hither
 	m->trouble.code = result;
 	m->round_failed = true;
 	m->dirty_since_ns = m->now();
+	m->push_again_ns = m->now() + PUSH_PAUSE_NS;
 	if (result == -ESTALE)
 		m->stale = result;
 	*failed = m->round_ios;
@@ -261,6 +264,7 @@ void managed_settle_push(struct managed *m, struct managed_job *job, int result,
 	m->stats.push_requests++;
 	if (!result) {
 		m->stats.pushed_bytes += managed_bytes(m, job->first, job->end);
+		m->push_again_ns = 0;
 		blocks_pushed_locked(m, job);
 		managed_success_locked(m);
 		/* Written before the round's flush was asked for, and not what we sent: again. */

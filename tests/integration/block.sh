@@ -83,6 +83,51 @@ check_kind() {
   echo "$kind: passed"
 }
 
+# start_recovering: a ublk device that a later start of the same takes over; sets device.
+start_recovering() {
+  "$hither" block --kind ublk --recover --cache "$work/cache" --sync local --log "$work/log" \
+    --pid-file "$work/pid" "file:$work/image" >"$work/said" || fail "$(cat "$work/log" 2>/dev/null)"
+  device=$(sed 's/:.*//' "$work/said")
+}
+
+kill_hard() {
+  local pid
+  pid=$(cat "$work/pid")
+  kill -KILL "$pid"
+  while kill -0 "$pid" 2>/dev/null; do read -rt 0.05 <> <(:) || true; done
+}
+
+# The process is killed twice while somebody writes: the writer waits, the next start takes the device
+# over, and nothing that was written is lost.
+check_recovery() {
+  local before writer
+  truncate -s 0 "$work/image"
+  truncate -s 64M "$work/image"
+  head -c 64M /dev/urandom >"$work/noise"
+  start_recovering
+  before=$device
+  dd "if=$work/noise" "of=$device" bs=64k oflag=direct conv=fsync status=none &
+  writer=$!
+  for _ in 1 2; do
+    read -rt 0.2 <> <(:) || true # somewhere in the middle
+    kill_hard
+    "$hither" block list | grep -q "^$before .*dead" || fail "$before is not listed as dead"
+    # Others that come and go clean up, but leave it alone.
+    device=$("$hither" block --kind ublk --cache none memory:1M | sed 's/:.*//')
+    [ "$device" != "$before" ] || fail "a device that waits for recovery was given to another"
+    "$hither" block detach "$device"
+    start_recovering
+    [ "$device" = "$before" ] || fail "$device was made, $before not taken over"
+  done
+  wait "$writer" || fail "the writer got an error"
+  cmp "$work/noise" "$device" || fail "bytes were lost"
+  "$hither" block detach "$device"
+  device=
+  cmp "$work/noise" "$work/image" || fail "bytes were not pushed"
+  rm -rf "$work/cache"
+  echo "ublk: taken over from killed processes"
+}
+
 done=0
 for kind in "${kinds[@]}"; do
   # The pid file cannot be written, so that nothing stays where the kind is possible.
@@ -92,6 +137,7 @@ for kind in "${kinds[@]}"; do
     continue
   fi
   check_kind "$kind"
+  [ "$kind" != ublk ] || check_recovery
   done=1
 done
 [ "$done" = 1 ] || { echo "skipped: no kind of block device can be made here"; exit 77; }

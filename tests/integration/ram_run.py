@@ -2,14 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """ram_run.py BUILD [MIB]: ram-dl run. A sort of MIB (default 160) at a quarter of its memory, all
 kinds of allocations, servers that die, and no privileges. Exit 77: userfaultfd is not to be had."""
+import contextlib
 import json
 import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 BUILD = os.path.realpath(sys.argv[1])
@@ -17,7 +20,7 @@ SIZE = int(sys.argv[2]) if len(sys.argv) > 2 else 160
 DL = f"{BUILD}/apps/ram-dl/ram-dl"
 UL = f"{BUILD}/apps/ram-dl/ram-ul"
 HOG = f"{BUILD}/tests/tools/hog"
-LINE = 2000
+LINE = 8000
 folder = tempfile.mkdtemp(prefix="hither-ram-run-")
 os.chmod(folder, 0o755)
 env = {**os.environ, "XDG_RUNTIME_DIR": folder, "LC_ALL": "C"}
@@ -94,9 +97,9 @@ def sort_at_a_quarter():
 def all_kinds_of_allocations():
     url, server = serve("churn", 512)
     for more in ({}, {"RAM_DL_RUN_USER_FAULTS": "1"}):
-        run(command(url, 24, [HOG, "churn", "160", "300"], 512, ("--above", "256K")), more=more)
+        run(command(url, 24, [HOG, "churn", "120", "160"], 512, ("--above", "256K")), more=more)
     for seal in (("--compress", "lz4"), ("--compress", "zstd", "--encrypt")):
-        run(command(url, 24, [HOG, "churn", "100", "120"], 512, ("--above", "256K", *seal)))
+        run(command(url, 24, [HOG, "churn", "64", "60"], 512, ("--above", "256K", *seal)))
     # Several processes share the server, each has its own.
     both = f"{HOG} pass 64 1 & a=$!; {HOG} pass 64 1 & b=$!; wait $a && wait $b"
     run(command(url, 16, ["bash", "-c", both], 512))
@@ -104,20 +107,116 @@ def all_kinds_of_allocations():
     print("allocations: every byte was right")
 
 
-def the_server_dies():
-    url, server = serve("dies", 256)
-    with subprocess.Popen(command(url, 16, [HOG, "wait", "64"], 256, ("--deadline", "2s")), env=env,
+class Between:
+    """Stands between a program and its server, at a URL of its own, and may change what the server says."""
+
+    def __init__(self, name, server_path):
+        self.path, self.server_path = f"{folder}/{name}", server_path
+        self.url = f"nbd+unix:///?socket={self.path}"
+        self.change = None
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(self.path)
+        self.listener.listen()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            client, _ = self.listener.accept()
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(self.server_path)
+            for source, sink, changes in ((client, server, False), (server, client, True)):
+                threading.Thread(target=self.pump, args=(source, sink, changes), daemon=True).start()
+
+    def pump(self, source, sink, changes):
+        try:
+            while data := source.recv(1 << 16):
+                sink.sendall(self.change(data) if changes and self.change else data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def one_bit_is_wrong(data):
+    """In the middle of pages; headers are left alone."""
+    if len(data) < 4096:
+        return data
+    changed = bytearray(data)
+    changed[len(changed) // 2] ^= 1
+    return bytes(changed)
+
+
+def what_was_there_is_lost(what, url, happen, *options):
+    """A program's pages cannot be had again: it is told, and ends."""
+    with subprocess.Popen(command(url, 16, [HOG, "wait", "64"], 256, ("--deadline", "1s", *options)), env=env,
                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           text=True) as process:
         assert process.stdout.readline() == "ready\n"
-        server.kill()
+        happen()
         begin = time.monotonic()
         _, said = process.communicate("x", timeout=60)
         took = time.monotonic() - begin
-    assert process.returncode == 128 + signal.SIGBUS, (process.returncode, said)
-    assert "cannot be had" in said, said
+    assert process.returncode == 128 + signal.SIGBUS, (what, process.returncode, said)
+    assert "cannot be had" in said, (what, said)
     nothing_left()
-    print(f"death: SIGBUS after {took:.1f} s: {said.splitlines()[0]}")
+    print(f"{what}: SIGBUS after {took:.1f} s: {said.splitlines()[0]}")
+
+
+def the_server_fails():
+    url, server = serve("dies", 256)
+    what_was_there_is_lost("death", url, server.kill)
+    url, server = serve("stalls", 256)
+    what_was_there_is_lost("stall", url, lambda: server.send_signal(signal.SIGSTOP))
+    server.kill()
+    url, server = serve("behind", 256)
+    between = Between("garbage", f"{folder}/behind")
+
+    def change(function):
+        between.change = function
+    what_was_there_is_lost("garbage", between.url, lambda: change(lambda data: os.urandom(len(data))))
+    change(None)
+    what_was_there_is_lost("a bit", between.url, lambda: change(one_bit_is_wrong), "--encrypt")
+    server.kill()
+
+
+def the_server_is_full():
+    if not shutil.which("nbdkit"):
+        print("a full server: not tested, nbdkit is missing")
+        return
+    full = f"{folder}/is-full"
+    path = f"{folder}/fills"
+    with open(f"{folder}/refusals", "wb") as refusals:
+        servers.append(subprocess.Popen(["nbdkit", "-f", "-U", path, "--filter=error", "memory", "256M",
+                                         "error-pwrite=ENOSPC", "error-pwrite-rate=100%",
+                                         f"error-pwrite-file={full}"], stderr=refusals))
+    while not os.path.exists(path):
+        time.sleep(0.01)  # a server that starts has no event
+    with open(full, "w", encoding="ascii"):
+        pass
+    with subprocess.Popen(command(f"nbd+unix:///?socket={path}", 16, [HOG, "wait", "64"], 256, ("--deadline", "2s")),
+                          env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        told = wait_for_trouble()
+        said, _ = process.communicate("x", timeout=60)
+    assert process.returncode == 0 and said == "equal\n", (process.returncode, said)
+    assert told["resident_bytes"] > 32 << 20, told
+    with open(f"{folder}/refusals", encoding="utf-8") as refusals:
+        count = len(refusals.readlines())
+    assert count < 500, f"a full server was asked {count} times"
+    nothing_left()
+    print(f"a full server: what it did not take stayed here, and status says why: {told['message']}")
+
+
+def wait_for_trouble():
+    """What ram-dl status tells of the run that has some."""
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        for told in json.loads(run([DL, "status", "--json"]))["runs"]:
+            if told["error"]:
+                return told
+        time.sleep(0.1)  # status is a picture, not an event
+    raise AssertionError("nobody said that the server is full")
 
 
 def one_of_two_dies():
@@ -170,18 +269,25 @@ def bad_input():
     print("bad input: told")
 
 
+def timed(part):
+    begin = time.monotonic()
+    part()
+    print(f"  ({part.__name__}: {time.monotonic() - begin:.1f} s)", flush=True)
+
+
 def main():
     done = subprocess.run([DL, "run", "--size", "8M", serve("probe", 16)[0], "--", "true"], env=env,
                           capture_output=True, text=True, check=False)
     if done.returncode and "userfaultfd" in done.stderr:
         print(f"skipped: {done.stderr.strip()}")
         return 77
-    bad_input()
-    all_kinds_of_allocations()
-    the_server_dies()
-    one_of_two_dies()
-    without_privileges()
-    sort_at_a_quarter()
+    timed(bad_input)
+    timed(all_kinds_of_allocations)
+    timed(the_server_fails)
+    timed(the_server_is_full)
+    timed(one_of_two_dies)
+    timed(without_privileges)
+    timed(sort_at_a_quarter)
     return 0
 
 

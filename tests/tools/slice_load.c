@@ -2,7 +2,8 @@
 /*
  * Measures slices beside the bare mechanisms of the kernel, in one process and one run.
  *
- * usage: slice_load PART [MIB]; prints name=value, rates in bytes a second, times in microseconds.
+ * usage: slice_load PART [MIB]; prints name=value, rates in bytes a second (_cpu: of a processor's
+ * time, whoever else uses it), times in microseconds.
  *   read    everything pulled: a sequential read, beside the same from plain memory
  *   fill    filled in the background from memory, a reader streaming behind
  *   seq     a sequential read on fault from memory
@@ -28,7 +29,11 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { PAGE = 4096, FAULTS = 20000 };
+enum {
+	PAGE = 4096,
+	FAULTS = 20000,
+	FILLERS = 3, /* two fill, one place stays free for who waits */
+};
 
 static struct hither_error err;
 static size_t size;
@@ -36,6 +41,13 @@ static size_t size;
 static void rate(const char *name, uint64_t bytes, uint64_t ns)
 {
 	printf("%s=%.0f\n", name, (double)bytes * 1e9 / (double)ns);
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
 /* One word in each cache line: reads all, computes little. */
@@ -174,12 +186,13 @@ static void bare_fill(void)
 	char *source = malloc(size);
 	memset(source, 1, size);
 	bare_open(false);
-	uint64_t begin = hither_now_ns();
+	uint64_t begin = hither_now_ns(), cpu = cpu_ns();
 	for (size_t at = 0; at < size; at += 1 << 20) {
 		CHECK_EQ(pwrite(bare.fd, source + at, 1 << 20, (off_t)at), 1 << 20);
 		uffd_continue(&bare.u, bare.data + at, 1 << 20, false);
 	}
 	rate("bare", size, hither_now_ns() - begin);
+	rate("bare_cpu", size, cpu_ns() - cpu);
 	bare_close();
 	free(source);
 }
@@ -188,7 +201,7 @@ static void part_fill(void)
 {
 	bare_fill();
 	struct hither_mount *m =
-	        mount_new(memory_new(), (struct hither_mount_options){.workers = 2});
+	        mount_new(memory_new(), (struct hither_mount_options){.workers = FILLERS});
 	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.read_only = true});
 	uint64_t took = time_of_read(hither_slice_data(s));
 	CHECK_OK(hither_mount_pull(m, &err));
@@ -198,11 +211,13 @@ static void part_fill(void)
 	printf("reader_faults=%llu\n", (unsigned long long)st.fault_count);
 	end(s, m);
 	/* And with nobody reading: how quickly is all of it mapped? */
-	m = mount_new(memory_new(), (struct hither_mount_options){.workers = 2, .pull_off = true});
+	m = mount_new(memory_new(),
+	              (struct hither_mount_options){.workers = FILLERS, .pull_off = true});
 	s = slice_new(m, (struct hither_slice_options){.read_only = true});
-	uint64_t begin = hither_now_ns();
+	uint64_t begin = hither_now_ns(), cpu = cpu_ns();
 	CHECK_OK(hither_mount_pull(m, &err));
 	rate("fill", size, hither_now_ns() - begin);
+	rate("fill_cpu", size, cpu_ns() - cpu);
 	end(s, m);
 }
 
