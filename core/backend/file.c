@@ -6,6 +6,7 @@
 #include "backend/registry.h"
 #include "backend/url.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 
 #include <errno.h>
@@ -212,7 +213,7 @@ static int open_path(const char *path, bool writable, struct hither_error *err)
 	return hither_fail(err, r, "file: open %s: %s", path, strerror(-r));
 }
 
-static int measure(int fd, const char *path, uint64_t *size, struct hither_error *err)
+static int measure(int fd, const char *path, struct hither_backend *out, struct hither_error *err)
 {
 	struct stat st;
 	if (fstat(fd, &st))
@@ -227,7 +228,11 @@ static int measure(int fd, const char *path, uint64_t *size, struct hither_error
 	off_t end = lseek(fd, 0, SEEK_END);
 	if (end < 0)
 		return hither_fail(err, -errno, "file: size of %s: %s", path, strerror(errno));
-	*size = (uint64_t)end;
+	out->size_bytes = (uint64_t)end;
+	/* A device's times say nothing of its bytes. */
+	if (S_ISREG(st.st_mode))
+		out->modified_ns =
+		        st.st_mtim.tv_sec * (int64_t)HITHER_NS_PER_S + st.st_mtim.tv_nsec;
 	return 0;
 }
 
@@ -248,8 +253,8 @@ static int file_open(const char *url, const struct hither_backend_options *optio
 	HITHER_CLOSE int fd = open_path(path, options->writable, err);
 	if (fd < 0)
 		return fd;
-	uint64_t size = 0;
-	r = measure(fd, path, &size, err);
+	struct hither_backend found = {0};
+	r = measure(fd, path, &found, err);
 	if (r)
 		return r;
 	struct file_backend *f = calloc(1, sizeof *f + strlen(path) + 1);
@@ -259,7 +264,8 @@ static int file_open(const char *url, const struct hither_backend_options *optio
 	f->fd = HITHER_TAKE(fd, -1);
 	f->base = (struct hither_backend){
 	        .ops = &hither_backend_file,
-	        .size_bytes = size,
+	        .size_bytes = found.size_bytes,
+	        .modified_ns = found.modified_ns,
 	        .flags = HITHER_BACKEND_LOCAL | (options->writable ? HITHER_BACKEND_WRITABLE : 0),
 	        .align_bytes = 1,
 	        .parallel = options->parallel ? options->parallel : 64,

@@ -71,6 +71,18 @@ static void a_message_names_the_file(void)
 	CHECK(strstr(err.message, strerror(ENOENT)));
 }
 
+static void it_knows_when_it_was_changed(void)
+{
+	struct hither_error err = {0};
+	struct hither_backend *b = NULL;
+	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_sec = 784111777, .tv_nsec = 5}};
+	make_file("dated", "x");
+	CHECK_EQ(utimensat(AT_FDCWD, in_folder("dated"), times, 0), 0);
+	CHECK_OK(try_open(in_folder("dated"), false, 0, &b, &err));
+	CHECK_EQ(b->modified_ns, 784111777 * INT64_C(1000000000) + 5);
+	hither_backend_close(b);
+}
+
 /* A running program may not be written, not even by root. */
 static void what_cannot_be_written_opens_read_only(void)
 {
@@ -235,6 +247,7 @@ int main(void)
 	scratch_make(folder);
 	RUN(what_is_no_file_is_refused);
 	RUN(a_message_names_the_file);
+	RUN(it_knows_when_it_was_changed);
 	RUN(what_cannot_be_written_opens_read_only);
 	RUN(names_are_decoded_in_urls_only);
 	RUN(creating_leaves_what_is_there);

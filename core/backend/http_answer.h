@@ -59,6 +59,8 @@ struct hither_http_answer {
  * 1xx or a redirect); an empty line ends the headers; what follows (trailers) is ignored.
  */
 void hither_http_answer_line(struct hither_http_answer *a, const char *line, size_t len);
+/* Seconds since 1970 of "Sun, 06 Nov 1994 08:49:37 GMT"; 0: it is not of that form. */
+int64_t hither_http_date(const char *text);
 
 /* What was asked. */
 struct hither_http_question {

@@ -77,8 +77,10 @@ int http_request_fail(struct http_request *x)
 		                   "http: %s: %.120s; check that the server runs, and --proxy",
 		                   x->question.url, detail(x));
 	case CURLE_OPERATION_TIMEDOUT:
-		return hither_fail(x->err, -ETIMEDOUT, "http: %s: %.120s", x->question.url,
-		                   detail(x));
+		return hither_fail(x->err, -ETIMEDOUT,
+		                   "http: %s: %.120s; check the network, or wait for longer with "
+		                   "--connect-timeout",
+		                   x->question.url, detail(x));
 	case CURLE_TOO_MANY_REDIRECTS:
 		return too_many_redirects(x);
 	case CURLE_PEER_FAILED_VERIFICATION:

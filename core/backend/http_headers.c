@@ -90,6 +90,11 @@ static int64_t date(struct text t)
 	return seconds > 0 ? seconds : 0;
 }
 
+int64_t hither_http_date(const char *text)
+{
+	return date((struct text){text, strlen(text)});
+}
+
 /* Text that is kept to be compared, shown and sent back: no control characters, and not cut short.
  */
 static void keep(char *out, size_t size, struct text t)

@@ -68,6 +68,8 @@ static void lines_are_read_as_the_standard_says(void)
 	CHECK_EQ(a.last, 1099);
 	CHECK_EQ(a.total, 5000);
 	CHECK_EQ(a.date, 784111777);
+	CHECK_EQ(hither_http_date(a.version.modified), 784111777);
+	CHECK_EQ(hither_http_date("yesterday"), 0);
 	CHECK(strcmp(a.version.etag, "\"v\"") == 0);
 	CHECK(strcmp(a.version.modified, "Sun, 06 Nov 1994 08:49:37 GMT") == 0);
 	/* After the headers come trailers, which say nothing; a status line starts anew. */

@@ -5,6 +5,7 @@
  */
 #include "backend/http_private.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -118,7 +119,10 @@ static int take_first(struct hither_sink *sink, const void *buf, size_t len)
 /* x was judged well. */
 static void note_answer(struct http_backend *b, const struct http_request *x, uint64_t known_size)
 {
+	const char *modified = x->answer.version.modified;
 	b->version = x->verdict == HITHER_HTTP_UNCHANGED ? x->question.version : x->answer.version;
+	b->base.modified_ns = hither_http_date(*modified ? modified : b->version.modified) *
+	                      (int64_t)HITHER_NS_PER_S;
 	switch (x->verdict) {
 	case HITHER_HTTP_UNCHANGED:
 		b->base.size_bytes = known_size;

@@ -147,7 +147,8 @@ static int idle(struct http_request *x)
 {
 	return hither_fail(x->err, -ETIMEDOUT,
 	                   "http: %s: the server sent nothing for %" PRIu32 " ms (%" PRIu64
-	                   " of %" PRIu64 " bytes are here)",
+	                   " of %" PRIu64
+	                   " bytes are here); --idle-timeout sets for how long to wait",
 	                   x->question.url, x->b->idle_timeout_ms, x->delivered, x->question.len);
 }
 

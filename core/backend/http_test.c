@@ -261,6 +261,8 @@ static void a_known_version_that_holds_costs_one_small_answer(void)
 		CHECK_EQ(b->size_bytes, SERVED_BYTES);
 		CHECK_OK(hither_backend_version(b, version, &err));
 		CHECK(strcmp(version, known[i][1]) == 0);
+		if (i == 1)
+			CHECK_EQ(b->modified_ns, 784111777 * INT64_C(1000000000));
 		CHECK_OK(read_some(b, 0, 10000, NULL, &err)); /* nothing was fetched yet */
 		CHECK_EQ(atomic_load(&server.requests), requests + 2);
 		hither_backend_close(b);

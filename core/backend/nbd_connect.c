@@ -74,8 +74,9 @@ static int connect_failed(const struct nbd_target *t, struct hither_error *err)
 	if (t->agreed && !hither_error_is_transient(code) && code != -ENOMEM)
 		code = -ECONNREFUSED;
 	const char *why = nbd_get_error();
-	return hither_fail(err, code, "nbd: cannot connect to %s: %s", t->name,
-	                   why ? why : strerror(-code));
+	return hither_fail(err, code, "nbd: cannot connect to %s: %s; check that the server runs%s",
+	                   t->name, why ? why : strerror(-code),
+	                   code == -EPROTO ? ", and that it has this export" : "");
 }
 
 static int configure(struct nbd_handle *handle, const struct nbd_target *t,
@@ -113,7 +114,9 @@ static int handshake_step(struct nbd_handle *handle, const struct nbd_target *t,
 	};
 	uint64_t now = hither_now_ns();
 	if (now >= deadline_ns)
-		return hither_fail(err, -ETIMEDOUT, "nbd: no connection to %s within %u ms",
+		return hither_fail(err, -ETIMEDOUT,
+		                   "nbd: no connection to %s within %u ms; check the network, or "
+		                   "wait for longer with --connect-timeout",
 		                   t->name, t->connect_timeout_ms);
 	int n = poll(fds, 2, (int)((deadline_ns - now) / HITHER_NS_PER_MS) + 1);
 	if (n < 0 && errno != EINTR)
@@ -142,9 +145,11 @@ static int handshake(struct nbd_handle *handle, const struct nbd_target *t, int 
 			return r;
 	}
 	if (nbd_aio_is_ready(handle) <= 0)
-		return hither_fail(err, t->agreed ? -ECONNREFUSED : -EPROTO,
-		                   "nbd: %s: the server ended the connection in the handshake",
-		                   t->name);
+		return hither_fail(
+		        err, t->agreed ? -ECONNREFUSED : -EPROTO,
+		        "nbd: %s: the server ended the connection in the handshake; check "
+		        "that it speaks NBD and has this export",
+		        t->name);
 	return 0;
 }
 

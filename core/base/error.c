@@ -33,6 +33,12 @@ int hither_error_prefix(struct hither_error *err, const char *fmt, ...)
 	return err->code;
 }
 
+int hither_error_fact_len(const char *message)
+{
+	const char *end = strstr(message, "; ");
+	return (int)(end ? (size_t)(end - message) : strlen(message));
+}
+
 bool hither_error_is_transient(int code)
 {
 	switch (-code) {

@@ -109,7 +109,7 @@ static int expendable(const struct hither_store_folder *f, struct hither_error *
 		return hither_fail(
 		        err, -ENOTEMPTY,
 		        "%s: %llu bytes were changed and not pushed yet; mount it once more "
-		        "to push them, or force the deletion to lose them",
+		        "to push them (or lose them with --force)",
 		        f->path, (unsigned long long)dirty);
 	return 0;
 }

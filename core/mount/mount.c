@@ -24,6 +24,11 @@ bool hither_mount_writable(const struct hither_mount *m)
 	return m->writable;
 }
 
+int64_t hither_mount_modified_ns(const struct hither_mount *m)
+{
+	return m->backend ? m->backend->modified_ns : 0;
+}
+
 void hither_mount_submit(struct hither_mount *m, struct hither_io *io)
 {
 	struct hither_error err = {0};

@@ -82,11 +82,13 @@ static void answer_expired_locked(struct managed *m)
 	if (!expired.head)
 		return;
 	struct hither_error err = {0};
+	const char *why = m->trouble.code ? m->trouble.message : "the server is silent";
+	int len = hither_error_fact_len(why);
 	hither_fail(&err, -ETIMEDOUT,
-	            "%s: gave up after %llu s without an answer (%.160s); --deadline sets for how "
+	            "%s: gave up after %llu s without an answer (%.*s); --deadline sets for how "
 	            "long to wait",
 	            m->name, (unsigned long long)(m->deadline_ns / HITHER_NS_PER_S),
-	            m->trouble.code ? m->trouble.message : "the server is silent");
+	            len < 160 ? len : 160, why);
 	m->gave_up = err;
 	pthread_mutex_unlock(&m->lock);
 	managed_answer_all(&expired, -ETIMEDOUT, &err);

@@ -45,7 +45,10 @@ struct fuse_channel {
 	struct fuse_slot queued; /* head of a ring; first come, first served */
 	struct fuse_slot *free;  /* by next */
 	unsigned free_count;
-	unsigned refs; /* parked slots, and the frontend */
+	unsigned slot_count; /* in all */
+	bool stopped;
+	unsigned refs;            /* parked slots, and the frontend */
+	pthread_cond_t slot_back; /* one was put, or stopped */
 };
 
 static void ring_init(struct fuse_slot *head)
@@ -86,6 +89,7 @@ struct fuse_channel *fuse_channel_create(int fd, struct fuse_failed failed)
 	ring_init(&ch->parked);
 	ring_init(&ch->queued);
 	pthread_mutex_init(&ch->lock, NULL);
+	pthread_cond_init(&ch->slot_back, NULL);
 	pthread_rwlock_init(&ch->gate, NULL);
 	return ch;
 }
@@ -102,6 +106,7 @@ static void channel_free(struct fuse_channel *ch)
 		next = s->next;
 		munmap(s, FUSE_SLOT_HEAD + FUSE_SLOT_DATA);
 	}
+	pthread_cond_destroy(&ch->slot_back);
 	pthread_mutex_destroy(&ch->lock);
 	pthread_rwlock_destroy(&ch->gate);
 	free(ch);
@@ -116,36 +121,67 @@ static void channel_unref(struct fuse_channel *ch)
 		channel_free(ch);
 }
 
-struct fuse_slot *fuse_slot_get(struct fuse_channel *ch)
+static struct fuse_slot *take_free_locked(struct fuse_channel *ch)
 {
-	pthread_mutex_lock(&ch->lock);
 	struct fuse_slot *s = ch->free;
 	if (s) {
 		ch->free = s->next;
 		ch->free_count--;
 	}
-	pthread_mutex_unlock(&ch->lock);
-	if (s)
-		return s;
-	s = mmap(NULL, FUSE_SLOT_HEAD + FUSE_SLOT_DATA, PROT_READ | PROT_WRITE,
-	         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return s == MAP_FAILED ? NULL : s;
+	return s;
+}
+
+struct fuse_slot *fuse_slot_get(struct fuse_channel *ch)
+{
+	HITHER_LOCK_SCOPE(&ch->lock);
+	struct fuse_slot *s;
+	while (!(s = take_free_locked(ch)) && !ch->stopped) {
+		/* Under the lock: it is short, and rare, as slots are kept. */
+		s = mmap(NULL, FUSE_SLOT_HEAD + FUSE_SLOT_DATA, PROT_READ | PROT_WRITE,
+		         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (s != MAP_FAILED) {
+			ch->slot_count++;
+			return s;
+		}
+		if (!ch->slot_count)
+			return NULL;
+		pthread_cond_wait(&ch->slot_back, &ch->lock);
+	}
+	return s;
+}
+
+static void unmap_slot_locked(struct fuse_channel *ch, struct fuse_slot *s)
+{
+	munmap(s, FUSE_SLOT_HEAD + FUSE_SLOT_DATA);
+	ch->slot_count--;
 }
 
 void fuse_slot_put(struct fuse_channel *ch, struct fuse_slot *s)
 {
 	if (!s)
 		return;
-	pthread_mutex_lock(&ch->lock);
-	bool keep = ch->free_count < KEPT_SLOTS;
-	if (keep) {
+	HITHER_LOCK_SCOPE(&ch->lock);
+	if (ch->free_count < KEPT_SLOTS) {
 		s->next = ch->free;
 		ch->free = s;
 		ch->free_count++;
+	} else {
+		unmap_slot_locked(ch, s);
 	}
-	pthread_mutex_unlock(&ch->lock);
-	if (!keep)
-		munmap(s, FUSE_SLOT_HEAD + FUSE_SLOT_DATA);
+	pthread_cond_signal(&ch->slot_back);
+}
+
+void fuse_channel_stop(struct fuse_channel *ch)
+{
+	HITHER_LOCK_SCOPE(&ch->lock);
+	ch->stopped = true;
+	pthread_cond_broadcast(&ch->slot_back);
+}
+
+bool fuse_channel_stopped(struct fuse_channel *ch)
+{
+	HITHER_LOCK_SCOPE(&ch->lock);
+	return ch->stopped;
 }
 
 /* --- answering --- */
@@ -399,7 +435,7 @@ void fuse_channel_shut(struct fuse_channel *ch)
 	struct fuse_slot *s;
 	while ((s = ch->queued.next) != &ch->queued) {
 		ring_remove(s);
-		munmap(s, FUSE_SLOT_HEAD + FUSE_SLOT_DATA);
+		unmap_slot_locked(ch, s);
 	}
 	pthread_mutex_unlock(&ch->lock);
 }

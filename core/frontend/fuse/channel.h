@@ -90,8 +90,15 @@ void fuse_channel_shut(struct fuse_channel *ch);
 /* Shut, and free as soon as the last access has ended. NULL is fine. */
 void fuse_channel_drop(struct fuse_channel *ch);
 
-struct fuse_slot *fuse_slot_get(struct fuse_channel *ch);         /* NULL: no memory */
+/*
+ * Where there is no memory for one more, waits until one of those in use is put back. NULL: there
+ * is none in use either, or fuse_channel_stop() was called.
+ */
+struct fuse_slot *fuse_slot_get(struct fuse_channel *ch);
 void fuse_slot_put(struct fuse_channel *ch, struct fuse_slot *s); /* NULL is fine */
+/* Nobody needs to wait for a slot any more. */
+void fuse_channel_stop(struct fuse_channel *ch);
+bool fuse_channel_stopped(struct fuse_channel *ch);
 
 /*
  * Answer. error: 0 or -errno. 0, or -ENOENT if the request had been given up, or another -errno.

@@ -87,7 +87,9 @@ static int add_file(struct hither_fuse *f, const struct hither_fuse_file *from,
 	file->size = hither_mount_size(from->mount);
 	file->writable = hither_mount_writable(from->mount);
 	file->executable = from->executable;
-	atomic_init(&file->mtime_ns, f->mounted_ns);
+	int64_t modified_ns =
+	        from->modified_ns ? from->modified_ns : hither_mount_modified_ns(from->mount);
+	atomic_init(&file->mtime_ns, modified_ns ? modified_ns : f->mounted_ns);
 	pthread_mutex_init(&file->lock, NULL);
 	f->any_writable |= file->writable;
 	f->file_count++; /* from here on detach takes care of it */
@@ -187,13 +189,6 @@ static int mount_it(struct hither_fuse *f, const struct hither_fuse_options *opt
 	return r;
 }
 
-static int64_t real_now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return t.tv_sec * (int64_t)HITHER_NS_PER_S + t.tv_nsec;
-}
-
 /* What is to be seen at f->at: files, or a tree. */
 struct show {
 	const struct hither_fuse_file *files;
@@ -236,7 +231,7 @@ static int attach(const struct show *show, const char *path,
 	f->stop_fd = -1;
 	f->uid = getuid();
 	f->gid = getgid();
-	f->mounted_ns = real_now_ns();
+	f->mounted_ns = fuse_now_ns();
 	int r = fuse_mountpoint_find(path, &f->at, err);
 	if (!r)
 		r = add_show(f, show, err);
@@ -248,6 +243,8 @@ static int attach(const struct show *show, const char *path,
 		                                                         : choose_readahead(f);
 		r = mount_it(f, options, err);
 	}
+	if (!r && f->any_writable && !f->is_folder)
+		r = fuse_date_root(f, err);
 	if (r) {
 		hither_fuse_detach(f);
 		return r;
@@ -280,14 +277,10 @@ static void sync_pages(const struct hither_fuse *f)
 	for (size_t i = 0; i < f->file_count && atomic_load(&f->serving); i++) {
 		if (!f->files[i].writable)
 			continue;
-		HITHER_CLOSE int path = fuse_file_open_path(f, &f->files[i]);
-		char link[64];
-		snprintf(link, sizeof link, "/proc/self/fd/%d", path);
-		HITHER_CLOSE int fd = path < 0 ? -1 : open(link, O_RDONLY | O_CLOEXEC);
-		if (fd >= 0)
-			sync_file_range(fd, 0, 0,
-			                SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-			                        SYNC_FILE_RANGE_WAIT_AFTER);
+		pid_t pid;
+		if (!fuse_errand_start(f, &f->files[i], &(struct fuse_errand){.write_back = true},
+		                       &pid))
+			fuse_errand_wait(pid);
 	}
 }
 
@@ -295,18 +288,16 @@ int hither_fuse_stop(struct hither_fuse *f, bool lazy, struct hither_error *err)
 {
 	if (lazy && f->any_writable && fuse_mountpoint_present(&f->at))
 		sync_pages(f);
-	struct fuse_size_guard *guard = lazy ? NULL : atomic_load(&f->guard);
+	struct fuse_guard *guard = lazy ? NULL : atomic_load(&f->guard);
 	if (guard)
-		fuse_size_guard_pause(guard, true);
+		fuse_guard_pause(guard, true);
 	int r = fuse_mountpoint_unmount(&f->at, lazy, err);
 	if (guard)
-		fuse_size_guard_pause(guard, false);
+		fuse_guard_pause(guard, false);
 	if (r)
 		return r;
 	/* Where files are open the connection lives on after a lazy unmount: end it. */
-	uint64_t one = 1;
-	ssize_t n = write(f->stop_fd, &one, sizeof one);
-	(void)n;
+	fuse_stop_serving(f);
 	return 0;
 }
 
@@ -328,7 +319,7 @@ void hither_fuse_detach(struct hither_fuse *f)
 		fuse_channel_shut(
 		        f->channel); /* first: an unmount would wait for answers to nobody */
 	fuse_mountpoint_unmount(&f->at, true, NULL);
-	fuse_size_guard_stop(f->guard);
+	fuse_guard_stop(f->guard);
 	fuse_channel_drop(f->channel);
 	if (f->stop_fd >= 0)
 		close(f->stop_fd);

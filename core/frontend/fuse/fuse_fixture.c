@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -94,6 +95,7 @@ static struct hither_mount *open_mount(struct control *c, const struct setup *se
 	                                  .size_bytes = c->size,
 	                                  .flags = setup->writable ? HITHER_BACKEND_WRITABLE : 0,
 	                                  .align_bytes = 1,
+	                                  .modified_ns = setup->modified_ns,
 	                                  .parallel = 8};
 	struct hither_mount_options options = {.direct = setup->direct,
 	                                       .pull_off = true,
@@ -185,6 +187,17 @@ static int attach(struct side *s, const char *path, const struct setup *setup,
 	return hither_fuse_attach(files, s->count, path, &options, &s->fuse, err);
 }
 
+/* What the process has now, and so much more. */
+static void limit_space(uint32_t mib)
+{
+	unsigned long pages;
+	FILE *statm = fopen("/proc/self/statm", "re");
+	CHECK(statm && fscanf(statm, "%lu", &pages) == 1);
+	fclose(statm);
+	rlim_t most = pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)mib << 20);
+	CHECK_EQ(setrlimit(RLIMIT_AS, &(struct rlimit){most, most}), 0);
+}
+
 /* Never returns. */
 static void serve(struct server *server, const struct setup *setup, int command, int reply)
 {
@@ -198,10 +211,13 @@ static void serve(struct server *server, const struct setup *setup, int command,
 	struct hither_error err = {0};
 	int r = attach(&s, server->path, setup, &err);
 	err.code = r;
-	CHECK_EQ(write(reply, &err, sizeof err), sizeof err);
 	pthread_t thread;
-	if (!r) {
+	if (!r)
 		CHECK_EQ(pthread_create(&thread, NULL, command_main, &s), 0);
+	if (setup->space_mib)
+		limit_space(setup->space_mib);
+	CHECK_EQ(write(reply, &err, sizeof err), sizeof err);
+	if (!r) {
 		r = hither_fuse_serve(s.fuse, &err);
 		CHECK_EQ(write(reply, &r, sizeof r), sizeof r);
 		pthread_join(thread, NULL); /* the test closes its end */

@@ -33,7 +33,9 @@ struct setup {
 	                        backend bytes */
 	bool writable, direct, no_passthrough;
 	uint32_t deadline_ms;
-	uid_t uid; /* serve as this user, if not 0 */
+	int64_t modified_ns; /* the backend's */
+	uint32_t space_mib; /* once it is mounted, so much more address space and no more; 0: any */
+	uid_t uid;          /* serve as this user, if not 0 */
 };
 
 struct server {

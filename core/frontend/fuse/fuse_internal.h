@@ -6,6 +6,8 @@
 #include "frontend/fuse/channel.h"
 #include "frontend/fuse/mountpoint.h"
 
+#include "base/clock.h"
+
 #include <hither/fuse.h>
 #include <hither/tree.h>
 #include <stdatomic.h>
@@ -30,7 +32,10 @@ struct fuse_file {
 	bool writable;
 	bool executable;
 	atomic_int_least64_t mtime_ns;
-	atomic_bool overgrown; /* the kernel holds bytes beyond the end; see size_guard.c */
+	/* See guard.c. */
+	atomic_bool overgrown;         /* the kernel holds bytes beyond the end */
+	atomic_bool undated;           /* written since it got its date in the kernel */
+	atomic_int_least64_t dated_ns; /* when it last got one after a write */
 
 	pthread_mutex_t lock; /* guards the rest; see passthrough.c */
 	unsigned cached_opens;
@@ -60,9 +65,17 @@ struct hither_fuse {
 	atomic_bool serving;     /* a program's access would be answered */
 	int stop_fd;             /* eventfd: serve() shall return */
 	atomic_int first_error;  /* of a serving thread */
-	struct fuse_size_guard
+	struct fuse_guard
 	        *_Atomic guard; /* NULL where nothing is writable, or no thread could be had */
 };
+
+/* Since 1970. */
+static inline int64_t fuse_now_ns(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * (int64_t)HITHER_NS_PER_S + t.tv_nsec;
+}
 
 /* --- nodes: 1 is what is mounted; in a folder, file i is 2 + i --- */
 
@@ -123,6 +136,8 @@ size_t fuse_put_entry(const struct hither_fuse *f, uint64_t node, const char *na
 
 /* st for node into *out. -ENOENT: no such node. */
 int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *out);
+/* atime and ctime are other_ns. */
+void fuse_set_times(struct fuse_attr *a, int64_t mtime_ns, int64_t other_ns);
 int fuse_entry_of(const struct hither_fuse *f, uint64_t node, struct fuse_entry_out *out);
 
 /* --- passthrough.c --- */
@@ -142,20 +157,41 @@ bool fuse_passthrough_allowed(void);
 
 /* A thread that takes no signal: those are the program's. 0 or -errno. */
 int fuse_thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
+/* Answer requests on this thread until until_fd can be read. 0 or -errno. */
+int fuse_serve_until(struct hither_fuse *f, int until_fd);
+/* Let hither_fuse_serve() return. */
+void fuse_stop_serving(struct hither_fuse *f);
 
-/* --- size_guard.c --- */
+/* --- errand.c --- */
 
-struct fuse_size_guard *
-fuse_size_guard_start(struct hither_fuse *f);         /* NULL: no memory, no thread */
-void fuse_size_guard_wake(struct fuse_size_guard *g); /* some file is overgrown */
-/* Keep it off the mount point while it is being unmounted. */
-void fuse_size_guard_pause(struct fuse_size_guard *g, bool pause);
-void fuse_size_guard_stop(struct fuse_size_guard *g); /* the channel is shut; NULL is fine */
+/* What is to be done to a file through the mount point. */
+struct fuse_errand {
+	bool write_back, resize, touch, set_date;
+	uint64_t size;
+	struct timespec times[2];
+};
 /*
- * An O_PATH descriptor of file, through the mount point, as programs see it; the caller's. -1: it
- * is not there, another file system may have been mounted over it.
+ * Begin, in a process of its own; *pid is its. Requests of it must be answered meanwhile. 0 or
+ * -errno.
  */
-int fuse_file_open_path(const struct hither_fuse *f, const struct fuse_file *file);
+int fuse_errand_start(const struct hither_fuse *f, const struct fuse_file *file,
+                      const struct fuse_errand *e, pid_t *pid);
+void fuse_errand_wait(pid_t pid);
+
+/* --- root_date.c --- */
+
+/* Give the one file that is a writable mount's root its date. */
+int fuse_date_root(struct hither_fuse *f, struct hither_error *err);
+
+/* --- guard.c --- */
+
+struct fuse_guard *fuse_guard_start(struct hither_fuse *f); /* NULL: no memory, no thread */
+void fuse_guard_wake(struct fuse_guard *g);                 /* some file is overgrown or undated */
+/* Is it the guard that has sent a request of this pid? NULL: no. */
+bool fuse_guard_asks(const struct fuse_guard *g, uint32_t pid);
+/* Keep it off the mount point while it is being unmounted. */
+void fuse_guard_pause(struct fuse_guard *g, bool pause);
+void fuse_guard_stop(struct fuse_guard *g); /* the channel is shut; NULL is fine */
 
 /* --- notify.c --- */
 

@@ -259,6 +259,70 @@ static void the_size_is_fixed(void)
 	server_stop(&s);
 }
 
+/* Nothing tells a program that a date has become right. */
+static void wait_until_new(const struct server *s, time_t began)
+{
+	struct stat st = {0};
+	for (int i = 0; i < 5000 && st.st_mtim.tv_sec < began; i++) {
+		usleep(1000);
+		CHECK_EQ(stat(s->file, &st), 0);
+	}
+	CHECK(st.st_mtim.tv_sec >= began && st.st_mtim.tv_sec <= time(NULL));
+}
+
+/* Of a file that is the mount's root, and of one in a folder. */
+static void a_file_has_its_date(const char *name, struct setup setup)
+{
+	struct server s;
+	struct stat st;
+	const struct timespec date = {.tv_sec = 784111777, .tv_nsec = 5};
+	const time_t began = time(NULL);
+	setup.size = SIZE;
+	server_start(&s, name, &setup); /* it does not know when it was changed */
+	CHECK_EQ(stat(s.file, &st), 0);
+	CHECK(st.st_mtim.tv_sec >= began && st.st_mtim.tv_sec <= time(NULL));
+	server_stop(&s);
+	setup.modified_ns = date.tv_sec * INT64_C(1000000000) + date.tv_nsec;
+	server_start(&s, name, &setup);
+	CHECK_EQ(stat(s.file, &st), 0);
+	CHECK(st.st_mtim.tv_sec == date.tv_sec && st.st_mtim.tv_nsec == date.tv_nsec);
+	CHECK(st.st_ctim.tv_sec >= began);
+	if (setup.writable) {
+		int fd = open_checked(s.file, O_WRONLY);
+		CHECK_EQ(pwrite(fd, "x", 1, 5), 1);
+		close(fd);
+		wait_until_new(&s, began);
+		/* A program that sets a date after it has written, as cp -p does, has its way. */
+		for (int i = 0; i < 20; i++) {
+			const struct timespec times[2] = {date, date};
+			fd = open_checked(s.file, O_WRONLY);
+			CHECK_EQ(pwrite(fd, "y", 1, i), 1);
+			CHECK_EQ(futimens(fd, times), 0);
+			close(fd);
+			CHECK_EQ(stat(s.file, &st), 0);
+			CHECK_EQ(st.st_mtim.tv_sec, date.tv_sec);
+		}
+		/* And one that goes on writing need not close it. */
+		usleep(1100000);
+		fd = open_checked(s.file, O_WRONLY);
+		CHECK_EQ(pwrite(fd, "z", 1, 5), 1);
+		CHECK_EQ(fsync(fd), 0);
+		wait_until_new(&s, began);
+		close(fd);
+	}
+	server_stop(&s);
+}
+
+static void files_have_their_dates(void)
+{
+	a_file_has_its_date("date", (struct setup){0});
+	a_file_has_its_date("date-written", (struct setup){.writable = true});
+	a_file_has_its_date("date-direct", (struct setup){.writable = true, .direct = true});
+	a_file_has_its_date("date-folder", (struct setup){.folder_files = 2});
+	a_file_has_its_date("date-folder-written",
+	                    (struct setup){.folder_files = 2, .writable = true});
+}
+
 /* The kernel caches the write and shows a longer file, until we have put that right. */
 static void a_cached_write_past_the_end_fails_at_fsync(const char *name, size_t folder_files)
 {
@@ -386,6 +450,7 @@ static void tests(void)
 	RUN(mapped_writes_arrive);
 	RUN(unsynced_writes_survive_an_unmount);
 	RUN(the_size_is_fixed);
+	RUN(files_have_their_dates);
 	RUN(a_file_cannot_grow);
 	RUN(a_file_in_a_folder_cannot_grow);
 	RUN(many_threads_read);

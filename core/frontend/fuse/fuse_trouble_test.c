@@ -101,6 +101,27 @@ static void many_large_reads_wait_in_little_memory(void)
 	server_stop(&s);
 }
 
+/* A slot for each takes more address space than there is: the rest waits for one to come back. */
+static void many_reads_wait_in_little_address_space(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+	printf("    (not under a sanitizer, which needs address space of its own)\n");
+#else
+	enum { READERS = 24 };
+	struct server s;
+	struct reader slow[READERS];
+	server_start(&s, "narrow", &(struct setup){.size = SIZE, .space_mib = 14});
+	gate_close(s.control, 0, SIZE);
+	for (int i = 0; i < READERS; i++)
+		reader_start(&slow[i], &s, O_DIRECT, (uint64_t)i * MIB, 65536);
+	wait_entered(s.control);
+	gate_open(s.control);
+	for (int i = 0; i < READERS; i++)
+		CHECK_EQ(reader_join(&slow[i]), 65536);
+	server_stop(&s);
+#endif
+}
+
 static void on_alarm(int signal)
 {
 	(void)signal;
@@ -371,6 +392,7 @@ static void tests(void)
 {
 	RUN(a_waiting_read_keeps_nobody_out);
 	RUN(many_large_reads_wait_in_little_memory);
+	RUN(many_reads_wait_in_little_address_space);
 	RUN(signals_end_reads_of_a_managed_mount);
 	RUN(signals_end_reads_of_a_direct_mount);
 	RUN(interrupts_race_with_answers);

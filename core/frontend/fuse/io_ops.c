@@ -55,7 +55,21 @@ static void note_overgrown(struct hither_fuse *f, struct fuse_file *file)
 {
 	atomic_store(&file->overgrown, true);
 	if (f->guard)
-		fuse_size_guard_wake(f->guard);
+		fuse_guard_wake(f->guard);
+}
+
+/* A second is what dates are compared by; RELEASE sees to the rest. */
+static void note_written(struct hither_fuse *f, struct fuse_file *file)
+{
+	int64_t now = fuse_now_ns(), before = atomic_load(&file->dated_ns);
+	if (f->is_folder || !f->guard) {
+		atomic_store(&file->mtime_ns, now);
+		return;
+	}
+	atomic_store(&file->undated, true);
+	if (now - before > (int64_t)HITHER_NS_PER_S &&
+	    atomic_compare_exchange_strong(&file->dated_ns, &before, now))
+		fuse_guard_wake(f->guard);
 }
 
 void fuse_op_write(struct fuse_call *c)
@@ -79,6 +93,7 @@ void fuse_op_write(struct fuse_call *c)
 	} else {
 		c->slot->write_done = (uint32_t)len;
 		c->slot->write_error = crosses ? -ENOSPC : 0;
+		note_written(c->f, file);
 		fuse_submit_io(c, file->mount, HITHER_IO_WRITE, (char *)c->arg + sizeof *in, len,
 		               in->offset);
 	}

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <hither/fuse.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -102,12 +103,20 @@ static int canonical_parent(const char *path, char out[PATH_MAX])
 	return 0;
 }
 
-/* Does the server at path live? Asked by force: the kernel has our attributes cached for a year. */
-static bool is_dead(const char *path)
+/* Asked by force: the kernel has our attributes cached for a year. */
+bool hither_fuse_is_dead(const char *path)
 {
 	struct statx st;
 	return statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC, STATX_SIZE, &st) &&
 	       errno == ENOTCONN;
+}
+
+enum hither_fuse_found hither_fuse_at(const char *path)
+{
+	struct fuse_mountinfo info;
+	if (!fuse_mountinfo_at(path, &info))
+		return HITHER_FUSE_NOTHING;
+	return strcmp(info.type, TYPE) ? HITHER_FUSE_OTHER : HITHER_FUSE_HITHER;
 }
 
 static int unmount_path(const char *path, bool by_helper, bool lazy, struct hither_error *err)
@@ -122,6 +131,23 @@ static int unmount_path(const char *path, bool by_helper, bool lazy, struct hith
 	return hither_fail(err, code, "fuse: unmount %s: %s", path, strerror(-code));
 }
 
+static int fail_busy(const char *path, struct hither_error *err)
+{
+	return hither_fail(err, -EBUSY,
+	                   "%s is in use: close the files in it (fuser -vm %s names who has them), "
+	                   "or unmount it with --lazy",
+	                   path, path);
+}
+
+int hither_fuse_unmount(const char *path, bool lazy, struct hither_error *err)
+{
+	struct hither_error why = {0};
+	int r = unmount_path(path, true, lazy, &why);
+	if (r == -EBUSY || (r && strstr(why.message, "busy")))
+		return fail_busy(path, err);
+	return r ? hither_fail(err, r, "%s", why.message) : 0;
+}
+
 /* Take dead mounts of ours off path; refuse a live one. */
 static int clear_path(const char *path, struct hither_error *err)
 {
@@ -130,7 +156,7 @@ static int clear_path(const char *path, struct hither_error *err)
 		bool ours = !strcmp(info.type, TYPE);
 		if (!ours && strncmp(info.type, "fuse", 4) != 0)
 			return 0; /* an ordinary file system: mounting over it is fine */
-		if (!is_dead(path)) {
+		if (!hither_fuse_is_dead(path)) {
 			if (!ours)
 				return 0;
 			return hither_fail(
@@ -278,10 +304,6 @@ int fuse_mountpoint_unmount(const struct fuse_mountpoint *at, bool lazy, struct 
 	if (!r || !fuse_mountpoint_present(at))
 		return 0; /* or somebody was faster */
 	if (r == -EBUSY || strstr(why.message, "busy"))
-		return hither_fail(
-		        err, -EBUSY,
-		        "fuse: %s is in use: close the files in it (fuser -vm %s names who has "
-		        "them), or unmount lazily",
-		        at->path, at->path);
+		return fail_busy(at->path, err);
 	return hither_fail(err, r, "%s", why.message);
 }

@@ -2,8 +2,6 @@
 /* One request: which operation, and those that need no mount. */
 #include "frontend/fuse/fuse_internal.h"
 
-#include "base/clock.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -16,12 +14,22 @@ int fuse_answer(struct fuse_call *c, int error, const void *payload, size_t len)
 
 /* --- attributes --- */
 
-static void set_time(struct fuse_attr *a, int64_t mtime_ns, int64_t mounted_ns)
+/* Whole seconds, and nanoseconds that are not negative: there are files from before 1970. */
+static void split_time(int64_t ns, uint64_t *s, uint32_t *rest)
 {
-	a->mtime = (uint64_t)(mtime_ns / (int64_t)HITHER_NS_PER_S);
-	a->mtimensec = (uint32_t)(mtime_ns % (int64_t)HITHER_NS_PER_S);
-	a->atime = a->ctime = (uint64_t)(mounted_ns / (int64_t)HITHER_NS_PER_S);
-	a->atimensec = a->ctimensec = (uint32_t)(mounted_ns % (int64_t)HITHER_NS_PER_S);
+	int64_t below = ns % (int64_t)HITHER_NS_PER_S;
+	if (below < 0)
+		below += (int64_t)HITHER_NS_PER_S;
+	*s = (uint64_t)((ns - below) / (int64_t)HITHER_NS_PER_S);
+	*rest = (uint32_t)below;
+}
+
+void fuse_set_times(struct fuse_attr *a, int64_t mtime_ns, int64_t other_ns)
+{
+	split_time(mtime_ns, &a->mtime, &a->mtimensec);
+	split_time(other_ns, &a->atime, &a->atimensec);
+	a->ctime = a->atime;
+	a->ctimensec = a->atimensec;
 }
 
 int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *a)
@@ -37,7 +45,7 @@ int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *a
 	                        .uid = f->uid,
 	                        .gid = f->gid,
 	                        .blksize = FUSE_GOOD_BYTES};
-	set_time(a, f->mounted_ns, f->mounted_ns);
+	fuse_set_times(a, f->mounted_ns, f->mounted_ns);
 	if (!file)
 		return 0;
 	a->mode = S_IFREG | (file->writable ? 0644 : 0444) | (file->executable ? 0111 : 0);
@@ -46,7 +54,7 @@ int fuse_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_attr *a
 	/* All of it, local or not: less would make cp and tar look for holes where there are none.
 	 */
 	a->blocks = file->size / 512 + (file->size % 512 != 0);
-	set_time(a, atomic_load(&file->mtime_ns), f->mounted_ns);
+	fuse_set_times(a, atomic_load(&file->mtime_ns), f->mounted_ns);
 	return 0;
 }
 
@@ -55,13 +63,6 @@ static void answer_attr(struct fuse_call *c)
 	struct fuse_attr_out out = {.attr_valid = FUSE_VALID_SECONDS};
 	int r = fuse_attr_of(c->f, c->in->nodeid, &out.attr);
 	fuse_answer(c, r, &out, sizeof out);
-}
-
-static int64_t now_ns(void)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	return t.tv_sec * (int64_t)HITHER_NS_PER_S + t.tv_nsec;
 }
 
 /*
@@ -88,6 +89,18 @@ static int check_setattr(const struct hither_fuse *f, const struct fuse_file *fi
 	return 0;
 }
 
+/* False: the guard wants a written file to be new, but a program has just set its date. */
+static bool set_date(const struct fuse_call *c, struct fuse_file *file,
+                     const struct fuse_setattr_in *in)
+{
+	bool undated = atomic_exchange(&file->undated, false);
+	if (!undated && !(in->valid & FATTR_SIZE) && fuse_guard_asks(c->f->guard, c->in->pid))
+		return false;
+	int64_t date = (int64_t)in->mtime * (int64_t)HITHER_NS_PER_S + in->mtimensec;
+	atomic_store(&file->mtime_ns, in->valid & FATTR_MTIME_NOW ? fuse_now_ns() : date);
+	return true;
+}
+
 static void op_setattr(struct fuse_call *c)
 {
 	const struct fuse_setattr_in *in = c->arg;
@@ -101,12 +114,10 @@ static void op_setattr(struct fuse_call *c)
 		fuse_answer(c, r, NULL, 0);
 		return;
 	}
-	if (file && (in->valid & FATTR_MTIME_NOW))
-		atomic_store(&file->mtime_ns, now_ns());
-	else if (file && (in->valid & FATTR_MTIME))
-		atomic_store(&file->mtime_ns,
-		             (int64_t)in->mtime * (int64_t)HITHER_NS_PER_S + in->mtimensec);
-	answer_attr(c);
+	if (file && (in->valid & FATTR_MTIME) && !set_date(c, file, in))
+		fuse_answer(c, -EAGAIN, NULL, 0);
+	else
+		answer_attr(c);
 }
 
 static void op_statfs(struct fuse_call *c)
@@ -161,6 +172,8 @@ void fuse_op_release(struct fuse_call *c)
 	struct fuse_file *file = fuse_file_of(c->f, c->in->nodeid);
 	if (file)
 		fuse_open_end(file, (uint32_t)in->fh);
+	if (file && atomic_load(&file->undated) && c->f->guard)
+		fuse_guard_wake(c->f->guard);
 	fuse_answer(c, 0, NULL, 0);
 }
 
@@ -196,7 +209,8 @@ static void op_interrupt(struct fuse_call *c)
 /*
  * What is missing here is answered with ENOSYS, which makes the kernel do it by itself (LSEEK,
  * locks, COPY_FILE_RANGE, FLUSH: it has written the pages back before, and a mere close pushes
- * nothing), or tell the program that it is not supported (FALLOCATE, xattrs), and never ask again.
+ * nothing), or tell the program that it is not supported (FALLOCATE, xattrs), and
+ * never ask again.
  */
 static const struct operation {
 	void (*run)(struct fuse_call *c);

@@ -109,13 +109,13 @@ struct serving_thread {
 
 enum { WAITED_DEVICE, WAITED_STOP };
 
-static int open_epoll(const struct hither_fuse *f)
+static int open_epoll(const struct hither_fuse *f, int stop_fd)
 {
 	HITHER_CLOSE int ep = epoll_create1(EPOLL_CLOEXEC);
 	struct epoll_event device = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.u32 = WAITED_DEVICE};
 	struct epoll_event stop = {.events = EPOLLIN, .data.u32 = WAITED_STOP};
 	if (ep < 0 || epoll_ctl(ep, EPOLL_CTL_ADD, fuse_channel_fd(f->channel), &device) ||
-	    epoll_ctl(ep, EPOLL_CTL_ADD, f->stop_fd, &stop))
+	    epoll_ctl(ep, EPOLL_CTL_ADD, stop_fd, &stop))
 		return -errno;
 	return HITHER_TAKE(ep, -1);
 }
@@ -136,7 +136,7 @@ static int serve_one(struct serving_thread *t)
 {
 	struct fuse_channel *ch = t->f->channel;
 	if (!t->slot && !(t->slot = fuse_slot_get(ch)))
-		return -ENOMEM;
+		return fuse_channel_stopped(ch) ? 1 : -ENOMEM;
 	ssize_t n = read(fuse_channel_fd(ch), fuse_slot_request(t->slot),
 	                 FUSE_REQUEST_HEAD + FUSE_WRITE_MAX);
 	if (n < 0)
@@ -159,11 +159,12 @@ static int serve_one(struct serving_thread *t)
 	return 0;
 }
 
-static void stop_serving(struct hither_fuse *f)
+void fuse_stop_serving(struct hither_fuse *f)
 {
 	uint64_t one = 1;
 	ssize_t n = write(f->stop_fd, &one, sizeof one);
 	(void)n; /* it can only be full, which is as good */
+	fuse_channel_stop(f->channel);
 }
 
 static void *serving_main(void *arg)
@@ -178,7 +179,7 @@ static void *serving_main(void *arg)
 	int none = 0;
 	if (r < 0)
 		atomic_compare_exchange_strong(&t->f->first_error, &none, r);
-	stop_serving(t->f); /* the others too, should only this one have failed */
+	fuse_stop_serving(t->f); /* the others too, should only this one have failed */
 	if (was_flusher == 0)
 		prctl(PR_SET_IO_FLUSHER, 0, 0, 0, 0);
 	return NULL;
@@ -198,7 +199,8 @@ static int run_threads(struct hither_fuse *f)
 	unsigned wanted = thread_count(), ready = 0, started = 1;
 	int r = 0;
 	for (; ready < wanted; ready++) {
-		threads[ready] = (struct serving_thread){.f = f, .epoll = open_epoll(f)};
+		threads[ready] =
+		        (struct serving_thread){.f = f, .epoll = open_epoll(f, f->stop_fd)};
 		if ((r = threads[ready].epoll) < 0)
 			break;
 	}
@@ -218,13 +220,25 @@ static int run_threads(struct hither_fuse *f)
 	return r < 0 ? r : 0;
 }
 
+int fuse_serve_until(struct hither_fuse *f, int until_fd)
+{
+	struct serving_thread t = {.f = f, .epoll = open_epoll(f, until_fd)};
+	int r = t.epoll;
+	if (r < 0)
+		return r;
+	while ((r = serve_one(&t)) == 0)
+		;
+	fuse_slot_put(f->channel, t.slot);
+	close(t.epoll);
+	return r < 0 ? r : 0;
+}
+
 int hither_fuse_serve(struct hither_fuse *f, struct hither_error *err)
 {
 	if (fuse_channel_fd(f->channel) < 0)
 		return 0; /* it has ended before */
 	if (f->any_writable && !f->guard)
-		f->guard = fuse_size_guard_start(
-		        f); /* without one, a wrong size may show for a while */
+		f->guard = fuse_guard_start(f); /* without one, a wrong size may show for a while */
 	atomic_store(&f->serving, true);
 	int r = run_threads(f);
 	atomic_store(&f->serving, false);

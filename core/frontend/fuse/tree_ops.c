@@ -5,8 +5,6 @@
  */
 #include "frontend/fuse/fuse_internal.h"
 
-#include "base/clock.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -32,16 +30,8 @@ int fuse_tree_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_at
 	const struct hither_tree_node *n = node_of(f, node);
 	if (!n)
 		return -ENOENT;
-	int64_t s = n->mtime_ns / (int64_t)HITHER_NS_PER_S;
-	int64_t ns = n->mtime_ns % (int64_t)HITHER_NS_PER_S;
-	if (ns < 0) { /* before 1970 */
-		s--;
-		ns += (int64_t)HITHER_NS_PER_S;
-	}
-	if (node == FUSE_ROOT_ID) { /* the manifest does not tell its own */
-		s = f->mounted_ns / (int64_t)HITHER_NS_PER_S;
-		ns = 0;
-	}
+	/* Of its root the manifest tells no date. */
+	int64_t date = node == FUSE_ROOT_ID ? f->mounted_ns : n->mtime_ns;
 	*a = (struct fuse_attr){.ino = node,
 	                        .mode = type_of(n) | n->mode,
 	                        .nlink = n->kind == HITHER_TREE_FOLDER ? 2 : 1,
@@ -49,13 +39,8 @@ int fuse_tree_attr_of(const struct hither_fuse *f, uint64_t node, struct fuse_at
 	                        .gid = f->gid,
 	                        .size = n->size,
 	                        .blocks = n->size / 512 + (n->size % 512 != 0),
-	                        .blksize = FUSE_GOOD_BYTES,
-	                        .mtime = (uint64_t)s,
-	                        .ctime = (uint64_t)s,
-	                        .atime = (uint64_t)s,
-	                        .mtimensec = (uint32_t)ns,
-	                        .ctimensec = (uint32_t)ns,
-	                        .atimensec = (uint32_t)ns};
+	                        .blksize = FUSE_GOOD_BYTES};
+	fuse_set_times(a, date, date);
 	/* Nobody writes here, and whoever may look may read: modes of another machine's users do
 	 * not keep this user out. */
 	a->mode |= n->kind == HITHER_TREE_FOLDER ? 0500 : 0400;

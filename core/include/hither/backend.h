@@ -40,6 +40,7 @@ struct hither_backend {
 	                         come */
 	uint64_t head_bytes;  /* so many bytes from offset 0 came with open: reading them costs
 	                         nothing */
+	int64_t modified_ns;  /* when its bytes were last changed, since 1970; 0: not known */
 };
 
 /**

@@ -16,7 +16,7 @@ extern "C" {
 struct hither_error {
 	int code;           /* negative errno, 0 while all is well */
 	int retry_after_ms; /* what the server asked for (HTTP Retry-After); 0: nothing */
-	char message[384];  /* who, doing what, to which thing, the answer, and the way out */
+	char message[384];  /* who, doing what, to which thing, the answer; and the way out */
 };
 
 /** Fill err, if it is not NULL, and return code, so that failing is one line. */
@@ -26,6 +26,12 @@ int hither_fail(struct hither_error *err, int code, const char *fmt, ...)
 /** Put "prefix: " in front of err's message, if err is not NULL. Returns err->code (0 for NULL). */
 int hither_error_prefix(struct hither_error *err, const char *fmt, ...)
         __attribute__((format(printf, 2, 3)));
+
+/**
+ * How much of a message says what went wrong, without the way out that may follow it: for "%.*s" in
+ * a message that has a better one.
+ */
+int hither_error_fact_len(const char *message);
 
 /**
  * Is this -errno one that may go away by itself (a lost connection, a busy server, a time-out)?

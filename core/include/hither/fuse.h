@@ -12,11 +12,12 @@ extern "C" {
 
 struct hither_fuse;
 
-/** One file. name: as seen in a folder; ignored where the mount point itself is a file. */
+/** One file. */
 struct hither_fuse_file {
 	struct hither_mount *mount;
-	const char *name;
-	bool executable; /* its mode says that it is a program */
+	const char *name; /* as seen in a folder; ignored where the mount point itself is a file */
+	bool executable;  /* its mode says that it is a program */
+	int64_t modified_ns; /* its date, since 1970; 0: hither_mount_modified_ns(), else now */
 };
 
 struct hither_fuse_options {
@@ -25,8 +26,7 @@ struct hither_fuse_options {
 	bool no_passthrough;      /* never let the kernel read the store's file by itself */
 	/*
 	 * An access failed: the program got an error number, this is the message. Any thread, with
-	 * no lock held, while hither_fuse_serve() runs or after; must not block. NULL: nobody is
-	 * told.
+	 * no lock held, from hither_fuse_attach() on; must not block. NULL: nobody is told.
 	 */
 	void (*failed)(void *user, const struct hither_error *err);
 	void *failed_user;
@@ -59,6 +59,21 @@ int hither_fuse_serve(struct hither_fuse *f, struct hither_error *err);
 int hither_fuse_stop(struct hither_fuse *f, bool lazy, struct hither_error *err);
 /** Unmount if need be, free. serve has returned or was never called. NULL is fine. */
 void hither_fuse_detach(struct hither_fuse *f);
+
+/* --- mounts of any process; path is absolute and canonical --- */
+
+enum hither_fuse_found {
+	HITHER_FUSE_NOTHING, /* no mount right at this path */
+	HITHER_FUSE_OTHER,   /* of another kind */
+	HITHER_FUSE_HITHER,
+};
+/** What is mounted at path, topmost. Does not look into it, so never waits. */
+enum hither_fuse_found hither_fuse_at(const char *path);
+/** Is this a mount whose server is gone? Asks it: waits for one that is stopped. */
+bool hither_fuse_is_dead(const char *path);
+/** Unmount what is at path, by fusermount3 where we have no right. lazy: even if in use, else
+ * -EBUSY. */
+int hither_fuse_unmount(const char *path, bool lazy, struct hither_error *err);
 
 #ifdef __cplusplus
 }

@@ -83,6 +83,8 @@ int hither_mount_backend(struct hither_backend *backend, const char *name,
 
 uint64_t hither_mount_size(const struct hither_mount *m);
 bool hither_mount_writable(const struct hither_mount *m);
+/** When the resource had last been changed as it was opened, since 1970; 0: it does not tell. */
+int64_t hither_mount_modified_ns(const struct hither_mount *m);
 
 /**
  * Copy bytes [offset, offset + len) into buf, pulling what is not local yet; any alignment. Waits

@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * What the kernel has wrong about a file that is written, and keeps so whatever GETATTR says. A
+ * thread here has it put right through the mount point (errand.c); the serving threads answer.
+ *
  * Sizes never change, but with its writeback cache the kernel does not know: a write past the end
  * makes the file longer in its eyes, and only when the pages are written back do we answer ENOSPC,
- * which the program sees from fsync() or close(). From then on the kernel would show the wrong size
- * for as long as it keeps the inode, whatever GETATTR says. Only truncation puts it right. So a
- * thread here truncates such a file to the size it has, through the mount point, as any program
- * could; the serving threads answer.
+ * which the program sees from fsync() or close(). Only truncation puts this right.
+ *
+ * Dates: with its writeback cache the kernel keeps them itself, but not of a file that is the
+ * mount's root, which it knew before it knew of the cache (S_NOCMTIME). So such a file is touched
+ * when it is written, a second after the last time at most, and when it has been closed. Nobody
+ * waits for that: it takes the inode's lock, which may be held by who waits for the network.
  */
 #include "frontend/fuse/fuse_internal.h"
 
 #include "base/cleanup.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
-struct fuse_size_guard {
+struct fuse_guard {
 	struct hither_fuse *f;
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -28,42 +31,24 @@ struct fuse_size_guard {
 	bool stop;
 	bool paused;
 	bool working; /* has a descriptor of the mount, which makes it busy */
+
+	pid_t pid; /* of its latest errand; set by the kernel before that can ask for anything */
 };
 
-int fuse_file_open_path(const struct hither_fuse *f, const struct fuse_file *file)
+/* A failure leaves a wrong size or date in a cache, no wrong byte anywhere; the next WRITE tries
+ * again. */
+static void put_right(struct fuse_guard *g, struct fuse_file *file)
 {
-	char path[PATH_MAX + NAME_MAX + 2];
-	if (f->is_folder)
-		snprintf(path, sizeof path, "%s/%s", f->at.path, file->name);
-	else
-		snprintf(path, sizeof path, "%s", f->at.path);
-	int fd = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	struct stat st;
-	if (fd >= 0 && (fstat(fd, &st) || st.st_dev != f->at.device)) {
-		close(fd);
-		return -1;
-	}
-	return fd;
-}
-
-static void put_right(const struct hither_fuse *f, struct fuse_file *file)
-{
-	if (!atomic_exchange(&file->overgrown, false))
-		return;
-	HITHER_CLOSE int fd = fuse_file_open_path(f, file);
-	if (fd < 0)
-		return;
-	char link[64];
-	snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-	/* A failure leaves a wrong size in a cache, no wrong byte anywhere; the next WRITE tries
-	 * again. */
-	if (truncate(link, (off_t)file->size))
-		return;
+	const struct fuse_errand e = {.resize = atomic_exchange(&file->overgrown, false),
+	                              .size = file->size,
+	                              .touch = atomic_load(&file->undated)};
+	if ((e.resize || e.touch) && !fuse_errand_start(g->f, file, &e, &g->pid))
+		fuse_errand_wait(g->pid);
 }
 
 static void *guard_main(void *arg)
 {
-	struct fuse_size_guard *g = arg;
+	struct fuse_guard *g = arg;
 	pthread_mutex_lock(&g->lock);
 	while (!g->stop) {
 		if (!g->wake || g->paused) {
@@ -74,7 +59,7 @@ static void *guard_main(void *arg)
 		g->working = true;
 		pthread_mutex_unlock(&g->lock);
 		for (size_t i = 0; i < g->f->file_count; i++)
-			put_right(g->f, &g->f->files[i]);
+			put_right(g, &g->f->files[i]);
 		pthread_mutex_lock(&g->lock);
 		g->working = false;
 		pthread_cond_broadcast(&g->changed);
@@ -83,9 +68,14 @@ static void *guard_main(void *arg)
 	return NULL;
 }
 
-struct fuse_size_guard *fuse_size_guard_start(struct hither_fuse *f)
+bool fuse_guard_asks(const struct fuse_guard *g, uint32_t pid)
 {
-	struct fuse_size_guard *g = calloc(1, sizeof *g);
+	return g && (uint32_t)__atomic_load_n(&g->pid, __ATOMIC_RELAXED) == pid;
+}
+
+struct fuse_guard *fuse_guard_start(struct hither_fuse *f)
+{
+	struct fuse_guard *g = calloc(1, sizeof *g);
 	if (!g)
 		return NULL;
 	g->f = f;
@@ -99,14 +89,14 @@ struct fuse_size_guard *fuse_size_guard_start(struct hither_fuse *f)
 	return NULL;
 }
 
-void fuse_size_guard_wake(struct fuse_size_guard *g)
+void fuse_guard_wake(struct fuse_guard *g)
 {
 	HITHER_LOCK_SCOPE(&g->lock);
 	g->wake = true;
 	pthread_cond_broadcast(&g->changed);
 }
 
-void fuse_size_guard_pause(struct fuse_size_guard *g, bool pause)
+void fuse_guard_pause(struct fuse_guard *g, bool pause)
 {
 	HITHER_LOCK_SCOPE(&g->lock);
 	g->paused = pause;
@@ -115,7 +105,7 @@ void fuse_size_guard_pause(struct fuse_size_guard *g, bool pause)
 	pthread_cond_broadcast(&g->changed);
 }
 
-void fuse_size_guard_stop(struct fuse_size_guard *g)
+void fuse_guard_stop(struct fuse_guard *g)
 {
 	if (!g)
 		return;
