@@ -20,21 +20,59 @@ step() {
   fi
 }
 
-# build_in DIR [MESON OPTIONS]: configure once, then compile; quiet unless something is wrong.
-build_in() {
-  local dir=$1 log
+# tick SAY...: while this script lives, what SAY prints and for how long it has gone on: on a terminal
+# in a line that is drawn over, else a line every ten seconds.
+tick() {
+  local began=$SECONDS told=$SECONDS text
+  while sleep 0.5 && kill -0 $$ 2>/dev/null; do
+    text="   $((SECONDS - began)) s  $("$@")"
+    if [ -t 1 ]; then
+      printf '\r%.78s\033[K' "$text"
+    elif ((SECONDS - told >= 10)); then
+      told=$SECONDS
+      printf '%.110s\n' "$text"
+    fi
+  done
+}
+
+# showing SAY COMMAND...: run COMMAND, and show meanwhile what the function SAY tells of it.
+showing() {
+  local say=$1 ticker code=0
   shift
-  mkdir -p "$(dirname "$dir")"
-  log=$dir.log
+  tick "$say" &
+  ticker=$!
+  "$@" || code=$?
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
+  if [ -t 1 ]; then printf '\r\033[K'; fi
+  return "$code"
+}
+
+# What the build that logs to $build_log does now.
+build_state() {
+  tail -n 1 "$build_log" 2>/dev/null || true
+}
+
+configure_and_compile() {
+  local dir=$1
+  shift
   {
     if [ -e "$dir/build.ninja" ]; then
       meson configure "$dir" "$@"
     else
       meson setup "$dir" "$top" "$@"
     fi && ninja -C "$dir"
-  } </dev/null >"$log" 2>&1 || {
-    tail -n 40 "$log" >&2
-    die "the build in $dir failed; all of its output is in $log"
+  } </dev/null >"$build_log" 2>&1
+}
+
+# build_in DIR [MESON OPTIONS]: configure once, then compile; shows how far it is.
+build_in() {
+  mkdir -p "$(dirname "$1")"
+  build_log=$1.log
+  : >"$build_log"
+  showing build_state configure_and_compile "$@" || {
+    tail -n 40 "$build_log" >&2
+    die "the build in $1 failed; all of its output is in $build_log"
   }
 }
 

@@ -6,6 +6,7 @@ Usage: demo.py BUILD DATABASE; script/demo prepares both.
 """
 import os
 import sys
+import threading
 import time
 
 from rig.network import open_network
@@ -42,6 +43,36 @@ def headline(text):
     say(f"\n\033[1m== {text}\033[0m" if bold else f"\n== {text}")
 
 
+class Ticking:
+    """A with block that takes a while: what tell() says and for how long, on a terminal in a line that is
+    drawn over, else a line every ten seconds."""
+
+    def __init__(self, tell):
+        self.tell, self.over = tell, threading.Event()
+        self.terminal = sys.stdout.isatty()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+        if self.terminal:
+            print("\r\033[K", end="", flush=True)
+
+    def run(self):
+        began = told = time.monotonic()
+        while not self.over.wait(0.5):
+            now = time.monotonic()
+            text = f"   {now - began:.0f} s  {self.tell()}"
+            if self.terminal:
+                print(f"\r{text[:78]}\033[K", end="", flush=True)
+            elif now - told >= 10:
+                told = now
+                say(text)
+
+
 def timed(action):
     begin = time.monotonic()
     result = action()
@@ -74,10 +105,15 @@ class Demo:
         """What everybody does today."""
         copy = self.room.path("downloaded.db")
         command = self.network.client(["curl", "-sS", "-o", copy, self.url])
-        seconds, _ = timed(lambda: run(command))
+        with Ticking(lambda: f"{self.here(copy):.0f} of {self.size / 1e6:.0f} MB"):
+            seconds, _ = timed(lambda: run(command))
         if os.path.getsize(copy) != self.size:
             raise Failed("the download is not as long as the original")
         return seconds, copy
+
+    @staticmethod
+    def here(path):
+        return os.path.getsize(path) / 1e6 if os.path.exists(path) else 0
 
     def mount(self):
         path = self.room.path("shop.db")
@@ -98,7 +134,8 @@ class Demo:
         down = self.network.bytes("down")
         total, after_download, wrong = before, download_s, 0
         for what, sql in QUERIES:
-            took, answer = timed(lambda sql=sql: query(path, sql))
+            with Ticking(lambda what=what: f"{what} ..."):
+                took, answer = timed(lambda sql=sql: query(path, sql))
             total += took
             local_s, expected = timed(lambda sql=sql: query(copy, sql))
             after_download += local_s

@@ -43,6 +43,23 @@ def install(build, folder):
     raise SystemExit("no hither.pc was installed")
 
 
+def completes(prefix, *words):
+    """What bash offers for the last of these words, by what was installed."""
+    script = (f'. {prefix}/share/bash-completion/completions/{words[0]}; COMP_WORDS=("$@");'
+              ' COMP_CWORD=$(($# - 1)); _hither "$1" "${COMP_WORDS[COMP_CWORD]}"; echo "${COMPREPLY[@]}"')
+    return run("bash", "-c", script, "bash", *words,
+               env={**os.environ, "PATH": f"{prefix}/bin:{os.environ['PATH']}"}).split()
+
+
+def check_completion(prefix):
+    for words, expected in ((("hither", "um"), ["umount"]), (("hither", "mount", "--cac"), ["--cache", "--cache-size"]),
+                            (("hither", "--vers"), ["--version"]), (("hither", "mount", "x"), []),
+                            (("hither-stream", "pl"), ["play"])):
+        offered = completes(prefix, *words)
+        if offered != expected:
+            raise SystemExit(f"{' '.join(words)}: {offered} was offered, not {expected}")
+
+
 def compile_and_run(folder, prefix, pc):
     source, program, resource = (os.path.join(folder, n) for n in ("example.c", "example", "resource"))
     with open(source, "w", encoding="utf-8") as f:
@@ -89,6 +106,7 @@ def main():
         prefix, pc = install(os.path.realpath(sys.argv[1]), folder)
         libraries = compile_and_run(folder, prefix, pc)
         check_headers(prefix)
+        check_completion(prefix)
         print(f"the README's program runs; {check_symbols(libraries)} symbols, all hither_*")
     return 0
 
