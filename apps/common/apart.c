@@ -30,7 +30,7 @@ static int wait_for_child(pid_t child, int fd)
 	if (len && text[len - 1] == '\n')
 		text[len - 1] = 0;
 	if (*text == '+') {
-		puts(text + 1);
+		program_tell("%s", text + 1);
 		return EXIT_DONE;
 	}
 	if (*text == '-')

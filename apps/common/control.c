@@ -2,6 +2,7 @@
 #include "control.h"
 
 #include "daemon.h"
+#include "ender.h"
 #include "json.h"
 #include "program.h"
 #include "progress.h"
@@ -64,6 +65,7 @@ struct control {
 	char *failure;
 	bool ends;
 	char *end; /* the last message, or NULL */
+	bool forced;
 };
 
 /* --- clients --- */
@@ -111,13 +113,15 @@ static void say(struct client *cl, struct json *j)
 	flush_client(cl);
 }
 
-static void say_event(struct client *cl, const char *event, const char *message)
+static void say_event(struct client *cl, const char *event, const char *message, bool forced)
 {
 	AUTO_JSON struct json j = {0};
 	json_object(&j, NULL);
 	json_string(&j, "event", event);
 	if (*message)
 		json_string(&j, "message", message);
+	if (forced)
+		json_bool(&j, "forced", true);
 	json_end_object(&j);
 	say(cl, &j);
 }
@@ -153,7 +157,7 @@ static void answer(struct control *c, struct client *cl)
 	}
 	if (!known) {
 		cl->closes = true;
-		say_event(cl, "failed", "the daemon does not know this request");
+		say_event(cl, "failed", "the daemon does not know this request", false);
 		return;
 	}
 	cl->waits = true;
@@ -339,7 +343,7 @@ static bool take_over(struct control *c)
 	for (int i = 0; failure && i < MAX_CLIENTS; i++)
 		if (c->clients[i].fd >= 0 && c->clients[i].waits) {
 			c->clients[i].closes = true;
-			say_event(&c->clients[i], "failed", failure);
+			say_event(&c->clients[i], "failed", failure, false);
 		}
 	return !ends;
 }
@@ -392,9 +396,8 @@ static void *run(void *arg)
 		struct client *cl = &c->clients[i];
 		if (cl->fd >= 0 && cl->waits) {
 			c->heard = true;
-			say_event(cl, "done",
-			          c->end ? c->end
-			                 : ""); /* fits the socket's buffer, or nobody reads */
+			/* Fits the socket's buffer, or nobody reads. */
+			say_event(cl, "done", c->end ? c->end : "", c->forced);
 		}
 		drop(cl);
 	}
@@ -480,13 +483,14 @@ void control_failed(struct control *c, const char *message)
 	wake(c);
 }
 
-bool control_finish(struct control *c, const char *message)
+bool control_finish(struct control *c, const struct ending *e)
 {
 	if (!c)
 		return false;
 	pthread_mutex_lock(&c->lock);
 	c->ends = true;
-	c->end = strdup(message);
+	c->end = strdup(e->text);
+	c->forced = e->forced;
 	pthread_mutex_unlock(&c->lock);
 	wake(c);
 	pthread_join(c->thread, NULL);

@@ -7,8 +7,8 @@
  *     status                   {"pid":1,"path":...}         one object: daemon_describe()
  *     umount [lazy] [force]    {"event":"progress","dirty_bytes":5,...}   a few times a second
  *                              {"event":"failed","message":...}           still mounted
- *                              {"event":"done"}, or with a "message" what is amiss; the process
- * ends
+ *                              {"event":"done"}, or with a "message" what is amiss, "forced" if
+ *                              that is what somebody wanted; the process ends
  *
  * A client that stalls is dropped; nobody waits for it.
  */
@@ -19,6 +19,7 @@
 
 struct control;
 struct daemon;
+struct ending;
 
 /*
  * Block SIGINT, SIGTERM and SIGHUP in this thread and those it starts later, and start the control
@@ -32,8 +33,7 @@ void control_serve(struct control *c, int listen_fd);
 void control_show_progress(struct control *c);
 /* The ender has failed: tell whoever asked. */
 void control_failed(struct control *c, const char *message);
-/* Tell the clients that it is over, "" or what is amiss; stop; free. Did anybody hear it? NULL is
- * fine. */
-bool control_finish(struct control *c, const char *message);
+/* Tell the clients that it is over, and how; stop; free. Did anybody hear it? NULL is fine. */
+bool control_finish(struct control *c, const struct ending *e);
 
 #endif

@@ -5,9 +5,7 @@
  *     main thread     open, attach, publish -> hither_fuse_serve() ........ -> push the rest, close
  *     control thread  signals, the control socket, progress; never waits for anything but poll()
  *     ender           on a signal or an umount request: write pages back, push, unmount; so serve
- * ends
- *
- * If the push fails the ender leaves everything as it was and tells who asked.
+ * ends (ender.h). Started before anything is mounted: unmounting must not fail for want of a thread
  */
 #ifndef HITHER_APP_DAEMON_H
 #define HITHER_APP_DAEMON_H
@@ -86,7 +84,8 @@ struct daemon {
 	pthread_mutex_t lock;
 	enum daemon_state state;
 	struct hither_mount *mount; /* NULL before and after */
-	bool ender_runs, ender_ended;
+	pthread_cond_t changed;     /* state, for the ender */
+	bool has_ender;
 	pthread_t ender;
 	bool lazy;   /* unmount even if in use */
 	bool signal; /* asked by a signal: end even if the push fails, as long as nothing is lost */

@@ -6,101 +6,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
+#include <hither/fuse.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-
-extern char **environ;
-
-/* --- the kernel's table of mounts --- */
-
-/* In place: \040 and the like, as the kernel writes blanks, tabs, newlines and backslashes. */
-static void unescape(char *text)
-{
-	char *to = text;
-	for (const char *from = text; *from; from++) {
-		unsigned code;
-		if (*from == '\\' && sscanf(from + 1, "%3o", &code) == 1) {
-			*to++ = (char)code;
-			from += 3;
-		} else {
-			*to++ = *from;
-		}
-	}
-	*to = 0;
-}
-
-/* "36 35 98:0 /root /mount/point options [tags] - type source options": see proc(5). */
-static bool parse_line(char *line, const char **path, const char **type, const char **source)
-{
-	char *field[6] = {0}, *save = NULL;
-	char *end = strstr(line, " - ");
-	if (!end)
-		return false;
-	*end = 0;
-	for (int i = 0; i < 5; i++)
-		field[i] = strtok_r(i ? NULL : line, " ", &save);
-	*type = strtok_r(end + 3, " ", &save);
-	*source = strtok_r(NULL, " ", &save);
-	if (!field[4] || !*type || !*source)
-		return false;
-	unescape(field[4]);
-	*path = field[4];
-	return true;
-}
-
-enum mount_kind mountpoint_kind(const char *path)
-{
-	enum mount_kind kind = MOUNT_NONE;
-	AUTO_FREE char *line = NULL;
-	size_t size = 0;
-	FILE *table = fopen("/proc/self/mountinfo", "re");
-	if (!table)
-		return MOUNT_NONE;
-	while (getline(&line, &size, table) > 0) {
-		const char *at, *type, *source;
-		if (!parse_line(line, &at, &type, &source) || strcmp(at, path))
-			continue;
-		kind = !strcmp(type, "fuse.hither") ||
-		                       (!strcmp(type, "fuse") && !strncmp(source, "hither", 6))
-		               ? MOUNT_HITHER
-		       : !strncmp(type, "fuse", 4) ? MOUNT_FUSE
-		                                   : MOUNT_OTHER; /* later lines are on top */
-	}
-	fclose(table);
-	return kind;
-}
-
-static int run_fusermount(const char *path, bool lazy, struct hither_error *err)
-{
-	const char *const argv[] = {"fusermount3", "-u", lazy ? "-qz" : "-q", "--", path, NULL};
-	pid_t pid;
-	/* Its prototype is older than const; it does not write there. */
-	int status, r = posix_spawnp(&pid, argv[0], NULL, NULL, (char *const *)(uintptr_t)argv,
-	                             environ);
-	if (r)
-		return hither_fail(err, -r, "run fusermount3: %s (install fuse3)", strerror(r));
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
-	if (WIFEXITED(status) && !WEXITSTATUS(status))
-		return 0;
-	return hither_fail(err, -EBUSY,
-	                   "unmount %s: fusermount3 refused; is it in use, or not yours?%s", path,
-	                   lazy ? "" : " (--lazy detaches it anyway)");
-}
-
-int mountpoint_unmount(const char *path, bool lazy, struct hither_error *err)
-{
-	if (!umount2(path, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)))
-		return 0;
-	if (errno == EPERM)
-		return run_fusermount(path, lazy, err);
-	return hither_fail(err, -errno, "unmount %s: %s%s", path, strerror(errno),
-	                   errno == EBUSY ? "; --lazy detaches it anyway" : "");
-}
 
 /* --- paths --- */
 
@@ -150,33 +59,23 @@ char *mountpoint_canonical(const char *path, struct hither_error *err)
 	if (asprintf(&out, "%s/%s", real[1] ? real : "", last) < 0)
 		return NULL;
 	/* A mount is not looked into: its daemon may be dead, or stopped. */
-	if (mountpoint_kind(out) != MOUNT_NONE || lstat(out, &st) || !S_ISLNK(st.st_mode))
+	if (hither_fuse_at(out) != HITHER_FUSE_NOTHING || lstat(out, &st) || !S_ISLNK(st.st_mode))
 		return out;
 	free(out);
 	return resolve(copy, err);
-}
-
-/*
- * Asks whoever serves path: the kernel keeps the attributes of a mount whose daemon has been
- * killed.
- */
-bool mountpoint_is_dead(const char *path)
-{
-	struct statx fresh;
-	return statx(AT_FDCWD, path, AT_STATX_FORCE_SYNC, STATX_SIZE, &fresh) && errno == ENOTCONN;
 }
 
 /* What is there now, in *st. A mount without its daemon is cleared away. 0, -ENOENT or another
  * -errno. */
 static int look(const char *path, struct stat *st, struct hither_error *err)
 {
-	if (!mountpoint_is_dead(path)) {
+	if (!hither_fuse_is_dead(path)) {
 		if (!stat(path, st))
 			return 0;
 		return errno == ENOENT ? -ENOENT
 		                       : hither_fail(err, -errno, "%s: %s", path, strerror(errno));
 	}
-	int r = mountpoint_unmount(path, true, err);
+	int r = hither_fuse_unmount(path, true, err);
 	if (r)
 		return hither_error_prefix(err, "%s is a mount whose daemon is gone", path);
 	return stat(path, st) ? -errno : 0;
@@ -199,7 +98,7 @@ static int check_kind(const char *path, const struct stat *st, bool named, struc
 		return hither_fail(
 		        err, -EINVAL, "%s is %s: name a file, or a folder to put it in", path,
 		        S_ISDIR(st->st_mode) ? "a folder" : "neither a file nor a folder");
-	if (mountpoint_kind(path) != MOUNT_NONE)
+	if (hither_fuse_at(path) != HITHER_FUSE_NOTHING)
 		return hither_fail(err, -EBUSY, "%s is mounted already; hither umount %s first",
 		                   path, path);
 	if (!named && st->st_size)
@@ -256,7 +155,7 @@ int mountpoint_resolve_folder(struct mountpoint *mp, const char *path, struct hi
 	mp->exists = true;
 	if (!S_ISDIR(st.st_mode))
 		return hither_fail(err, -ENOTDIR, "%s is no folder, which a tree needs", mp->path);
-	if (mountpoint_kind(mp->path) != MOUNT_NONE)
+	if (hither_fuse_at(mp->path) != HITHER_FUSE_NOTHING)
 		return hither_fail(err, -EBUSY, "%s is mounted already; hither umount %s first",
 		                   mp->path, mp->path);
 	if (!is_empty(mp->path))
@@ -276,28 +175,20 @@ int mountpoint_adopt(struct mountpoint *mp, struct hither_error *err)
 	return 0;
 }
 
-static int make_folder(struct mountpoint *mp, struct hither_error *err)
+/* 0 or -1 and errno. */
+static int make_file(const char *path)
 {
-	if (mkdir(mp->path, 0700))
-		return hither_fail(err, -errno, "make %s: %s", mp->path, strerror(errno));
-	return mountpoint_adopt(mp, err);
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	return fd < 0 ? -1 : 0;
 }
 
 int mountpoint_make(struct mountpoint *mp, struct hither_error *err)
 {
-	struct stat st;
 	if (mp->exists)
 		return 0;
-	if (mp->folder)
-		return make_folder(mp, err);
-	AUTO_CLOSE int fd =
-	        open(mp->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0 || fstat(fd, &st))
+	if (mp->folder ? mkdir(mp->path, 0700) : make_file(mp->path))
 		return hither_fail(err, -errno, "make %s: %s", mp->path, strerror(errno));
-	mp->made = true;
-	mp->dev = st.st_dev;
-	mp->ino = st.st_ino;
-	return 0;
+	return mountpoint_adopt(mp, err);
 }
 
 void mountpoint_remove(const struct mountpoint *mp)

@@ -42,13 +42,4 @@ int mountpoint_scratch(const char *name, char *out, size_t size, struct hither_e
  */
 char *mountpoint_canonical(const char *path, struct hither_error *err);
 
-/* Is this a mount whose daemon is gone? Asks it, as the kernel keeps what it said of the path. */
-bool mountpoint_is_dead(const char *path);
-
-enum mount_kind { MOUNT_NONE, MOUNT_OTHER, MOUNT_FUSE, MOUNT_HITHER };
-/* What is mounted right at this canonical path, topmost. */
-enum mount_kind mountpoint_kind(const char *path);
-/* Unmount what is there, by umount2 or, without the right, fusermount3. */
-int mountpoint_unmount(const char *path, bool lazy, struct hither_error *err);
-
 #endif

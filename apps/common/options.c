@@ -3,6 +3,7 @@
 
 #include "program.h"
 #include "settings.h"
+#include "typo.h"
 #include "units.h"
 #include "url.h"
 #include "util.h"
@@ -237,6 +238,25 @@ static int misused(const struct command *command, const char *what, const char *
 	return EXIT_MISUSED;
 }
 
+static int unknown(const struct command *command, const struct table *t, const char *word)
+{
+	char name[64];
+	struct typo typo = {.typed = name};
+	snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
+	for (const struct option *o = t->options; !strncmp(word, "--", 2) && o->name; o++) {
+		char known[64];
+		snprintf(known, sizeof known, "--%s", o->name);
+		typo_consider(&typo, known);
+		if (typo.meant == known)
+			typo.meant = o->name;
+	}
+	if (!typo.meant)
+		return misused(command, "unknown option", word);
+	fprintf(stderr, "%s: %s: unknown option %s; did you mean --%s?\n", program_name,
+	        command->name, word, typo.meant);
+	return EXIT_MISUSED;
+}
+
 /* The argument getopt stumbled over, as it was typed. */
 static const char *stumbled(char **argv, char letters[3])
 {
@@ -307,7 +327,7 @@ int options_parse(const struct command *command, int argc, char **argv, struct s
 			return EXIT_DONE;
 		}
 		if (code == '?')
-			return misused(command, "unknown option", stumbled(argv, letters));
+			return unknown(command, &t, stumbled(argv, letters));
 		if (code == ':')
 			return misused(command, "a value is missing after",
 			               stumbled(argv, letters));

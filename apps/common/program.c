@@ -3,12 +3,14 @@
 
 #include "settings.h"
 #include "start.h"
+#include "typo.h"
 #include "util.h"
 
 #include <assert.h>
 #include <hither/backend.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <string.h>
 
 enum { MAX_ARGS = 256 };
@@ -24,6 +26,19 @@ int fail_with(int code, const char *fmt, ...)
 	va_end(ap);
 	fputc('\n', stderr);
 	return code;
+}
+
+void program_tell(const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vprintf(fmt, ap);
+	va_end(ap);
+	putchar('\n');
+	if (!fflush(stdout))
+		return;
+	__fpurge(stdout);
+	clearerr(stdout);
 }
 
 static void print_help(const struct program *p)
@@ -52,6 +67,18 @@ static const struct command *find(const struct program *p, const char *name)
 		if (!strcmp(p->commands[i]->name, name))
 			return p->commands[i];
 	return NULL;
+}
+
+static int unknown(const struct program *p, const char *word)
+{
+	struct typo typo = {.typed = word};
+	for (size_t i = 0; i < p->count; i++)
+		typo_consider(&typo, p->commands[i]->name);
+	if (typo.meant)
+		return fail_with(EXIT_MISUSED, "unknown command %s; did you mean %s?", word,
+		                 typo.meant);
+	return fail_with(EXIT_MISUSED, "unknown %s %s; see %s --help",
+	                 *word == '-' ? "option" : "command", word, p->name);
 }
 
 static int run(const struct command *command, struct settings *s, int argc, char **argv)
@@ -88,7 +115,6 @@ int program_run(const struct program *p, struct settings *s, int argc, char **ar
 	}
 	const struct command *command = find(p, word);
 	if (!command)
-		return fail_with(EXIT_MISUSED, "unknown %s %s; see %s --help",
-		                 *word == '-' ? "option" : "command", word, p->name);
+		return unknown(p, word);
 	return run(command, s, argc - 1, argv + 1);
 }

@@ -21,6 +21,11 @@ extern const char *program_name;
  */
 int program_run(const struct program *p, struct settings *s, int argc, char **argv);
 
+/*
+ * A line to stdout that is good to know but no result: whoever has closed stdout does not want it,
+ * and the command has done its work all the same.
+ */
+void program_tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* "PROGRAM: message" to stderr, one line. Returns code. */
 int fail_with(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <hither/fuse.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -189,12 +190,20 @@ static void clear_mountpoint(const char *info)
 	char path[PATH_MAX];
 	if (!json_get_string(info, "path", path, sizeof path))
 		return;
-	if (mountpoint_is_dead(path))
-		mountpoint_unmount(path, true, NULL);
+	if (hither_fuse_is_dead(path))
+		hither_fuse_unmount(path, true, NULL);
 	mountpoint_remove(&(struct mountpoint){.path = path,
 	                                       .made = json_get_bool(info, "made"),
 	                                       .dev = json_get_uint(info, "made_dev"),
 	                                       .ino = json_get_uint(info, "made_ino")});
+}
+
+/* May the daemon of this have left bytes in its cache that are not pushed? */
+static bool may_keep(const char *info)
+{
+	char cache[PATH_MAX];
+	return json_get_bool(info, "writable") &&
+	       json_get_string(info, "cache", cache, sizeof cache) && *cache == '/';
 }
 
 struct visit {
@@ -217,11 +226,12 @@ static int visit_entry(const char *folder, int folder_fd, pid_t pid, const struc
 	read_last_log(folder_fd, pid, last_log);
 	ssize_t len = pread(info_fd, info, sizeof info - 1, 0);
 	info[len > 0 ? len : 0] = 0;
-	if (!alive) {
-		clear_mountpoint(info);
+	entry_name(name, pid, "sock");
+	if (!alive && !faccessat(folder_fd, name, F_OK, AT_SYMLINK_NOFOLLOW)) {
+		clear_mountpoint(info); /* once: later somebody else may be there */
 		unlink_entry(folder_fd, pid, passing);
 	}
-	if (!alive && !*last_log) {
+	if (!alive && !*last_log && !may_keep(info)) {
 		unlink_entry(folder_fd, pid, lasting);
 		return 0;
 	}
@@ -302,15 +312,22 @@ int runtime_each(bool connect, int (*each)(void *user, struct runtime_daemon *d)
 	return r;
 }
 
-static int forget_dead(void *user, struct runtime_daemon *d)
+static bool same(const char *a, const char *b, const char *key)
 {
-	char path[PATH_MAX];
-	if (!d->alive && json_get_string(d->info, "path", path, sizeof path) && !strcmp(path, user))
-		d->forget = true;
+	char of_a[4096], of_b[4096];
+	return json_get_string(a, key, of_a, sizeof of_a) &&
+	       json_get_string(b, key, of_b, sizeof of_b) && !strcmp(of_a, of_b);
+}
+
+static int supersede(void *user, struct runtime_daemon *d)
+{
+	const char *info = user;
+	bool takes_over = same(info, d->info, "url") && same(info, d->info, "cache");
+	d->forget = takes_over || (same(info, d->info, "path") && !may_keep(d->info));
 	return 0;
 }
 
-void runtime_forget(const char *path)
+void runtime_supersede(const char *info)
 {
-	runtime_each(false, forget_dead, (void *)(uintptr_t)path);
+	runtime_each(false, supersede, (void *)(uintptr_t)info);
 }

@@ -53,11 +53,14 @@ struct runtime_daemon {
 /*
  * Call each() for every daemon, lowest pid first, until it returns non-zero, which is returned.
  * What dead daemons left is cleared away first, their mounts and the mount points they had made
- * included; the dead are shown only if their log says why. connect: open socket and pidfd. each
- * NULL: only clear.
+ * included; the dead are shown only if their log says why, or if they may have left bytes that are
+ * not pushed. connect: open socket and pidfd. each NULL: only clear.
  */
 int runtime_each(bool connect, int (*each)(void *user, struct runtime_daemon *d), void *user);
-/* Something new is mounted at path: what a dead daemon left of that path is superseded. */
-void runtime_forget(const char *path);
+/*
+ * info is of something new that is mounted: forget dead daemons whose cache it has taken over, and
+ * those that were at its path and have left nothing to push.
+ */
+void runtime_supersede(const char *info);
 
 #endif

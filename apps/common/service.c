@@ -18,17 +18,22 @@ int service_write_pid(const struct settings *s, struct hither_error *err)
 	return 0;
 }
 
-int service_leave_terminal(const struct settings *s, struct hither_error *err)
+int service_open_log(const char *path)
+{
+	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
+int service_leave_terminal(const struct settings *s, int log_fd, struct hither_error *err)
 {
 	const char *log = s->log;
 	if (s->foreground && !log)
 		return 0;
 	AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	AUTO_CLOSE int out = log ? open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600) : -1;
+	AUTO_CLOSE int out = log ? service_open_log(log) : -1;
 	if (null < 0 || (log && out < 0))
 		return hither_fail(err, -errno, "open %s: %s", null < 0 ? "/dev/null" : log,
 		                   strerror(errno));
-	if (dup2(out >= 0 ? out : null, STDERR_FILENO) < 0)
+	if (dup2(out >= 0 ? out : log_fd >= 0 ? log_fd : null, STDERR_FILENO) < 0)
 		return hither_fail(err, -errno, "dup2: %s", strerror(errno));
 	setlinebuf(stderr);
 	if (s->foreground)

@@ -3,13 +3,22 @@
 #ifndef HITHER_APPS_START_H
 #define HITHER_APPS_START_H
 
+#include <hither/error.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 /*
  * Make the process fit to work in: SIGPIPE ignored, so that a server that hangs up does not end us;
  * descriptors 0 to 2 taken, so that no file of ours becomes the standard output that somebody
- * closed; room for open files. False: there is no room, said to stderr; exit with EXIT_FAILED.
+ * closed; room for open files; threads that make do with little address space where that is
+ * limited. False: there is no room, said to stderr; exit with EXIT_FAILED.
  */
 bool start_process(const char *name);
+
+/*
+ * Where address space is limited (ulimit -v): have no more workers (0: the usual number) than fit.
+ * -ENOMEM: there is not room for a mount at all.
+ */
+int start_fit_space(uint32_t *workers, struct hither_error *err);
 
 #endif

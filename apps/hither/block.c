@@ -248,7 +248,7 @@ static int run_device(struct device *d)
 	if (!r)
 		r = service_write_pid(d->settings, &err);
 	if (!r)
-		r = service_leave_terminal(d->settings, &err);
+		r = service_leave_terminal(d->settings, -1, &err);
 	if (!r)
 		set_phase(d, SERVING);
 	if (!r)

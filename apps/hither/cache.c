@@ -121,8 +121,7 @@ static int list(struct settings *s, const char *dir, bool entries)
 
 static int told(int r, const struct hither_error *err)
 {
-	return r ? fail_with(EXIT_FAILED, "%s%s", err->message, r == -ENOTEMPTY ? " (--force)" : "")
-	         : EXIT_DONE;
+	return r ? fail_with(EXIT_FAILED, "%s", err->message) : EXIT_DONE;
 }
 
 struct paths {

@@ -363,7 +363,7 @@ static int serve(struct exporter *x)
 	if (!r)
 		r = service_write_pid(x->settings, &err);
 	if (!r)
-		r = service_leave_terminal(x->settings, &err);
+		r = service_leave_terminal(x->settings, -1, &err);
 	set_state(x, !r, r);
 	if (!r)
 		r = report_ready(x, &err);

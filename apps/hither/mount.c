@@ -71,8 +71,6 @@ static int run(struct settings *s, char **args)
 		r = d.at.path ? 0 : err.code ? err.code : hither_fail(&err, -ENOMEM, "no memory");
 	} else if (!r) {
 		r = mountpoint_resolve(&d.at, args[1], name, &err);
-		if (!r)
-			runtime_forget(d.at.path);
 	}
 	int code = r               ? fail_with(EXIT_FAILED, "%s", err.message)
 	           : s->foreground ? daemon_run(&d)

@@ -7,9 +7,11 @@
 #include "runtime.h"
 #include "settings.h"
 #include "units.h"
+#include "url.h"
 #include "util.h"
 
 #include <errno.h>
+#include <hither/cache.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -31,10 +33,14 @@ static const struct option_group *const groups[] = {&group, NULL};
 
 /* --- collecting --- */
 
+struct list {
+	char **objects; /* JSON */
+	size_t count;
+};
+
 struct collected {
 	const char *path; /* only this one; NULL: all */
-	char **objects;   /* JSON */
-	size_t count;
+	struct list live, ended;
 };
 
 /* One line from the daemon, or NULL. The caller frees it. */
@@ -72,7 +78,34 @@ static void open_info(struct json *j, const struct runtime_daemon *d)
 	j->comma = head && *head;
 }
 
-static char *describe(const struct runtime_daemon *d)
+/* --- what a daemon that has ended has left to push --- */
+
+struct search {
+	const char *url; /* without secrets */
+	uint64_t dirty_bytes;
+};
+
+static int add_dirty(void *user, const struct hither_cache_entry *e)
+{
+	struct search *s = user;
+	AUTO_FREE char *url = url_redact(e->name);
+	if (url && !strcmp(url, s->url) && !e->in_use) /* else it is somebody else's by now */
+		s->dirty_bytes += e->dirty_bytes;
+	return 0;
+}
+
+static uint64_t kept_bytes(const struct runtime_daemon *d)
+{
+	char url[4096], cache[PATH_MAX];
+	struct search s = {.url = url};
+	if (json_get_bool(d->info, "writable") &&
+	    json_get_string(d->info, "url", url, sizeof url) &&
+	    json_get_string(d->info, "cache", cache, sizeof cache) && *cache == '/')
+		hither_cache_list(cache, add_dirty, &s, NULL);
+	return s.dirty_bytes;
+}
+
+static char *describe(const struct runtime_daemon *d, uint64_t kept)
 {
 	char *answer = ask(d->socket);
 	struct json j = {0};
@@ -86,6 +119,8 @@ static char *describe(const struct runtime_daemon *d)
 	} else {
 		open_info(&j, d);
 		json_string(&j, "state", d->alive ? "unreachable" : "ended");
+		if (!d->alive)
+			json_uint(&j, "dirty_bytes", kept);
 	}
 	json_string(&j, "log", d->log_path);
 	json_string(&j, "last_log", d->last_log);
@@ -96,36 +131,53 @@ static char *describe(const struct runtime_daemon *d)
 	return NULL;
 }
 
+static int append(struct list *l, char *object)
+{
+	char **grown = object ? reallocarray(l->objects, l->count + 1, sizeof *grown) : NULL;
+	if (!grown) {
+		free(object);
+		return -ENOMEM;
+	}
+	l->objects = grown;
+	grown[l->count++] = object;
+	return 0;
+}
+
+/* Of those that have ended only what is left to push matters, but to who asks for one by name. */
 static int collect(void *user, struct runtime_daemon *d)
 {
 	struct collected *c = user;
 	char path[PATH_MAX];
+	uint64_t kept = d->alive ? 0 : kept_bytes(d);
+	d->forget = !d->alive && !kept && !*d->last_log;
 	if (c->path &&
 	    (!json_get_string(d->info, "path", path, sizeof path) || strcmp(path, c->path)))
 		return 0;
-	char **grown = reallocarray(c->objects, c->count + 1, sizeof *grown);
-	if (!grown)
-		return -ENOMEM;
-	c->objects = grown;
-	char *object = describe(d);
-	if (!object)
-		return -ENOMEM;
-	c->objects[c->count++] = object;
-	return 0;
+	if (!d->alive && !kept && (!c->path || d->forget))
+		return 0;
+	return append(d->alive ? &c->live : &c->ended, describe(d, kept));
 }
 
-static void finish(struct collected *c)
+/* The live ones first. */
+static int join(struct collected *c)
 {
-	for (size_t i = 0; i < c->count; i++)
-		free(c->objects[i]);
-	free(c->objects);
-	c->objects = NULL;
-	c->count = 0;
+	int r = 0;
+	for (size_t i = 0; !r && i < c->ended.count; i++)
+		r = append(&c->live, TAKE(c->ended.objects[i], NULL));
+	return r;
+}
+
+static void finish(struct list *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		free(l->objects[i]);
+	free(l->objects);
+	*l = (struct list){0};
 }
 
 /* --- showing --- */
 
-static void show_json(const struct collected *c)
+static void show_json(const struct list *c)
 {
 	printf("{\"mounts\":[");
 	for (size_t i = 0; i < c->count; i++)
@@ -191,7 +243,7 @@ static bool is_up(const char *object)
 	return strcmp(state, "ended") && strcmp(state, "unreachable");
 }
 
-static void show_metrics(const struct collected *c)
+static void show_metrics(const struct list *c)
 {
 	printf("# HELP hither_up Is the mount served, without an error now?\n# TYPE hither_up "
 	       "gauge\n");
@@ -202,7 +254,7 @@ static void show_metrics(const struct collected *c)
 		printf("# HELP %s %s\n# TYPE %s %s\n", metrics[m].metric, metrics[m].help,
 		       metrics[m].metric, metrics[m].type);
 		for (size_t i = 0; i < c->count; i++)
-			if (is_up(c->objects[i]))
+			if (is_up(c->objects[i]) || !strcmp(metrics[m].field, "dirty_bytes"))
 				put_sample(metrics[m].metric, c->objects[i],
 				           json_get_uint(c->objects[i], metrics[m].field));
 	}
@@ -219,6 +271,9 @@ static void show_one(const char *object)
 	printf("%s\n  from   %s\n  cache  %s\n  state  %s, pid %lld%s\n", path, url, cache, state,
 	       (long long)json_get_int(object, "pid"),
 	       json_get_bool(object, "writable") ? "" : ", read-only");
+	if (!strcmp(state, "ended") && json_get_uint(object, "dirty_bytes"))
+		printf("  kept   %s not pushed; hither mount %s %s pushes them\n",
+		       units_format_size(dirty, json_get_uint(object, "dirty_bytes")), url, path);
 	if (is_up(object)) {
 		uint64_t total = json_get_uint(object, "size_bytes");
 		uint64_t here = json_get_uint(object, "local_bytes");
@@ -238,19 +293,19 @@ static void show_one(const char *object)
 		printf("  log    %s\n", text);
 }
 
-static int show(const struct settings *s, const struct collected *c)
+static int show(const struct settings *s, const struct list *c, const char *path)
 {
 	if (s->json)
 		show_json(c);
 	else if (s->metrics)
 		show_metrics(c);
-	else if (!c->count && !c->path)
+	else if (!c->count && !path)
 		printf("No mounts.\n");
 	for (size_t i = 0; i < c->count && !s->json && !s->metrics; i++)
 		show_one(c->objects[i]);
 	fflush(stdout);
-	if (c->path && !c->count)
-		return fail_with(EXIT_FAILED, "status: %s is not a mount of yours", c->path);
+	if (path && !c->count)
+		return fail_with(EXIT_FAILED, "status: %s is not a mount of yours", path);
 	return EXIT_DONE;
 }
 
@@ -267,13 +322,14 @@ static int run(struct settings *s, char **args)
 	c.path = path;
 	bool clear = s->watch && isatty(STDOUT_FILENO);
 	do {
-		if (runtime_each(true, collect, &c))
+		if (runtime_each(true, collect, &c) || join(&c))
 			code = fail_with(EXIT_FAILED, "status: no memory");
 		if (clear)
 			fputs("\033[H\033[J", stdout);
 		if (!code)
-			code = show(s, &c);
-		finish(&c);
+			code = show(s, &c.live, path);
+		finish(&c.live);
+		finish(&c.ended);
 	} while (s->watch && !code && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0);
 	return code;
 }
@@ -282,7 +338,8 @@ const struct command command_status = {
         .name = "status",
         .usage = "[OPTIONS] [PATH]",
         .summary = "show what is mounted, and how it fares",
-        .text = "Show this user's mounts, or the one at PATH.",
+        .text = "Show this user's mounts, or the one at PATH. One that has ended is listed if\n"
+                "what was written to it is still in a cache and not pushed.",
         .groups = groups,
         .min_args = 0,
         .max_args = 1,

@@ -10,6 +10,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <hither/fuse.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -21,8 +22,7 @@ static const struct option_spec specs[] = {
          offsetof(struct settings, lazy)},
         {"force", 0, NULL,
          "Do not push: leave what has changed in the cache for the next mount, or drop it if there "
-         "is "
-         "none on disk. Means --lazy too.",
+         "is none on disk. Means --lazy too.",
          set_true, offsetof(struct settings, force)},
 };
 static const struct option_group group = {"Unmounting", specs, COUNT_OF(specs)};
@@ -90,7 +90,7 @@ static void show(struct progress *p, const char *line)
 }
 
 /* Until the daemon has nothing more to say. -1: done, else the exit code. */
-static int listen_to(FILE *stream, const char *path, pid_t pid)
+static int listen_to(FILE *stream, const char *path, pid_t pid, bool force)
 {
 	AUTO_FREE char *line = NULL;
 	size_t size = 0;
@@ -106,7 +106,10 @@ static int listen_to(FILE *stream, const char *path, pid_t pid)
 			show(&p, line);
 		else if (json_get_string(line, "message", message, sizeof message)) {
 			progress_clear(&p);
-			code = fail_with(EXIT_FAILED, "umount %s: %s", path, message);
+			/* Who forces it wants to know what was left, and has what they wanted. */
+			code = fail_with(force && json_get_bool(line, "forced") ? EXIT_DONE
+			                                                        : EXIT_FAILED,
+			                 "umount %s: %s", path, message);
 		}
 	}
 	progress_clear(&p);
@@ -127,8 +130,8 @@ static int ask(const struct settings *s, const struct search *daemon)
 	if (!stream || send(daemon->socket, request, strlen(request), MSG_NOSIGNAL) < 0)
 		return fail_with(EXIT_FAILED, "umount %s: process %ld does not answer",
 		                 daemon->found, (long)daemon->pid);
-	int code = listen_to(stream, daemon->found, daemon->pid);
-	bool still = code == EXIT_FAILED && mountpoint_kind(daemon->found) == MOUNT_HITHER;
+	int code = listen_to(stream, daemon->found, daemon->pid, s->force);
+	bool still = code == EXIT_FAILED && hither_fuse_at(daemon->found) == HITHER_FUSE_HITHER;
 	fclose(stream);
 	if (still)
 		return code;
@@ -140,20 +143,21 @@ static int ask(const struct settings *s, const struct search *daemon)
 
 /* --- without a daemon --- */
 
-static int unmount_alone(const char *path, bool lazy, enum mount_kind before)
+static int unmount_alone(const char *path, bool lazy, enum hither_fuse_found before)
 {
 	struct hither_error err = {0};
-	enum mount_kind kind = mountpoint_kind(path);
-	if (kind == MOUNT_NONE && before == MOUNT_HITHER) {
-		printf("%s: its daemon was gone; unmounted\n", path);
+	enum hither_fuse_found now = hither_fuse_at(path);
+	if (now == HITHER_FUSE_NOTHING && before == HITHER_FUSE_HITHER) {
+		program_tell("%s: its daemon was gone; unmounted", path);
 		return EXIT_DONE;
 	}
-	if (kind != MOUNT_HITHER)
-		return fail_with(EXIT_FAILED, "umount: %s is not a mount of hither%s", path,
-		                 kind == MOUNT_NONE ? "" : "; use umount");
-	if (mountpoint_unmount(path, lazy, &err))
-		return fail_with(EXIT_FAILED, "%s", err.message);
-	printf("%s: found no daemon of yours for it, told the kernel to unmount it\n", path);
+	if (now != HITHER_FUSE_HITHER)
+		return fail_with(EXIT_FAILED, "umount: %s is not a mount of hither; %s", path,
+		                 now == HITHER_FUSE_NOTHING ? "hither status shows them"
+		                                            : "use umount");
+	if (hither_fuse_unmount(path, lazy, &err))
+		return fail_with(EXIT_FAILED, "umount: %s", err.message);
+	program_tell("%s: found no daemon of yours for it, told the kernel to unmount it", path);
 	return EXIT_DONE;
 }
 
@@ -164,9 +168,9 @@ static int run(struct settings *s, char **args)
 	AUTO_FREE char *path = mountpoint_canonical(args[0], &err);
 	if (!path)
 		return fail_with(EXIT_FAILED, "umount: %s", err.message);
-	enum mount_kind before = mountpoint_kind(path);
+	enum hither_fuse_found before = hither_fuse_at(path);
 	search(&daemon, path, false);
-	if (!daemon.count && before != MOUNT_HITHER)
+	if (!daemon.count && before != HITHER_FUSE_HITHER)
 		search(&daemon, path, true);
 	if (daemon.count == 1)
 		return ask(s, &daemon);

@@ -50,8 +50,6 @@ int attend(struct attendant *a, const char *path, bool apart)
 	runtime_each(false, NULL, NULL); /* clears away what the dead left, perhaps right there */
 	if (!r)
 		r = mountpoint_resolve(&d->at, path, name, &err);
-	if (!r)
-		runtime_forget(d->at.path);
 	int code = r ? fail_with(EXIT_FAILED, "%s", err.message) : -1;
 	if (code < 0 && apart) /* everything that starts a thread comes after this fork */
 		code = apart_begin(&d->report_fd);

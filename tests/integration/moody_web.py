@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A web server with moods, in the test's own process: what it serves is made up as it is asked for, so
 that a tebibyte costs nothing, and it can answer wrongly in every way that a mount has to survive."""
+import email.utils
 import http.server
 import re
 import struct
 import threading
 
 PAGE = 4096
+MODIFIED = 784111777  # every resource's Last-Modified, seconds since 1970
 
 
 def content(offset, length):
@@ -35,6 +37,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         web = self.server
         self.send_response(code)
         self.send_header("ETag", web.etag)
+        self.send_header("Last-Modified", email.utils.formatdate(MODIFIED, usegmt=True))
         self.send_header("Content-Length", end - first)
         if code == 206:
             self.send_header("Content-Range", content_range or f"bytes {first}-{end - 1}/{web.size}")
@@ -85,7 +88,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
             first, last = map(int, asked.groups()) if asked else (0, web.size - 1)
             if self.headers.get("If-None-Match") == web.etag:
-                self.empty(304, ETag=web.etag)
+                self.empty(304, ETag=web.etag, Last_Modified=email.utils.formatdate(MODIFIED, usegmt=True))
             elif first >= web.size:
                 self.unsatisfied()
             else:

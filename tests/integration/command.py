@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""command.py BUILD: what the command promises to people: exit codes, dates, what status lists, what is said
+of what was not pushed, little address space, a closed standard output, slips of the keyboard.
+
+Exit 0 passed, 1 failed, 77 skipped.
+"""
+import errno
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from bad_luck import FAST, Place, check_message, fails, read
+from moody_web import MODIFIED, Web, content
+from nbd_line import Failed, Line, Server, expect, need, run
+from rig.process import Room, is_mount, wait_until
+
+SIZE = (8 << 20) + 1234
+
+
+def local_file(p, name, size=SIZE):
+    path = p.room.path(name)
+    with open(path, "wb") as f:
+        f.write(content(0, size))
+    return path
+
+
+def status(p):
+    """What is listed of this test's; others may run beside it."""
+    listed = json.loads(run([p.hither, "status", "--json"]).stdout)["mounts"]
+    return [m for m in listed if m["path"].startswith(p.room.folder)]
+
+
+def kill(pid):
+    """SIGKILL, and until it has gone."""
+    gone = os.pidfd_open(pid)
+    signal.pidfd_send_signal(gone, signal.SIGKILL)
+    select.select([gone], [], [], 20)
+    os.close(gone)
+
+
+# --- dates ---
+
+def a_file_has_its_date(p):
+    with Web(SIZE) as web, p.mounted(web.url(), "--cache", p.cache):
+        expect(os.stat(p.path).st_mtime == MODIFIED, f"{os.stat(p.path).st_mtime} is not the server's date")
+        run([p.hither, "umount", p.path])
+        with p.mounted(web.url(), "--cache", p.cache):
+            expect(os.stat(p.path).st_mtime == MODIFIED, "the second mount has another date")
+    image = local_file(p, "dated")
+    os.utime(image, ns=(5, MODIFIED * 10**9 + 7))
+    with p.mounted(image, "--write", "--cache", p.cache):
+        expect(os.stat(p.path).st_mtime_ns == MODIFIED * 10**9 + 7, "a writable file lost its date")
+        began = time.time() - 1
+        with open(p.path, "r+b") as f:
+            f.write(b"now")
+        wait_until(lambda: began <= os.stat(p.path).st_mtime <= time.time() + 1, 10, "a new date")
+
+
+# --- what is not pushed ---
+
+class Unreachable:
+    """An NBD server, and whether it can be reached."""
+
+    def __init__(self, p, name):
+        self.image = p.room.path(name)
+        with open(self.image, "wb") as f:
+            f.truncate(1 << 20)
+        server = Server(p.room, "qemu-nbd", self.image)
+        self.line = Line(p.room, p.build, server.port, FAST)
+        self.url = f"nbd://127.0.0.1:{self.line.port}"
+
+    def write(self, path, text):
+        """In the daemon's hands, and not at the server."""
+        with open(path, "r+b") as f:
+            f.read(1)
+            self.line.tell("outage", "on")
+            f.seek(0)
+            f.write(text)
+            f.flush()
+            os.fsync(f.fileno())
+
+
+def forcing_is_told_and_succeeds(p):
+    server = Unreachable(p, "forced")
+    with p.mounted(server.url, "--cache", p.cache, "--sync", "local"):
+        server.write(p.path, b"kept")
+        done = run([p.hither, "umount", "--force", p.path], check=False, timeout=20)
+        check_message(done.stderr, done.returncode + 1, ["not pushed are kept in", p.cache, "mount the same URL"])
+        expect(not is_mount(p.path), "it is still mounted")
+        server.line.tell("outage", "off")
+    with p.mounted(server.url, "--cache", p.cache):
+        run([p.hither, "umount", p.path])
+    expect(read(server.image, 0, 4) == b"kept", "what was kept never came")
+    server.line.tell("outage", "off")
+    with p.mounted(server.url, "--cache", "none", "--sync", "local"):
+        server.write(p.path, b"gone")
+        done = run([p.hither, "umount", "--force", p.path], check=False, timeout=20)
+        check_message(done.stderr, done.returncode + 1, ["not pushed are lost", "no cache on disk"])
+    server.line.tell("outage", "off")
+    with p.mounted(server.url, "--cache", p.cache):
+        done = run([p.hither, "umount", "--force", p.path])
+        expect(not done.stderr, f"all was pushed, and it says {done.stderr!r}")
+
+
+def what_an_umount_cannot_push_keeps_it_mounted(p):
+    server = Unreachable(p, "stays")
+    with p.mounted(server.url, "--cache", p.cache, "--sync", "local", "--deadline", "1s"):
+        server.write(p.path, b"kept")
+        done = run([p.hither, "umount", p.path], check=False, timeout=60)
+        check_message(done.stderr, done.returncode, [p.path, "not pushed, so it stays mounted", "--force"])
+        expect(done.stderr.count("; ") == 1, f"more than one way out: {done.stderr}")
+        expect(read(p.path, 0, 4) == b"kept", "it is not mounted any more")
+        server.line.tell("outage", "off")
+        run([p.hither, "umount", p.path])
+    expect(read(server.image, 0, 4) == b"kept", "it was not pushed")
+
+
+def status_lists_what_matters(p):
+    server = Unreachable(p, "listed")
+    live = local_file(p, "live")
+    with p.mounted(server.url, "--cache", p.cache, "--sync", "local", "--deadline", "1s") as mount:
+        server.write(p.path, b"kept")
+        pid = mount.daemon()
+        kill(pid)
+        run([p.hither, "mount", "--cache", "none", live, p.room.path("other")])
+        p.room.will_unmount(p.room.path("other"))
+        for _ in range(2):  # it is still there the second time
+            listed = status(p)
+            expect([(m["state"], m["path"]) for m in listed] ==
+                   [("mounted", p.room.path("other")), ("ended", p.path)], f"not as expected: {listed}")
+            expect(listed[1]["dirty_bytes"] >= 4, "it does not say how much is kept")
+        text = run([p.hither, "status"]).stdout
+        expect(f"not pushed; hither mount {server.url} {p.path} pushes them" in text, f"no way out: {text}")
+        expect(not is_mount(p.path), "the dead mount is still there")
+        run([p.hither, "umount", p.room.path("other")])
+        server.line.tell("outage", "off")
+        # Something else at its place does not make it forgotten ...
+        with p.mounted(live, "--cache", "none"):
+            expect([m["state"] for m in status(p)] == ["mounted", "ended"], f"forgotten: {status(p)}")
+            run([p.hither, "umount", p.path])
+        # ... but who takes it over does.
+        with p.mounted(server.url, "--cache", p.cache):
+            expect([m["state"] for m in status(p)] == ["mounted"], f"listed twice: {status(p)}")
+            run([p.hither, "umount", p.path])
+        expect(read(server.image, 0, 4) == b"kept", "it was not pushed")
+        expect(not status(p), f"something is listed: {status(p)}")
+        with p.mounted(live, "--cache", "none") as other:
+            kill(other.daemon())
+        expect(not status(p), f"one that left nothing is listed: {status(p)}")
+
+
+# --- what it runs in ---
+
+def little_address_space(p):
+    """It works, or says in one line why not and leaves nothing: never a mount that cannot be read."""
+    worked = 0
+    with Web(SIZE) as web:
+        for mib in (60, 80, 100, 120, 150, 200, 300):
+            done = run([p.hither, "mount", "--cache", "none", web.url(), p.path], check=False, timeout=30,
+                       preexec_fn=lambda mib=mib: resource.setrlimit(resource.RLIMIT_AS, (mib << 20,) * 2))
+            p.room.will_unmount(p.path)
+            if done.returncode:
+                check_message(done.stderr, done.returncode, ["address space", "ulimit -v"])
+                expect(not is_mount(p.path), f"{mib} MiB: failed, and is mounted")
+                continue
+            worked += 1
+            expect(read(p.path, 0, SIZE) == content(0, SIZE), f"{mib} MiB: wrong bytes")
+            done = run([p.hither, "umount", p.path], check=False, timeout=30)
+            expect(done.returncode == 0 and not is_mount(p.path), f"{mib} MiB: {done.stderr}")
+            if worked == 1:
+                print(f"  works from {mib} MiB on")
+    expect(worked >= 2, "it works in none of these")
+
+
+def a_closed_output_is_no_failure(p):
+    image = local_file(p, "quiet")
+    for output in (">&-", ">/dev/full"):
+        done = run(["sh", "-c", f'exec "$0" mount --cache none "$1" "$2" {output}', p.hither, image, p.path],
+                   check=False)
+        p.room.will_unmount(p.path)
+        expect(done.returncode == 0 and not done.stderr, f"{output}: exit {done.returncode}: {done.stderr}")
+        expect(read(p.path, 0, SIZE) == content(0, SIZE), "it is not mounted")
+        run([p.hither, "umount", p.path])
+        done = run(["sh", "-c", f'exec "$0" status {output}', p.hither], check=False)
+        check_message(done.stderr, done.returncode, ["stdout"])  # whose output is all it does
+
+
+def a_silent_server_is_given_up(p):
+    """It takes connections and answers none; or takes none."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        began = time.monotonic()
+        p.says(url, "--cache", "none", "--deadline", "1s", "--idle-timeout", "1s", "--connect-timeout", "1s",
+               words=[url, "--idle-timeout sets"])
+        expect(time.monotonic() - began < 10, "that took its time")
+        expect(not is_mount(p.path), "it is mounted")
+
+
+def the_foreground_has_a_log_too(p):
+    log = p.room.path("log")
+    with Web(SIZE) as web:
+        process = subprocess.Popen([p.hither, "mount", "--foreground", "--cache", "none", "--pull", "off",
+                                    "--log", log, web.url(), p.path],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        p.room.will_unmount(p.path)
+        p.room.callback(process.kill)
+        expect(p.path in process.stdout.readline(), "it is not mounted")
+        web.mood = "unsatisfied"
+        fails(errno.ESTALE, read, p.path, 4 << 20, 5)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+        with open(log, encoding="utf-8") as f:
+            expect("open it again" in said and "open it again" in f.read(), f"not in the log: {said}")
+
+
+def slips_are_told(p):
+    for words, meant in ((["mout", "a", "b"], "mount"), (["unmount", "a"], "umount"),
+                         (["mount", "--cahce", "none", "a", "b"], "--cache"),
+                         (["mount", "--readonly", "a", "b"], "--read-only")):
+        done = run([p.hither, *words], check=False)
+        expect(done.returncode == 2, f"{words}: exit {done.returncode}, not 2")
+        check_message(done.stderr, 1, [f"did you mean {meant}?"])
+    done = run([p.hither, "frobnicate"], check=False)
+    check_message(done.stderr, done.returncode - 1, ["unknown command frobnicate", "hither --help"])
+
+
+TESTS = (a_file_has_its_date, forcing_is_told_and_succeeds, what_an_umount_cannot_push_keeps_it_mounted,
+         status_lists_what_matters, a_closed_output_is_no_failure, a_silent_server_is_given_up,
+         the_foreground_has_a_log_too, slips_are_told)
+PLAIN_TESTS = (little_address_space,)  # a sanitizer needs address space of its own
+
+
+def main():
+    need("qemu-nbd")
+    failed = 0
+    for test in TESTS + (() if "--sanitized" in sys.argv else PLAIN_TESTS):
+        began = time.monotonic()
+        with Room("hither-command") as room:
+            os.environ["XDG_RUNTIME_DIR"] = room.make("run")  # so that status lists nobody else's
+            os.chmod(room.path("run"), 0o700)  # else it is not trusted
+            try:
+                test(Place(room, os.path.realpath(sys.argv[1]), 2))
+                print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+            except Failed as failure:
+                failed += 1
+                print(f"{test.__name__}: {failure}", flush=True)
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
