@@ -115,7 +115,7 @@ class Test:
     def nothing_is_left(self):
         left = [n for n in os.listdir(f"{self.work}/run") if n.startswith("hither-exec-")]
         assert not left, left
-        with open("/proc/self/mountinfo", encoding="ascii") as mounts:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
             assert f"{self.work}/run/hither-exec" not in mounts.read()
 
     def asked(self):
