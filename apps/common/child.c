@@ -25,6 +25,9 @@ struct wish {
 	char *overlay; /* the options of the overlayfs; NULL: none */
 	char uid_map[64], gid_map[64];
 	pid_t parent;
+	/* Made before the fork: with other threads there is no memory to be had after it. */
+	char *strings[2]; /* ours: PWD and the variable that was asked for; NULL: not wanted */
+	char **environment;
 	bool root;
 	int report;
 };
@@ -88,11 +91,7 @@ static void become(const struct wish *w)
 		put_overlay(w);
 	if (a->folder && chdir(a->folder))
 		give_up(w, a->folder);
-	if (a->folder)
-		setenv("PWD", a->folder, 1);
-	if (a->name)
-		setenv(a->name, a->value, 1);
-	execvp(a->program, a->argv);
+	execvpe(a->program, a->argv, w->environment);
 	give_up_with(w, -errno, a->program);
 }
 
@@ -129,24 +128,58 @@ static int make_folders(const char *overlay, const char *path, bool root, char *
 	return 0;
 }
 
-int child_start(const struct child_wish *wish, struct child *out, struct hither_error *err)
+static bool is_named(const char *variable, const char *name)
 {
-	struct wish w = {.asked = wish, .root = geteuid() == 0, .parent = getpid()};
+	size_t len = strlen(name);
+	return !strncmp(variable, name, len) && variable[len] == '=';
+}
+
+static int add_variable(struct wish *w, size_t *count, int number, const char *name,
+                        const char *value)
+{
+	if (asprintf(&w->strings[number], "%s=%s", name, value) < 0) {
+		w->strings[number] = NULL;
+		return -ENOMEM;
+	}
+	w->environment[(*count)++] = w->strings[number];
+	return 0;
+}
+
+static int make_environment(struct wish *w)
+{
+	const struct child_wish *a = w->asked;
+	size_t count = 0, kept = 0;
+	while (environ[count])
+		count++;
+	w->environment = calloc(count + 3, sizeof *w->environment);
+	if (!w->environment)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		if (!(a->folder && is_named(environ[i], "PWD")) &&
+		    !(a->name && is_named(environ[i], a->name)))
+			w->environment[kept++] = environ[i];
+	int r = a->folder ? add_variable(w, &kept, 0, "PWD", a->folder) : 0;
+	return r || !a->name ? r : add_variable(w, &kept, 1, a->name, a->value);
+}
+
+static void wish_finish(struct wish *w)
+{
+	free(w->overlay);
+	free(w->environment);
+	free(w->strings[0]);
+	free(w->strings[1]);
+}
+
+static int start(struct wish *w, struct child *out, struct hither_error *err)
+{
 	struct report why;
 	int fds[2];
-	int r = wish->overlay ? make_folders(wish->overlay, wish->folder, w.root, &w.overlay, err)
-	                      : 0;
-	if (r)
-		return r;
-	AUTO_FREE char *options = w.overlay;
-	snprintf(w.uid_map, sizeof w.uid_map, "%u %u 1", geteuid(), geteuid());
-	snprintf(w.gid_map, sizeof w.gid_map, "%u %u 1", getegid(), getegid());
 	if (pipe2(fds, O_CLOEXEC))
 		return hither_fail(err, -errno, "pipe: %s", strerror(errno));
-	w.report = fds[1];
+	w->report = fds[1];
 	out->pid = fork();
 	if (out->pid == 0)
-		become(&w);
+		become(w);
 	int failed = out->pid < 0 ? errno : 0;
 	close(fds[1]);
 	ssize_t len = failed ? 0 : read(fds[0], &why, sizeof why);
@@ -159,6 +192,21 @@ int child_start(const struct child_wish *wish, struct child *out, struct hither_
 	}
 	out->pidfd = (int)syscall(SYS_pidfd_open, out->pid, 0);
 	return out->pidfd < 0 ? hither_fail(err, -errno, "pidfd_open: %s", strerror(errno)) : 0;
+}
+
+int child_start(const struct child_wish *wish, struct child *out, struct hither_error *err)
+{
+	struct wish w = {.asked = wish, .root = geteuid() == 0, .parent = getpid()};
+	int r = wish->overlay ? make_folders(wish->overlay, wish->folder, w.root, &w.overlay, err)
+	                      : 0;
+	snprintf(w.uid_map, sizeof w.uid_map, "%u %u 1", geteuid(), geteuid());
+	snprintf(w.gid_map, sizeof w.gid_map, "%u %u 1", getegid(), getegid());
+	if (!r && make_environment(&w))
+		r = hither_fail(err, -ENOMEM, "no memory");
+	if (!r)
+		r = start(&w, out, err);
+	wish_finish(&w);
+	return r;
 }
 
 int child_wait(struct child *c)
