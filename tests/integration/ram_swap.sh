@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 # ram_swap.sh BUILD [PART...]: ram-dl swap, in a machine that may be spoiled (in_vm.sh): a program that
 # uses twice its memory, by each kind of device; beside nbd-client and nbdkit; a mirror of which one
-# server dies; a server that dies alone. PART: pages, peer, mirror, death; default: all.
+# server dies; a server that dies alone; more paged out than fits; and beside ram-dl run over
+# an emulated line. PART: pages, peer, mirror, death, full, line; default: all but line.
 # Exit 0 passed, 1 failed, 77 skipped.
 set -Eeuo pipefail
 
 build=$1
 shift
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(pages peer mirror death)
+[ ${#parts[@]} -gt 0 ] || parts=(pages peer mirror death full)
 dl=$build/apps/ram-dl/ram-dl ul=$build/apps/ram-dl/ram-ul load=$build/tests/tools/paging
+hog=$build/tests/tools/hog
 [ "$(id -u)" = 0 ] || { echo "skipped: only root can swap"; exit 77; }
 memory=$(awk '/MemTotal/ {print int($2/1024)}' /proc/meminfo)
 [ "$memory" -lt 4000 ] || { echo "skipped: not in a small virtual machine"; exit 77; }
@@ -138,7 +140,7 @@ part_mirror() {
   attach first --mirror "nbd+unix:///?socket=$work/second" --deadline 10s
   pages >"$work/ms" &
   local load_pid=$!
-  while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 5000 ]; do read -rt 0.1 <> <(:) || true; done
+  until_paged 1250
   kill -KILL "$first_pid"
   wait "$load_pid" || fail "the program noticed that a server died"
   grep -q 'first server is lost' "$work/dl.log" || fail "nobody said that a server was lost"
@@ -155,13 +157,98 @@ part_death() {
     attach "only$how" $how --deadline 5s
     pages >"$work/ms" 2>/dev/null &
     local load_pid=$! code=0
-    while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt 5000 ]; do read -rt 0.1 <> <(:) || true; done
+    until_paged 1250
     kill -KILL "$ul_pid"
     wait "$load_pid" || code=$?
     [ "$code" != 0 ] || fail "the program finished without its pages"
     detach
     echo "death$how: the program ended with $code, the swap area was detached"
   done
+}
+
+# until_paged PAGES: wait until so much of the swap area is used (it is the only one).
+until_paged() {
+  while [ "$(awk 'NR == 2 {print $4}' /proc/swaps)" -lt $(($1 * 4)) ]; do read -rt 0.1 <> <(:) || true; done
+}
+
+available() { awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo; }
+
+# More is paged out than fits: nothing is lost by trying, and when there is room again all is well.
+part_full() {
+  local n=0
+  serve full
+  attach full --size 128M
+  mkfifo "$work/go"
+  (echo $BASHPID >"$group/load/cgroup.procs" && exec "$hog" wait 112 <"$work/go" >"$work/hog") &
+  local hog_pid=$!
+  exec 7>"$work/go"
+  until_line "$work/hog"
+  until_paged $((90 << 8))
+  # What has huge pages nobody else can have.
+  until [ "$(available)" -lt 60 ] || [ "$n" -gt 50 ]; do
+    n=$((n + 1))
+    echo $(($(cat /proc/sys/vm/nr_hugepages) + ($(available) - 30) / 2)) >/proc/sys/vm/nr_hugepages
+  done
+  kill "$dl_pid"
+  until grep -q 'are paged out, and only' "$work/dl.log"; do
+    kill -0 "$dl_pid" || fail "ram-dl gave up"
+    read -rt 0.1 <> <(:) || true
+  done
+  [ "$(wc -l </proc/swaps)" = 2 ] || fail "it was detached nevertheless"
+  cat "$work/dl.log"
+  echo 0 >/proc/sys/vm/nr_hugepages
+  echo max >"$group/load/memory.max" # all of it comes back
+  detach
+  echo go >&7
+  wait "$hog_pid" || fail "the program ended with $?"
+  grep -q equal "$work/hog" || fail "the program lost bytes"
+  echo $((limit << 20)) >"$group/load/memory.max"
+  echo "full: told, kept, and detached when there was room; every byte is right"
+}
+
+# measure NAME COMMAND...: prints hog's figures as NAME.figure=value.
+measure() {
+  local name=$1
+  shift
+  "$@" >"$work/figures" || fail "$name: the program failed"
+  awk -F= -v name="$name" '/=/ && !/^sum/ {n[$1]++; print name "." $1 (n[$1] > 1 ? n[$1] : "") "=" $2}' "$work/figures"
+}
+
+in_group() {
+  (echo $BASHPID >"$group/load/cgroup.procs" && exec "$@")
+}
+
+# A line of 1 ms and 1 Gbit/s: the same programs, of twice the memory that they have, over swap and over
+# ram-dl run. For script/bench: figures, no verdict.
+part_line() {
+  command -v tc >/dev/null || { echo "line: tc is missing"; return; }
+  local size=64 half=32 port=10999 all
+  "$ul" -l "127.0.0.1:$port" 256M >"$work/line.said" 2>"$work/line.log" &
+  ul_pid=$!
+  pids+=("$ul_pid")
+  until_line "$work/line.said"
+  tc qdisc add dev lo root netem delay 500us rate 1gbit limit 100000 || { echo "skipped: no netem"; return; }
+  all=$(mktemp -p "$work")
+  # What the process needs besides is for free.
+  echo $(((half + 3) << 20)) >"$group/load/memory.max"
+  "$dl" swap "nbd://127.0.0.1:$port/" >"$work/dl.said" 2>"$work/dl.log" &
+  dl_pid=$!
+  pids+=("$dl_pid")
+  until_line "$work/dl.said"
+  {
+    echo "line.page_us=$("$dl" status --json | sed -n 's/.*"probe_p50_us": *\([0-9]*\).*/\1/p')"
+    measure line.swap.table in_group "$hog" table "$size" 4000
+    measure line.swap.pass in_group "$hog" pass "$size" 3
+  } >"$all"
+  detach
+  {
+    measure line.run.table "$dl" run --limit "${half}M" --size 128M "nbd://127.0.0.1:$port/" -- "$hog" table "$size" 4000
+    measure line.run.pass "$dl" run --limit "${half}M" --size 128M "nbd://127.0.0.1:$port/" -- "$hog" pass "$size" 3
+  } >>"$all"
+  tc qdisc del dev lo root
+  echo $((limit << 20)) >"$group/load/memory.max"
+  cat "$all"
+  kill "$ul_pid"
 }
 
 for part in "${parts[@]}"; do "part_$part"; done

@@ -11,7 +11,7 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from bench import export, games, local, memory, playing, reads, report, sqlite, stream, table, tape  # noqa: E402
+from bench import export, games, local, memory, paging, playing, reads, report, sqlite, stream, table, tape  # noqa: E402
 from bench.harness import Bench, make_files  # noqa: E402
 from rig.process import Failed, Room  # noqa: E402
 
@@ -26,6 +26,7 @@ SETS = {
     "local": [local.start, local.against_ext4, local.writes],
     "tape": [tape.streaming, tape.random_reads, tape.life, tape.reindex],
     "slice": [memory.rates, memory.faults, memory.dirty, memory.link],
+    "ram": [paging.beside_swap],
     "sqlite": [sqlite.queries],
     "sqlite-local": [sqlite.all_local],
     "sqlite-write": [sqlite.small_transactions],
@@ -36,9 +37,9 @@ SETS = {
     "games-far": [games.playable],
 }
 # Sets that are not named like their line.
-LINES = {"local": "lan", "export": "lan", "slice": "lan", "tape": "lan", "sqlite": "wan", "sqlite-local": "lan",
-         "sqlite-write": "metro", "stream-wan": "wan", "stream-far": "far", "stream-moody": "moody",
-         "games-wan": "wan", "games-far": "far"}
+LINES = {"local": "lan", "export": "lan", "slice": "lan", "ram": "lan", "tape": "lan", "sqlite": "wan",
+         "sqlite-local": "lan", "sqlite-write": "metro", "stream-wan": "wan", "stream-far": "far",
+         "stream-moody": "moody", "games-wan": "wan", "games-far": "far"}
 NOTES = [
     "lan: 0.2 ms, no limit; metro: 10 ms, 500 Mbit/s; wan: 50 ms, 200 Mbit/s; far: 150 ms, 50 Mbit/s.",
     "Each mount starts with an empty cache; peers' caches are deleted between runs. Files hold random"
@@ -65,6 +66,8 @@ NOTES = [
     " TLS is TLS 1.3 over TCP with a server's certificate.",
     "slice: each pair in one process; memory means the memory backend, 1 GiB. The link is the delay and"
     " rate layers.",
+    "ram: in a virtual machine, over its loopback with 1 ms and 1 Gbit/s (netem): a program of 64 MiB that has"
+    " 32 MiB of memory; swap is ram-dl swap, by the kernel's NBD client, from the same ram-ul.",
     "tape: seconds of drive time in the model of an LTO-9 drive (core/tape/model.c says where its figures are"
     " from, and which are estimates), the same in each run. The life is a trace like ext4's, described in"
     " tests/tools/tape_life.c; ours runs the real code on a tape file, the peers their designs on the same"
@@ -81,7 +84,8 @@ NOTES = [
 def measure(options, room, build):
     """Yields each set's name, its rows and the kind of line, as they are done."""
     files = room.make("files")
-    if not all(profile.startswith(("sqlite", "slice", "tape", "stream", "games")) for profile in options.profiles):
+    without = ("sqlite", "slice", "ram", "tape", "stream", "games")
+    if not all(profile.startswith(without) for profile in options.profiles):
         make_files(files)
     for profile in options.profiles:
         with Room("hither-bench", room.folder) as own:
