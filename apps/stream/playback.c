@@ -7,10 +7,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#define JUMP_US UINT64_C(3000000)        /* told twice a second or so: this is no playing on */
-#define PULL_BYTES (UINT64_C(512) << 10) /* of the place jumped to; the order does the rest */
+#define JUMP_US UINT64_C(3000000) /* told twice a second or so: this is no playing on */
 #define LOOK_AGAIN_NS (NS_PER_S / 2)
-enum { KEY_PIECES = 64 };
 
 struct peeking_source {
 	struct hither_media_source base;
@@ -90,28 +88,17 @@ static void pulled(struct hither_io *io, int result, const struct hither_error *
 	pthread_mutex_unlock(&p->lock);
 }
 
-/* Where decoding begins for a picture at this time. */
-static const struct hither_media_piece *key_before(const struct hither_media *m, uint64_t time_us)
-{
-	size_t at = hither_media_at_time(m, time_us);
-	if (at >= m->piece_count)
-		return NULL;
-	for (size_t back = 0; back < KEY_PIECES && back <= at; back++)
-		if (m->pieces[at - back].flags & HITHER_MEDIA_KEY)
-			return &m->pieces[at - back];
-	return &m->pieces[at];
-}
-
-/* Prepare a read without a buffer, by which the order learns of the place as well. */
+/* Prepare a read without a buffer, by which the order learns of the place: the rest is its work,
+ * and costs nothing where the player was quicker. */
 static bool jump_locked(struct playback *p, uint64_t time_us)
 {
-	const struct hither_media_piece *piece = key_before(&p->media, time_us);
-	if (!piece || p->pulling)
+	size_t number = hither_media_key_at(&p->media, time_us);
+	if (number >= p->media.piece_count || p->pulling)
 		return false;
 	p->pulling = true;
 	p->pull = (struct hither_io){.op = HITHER_IO_READ,
-	                             .offset = piece->offset,
-	                             .len = piece->len < PULL_BYTES ? piece->len : PULL_BYTES,
+	                             .offset = p->media.pieces[number].offset,
+	                             .len = 1,
 	                             .done = pulled};
 	return true;
 }

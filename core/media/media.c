@@ -7,7 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { HEAD_BYTES = 64 };
+enum {
+	HEAD_BYTES = 64,
+	MOST_BACK = 64, /* pieces between two key frames, half a minute */
+};
 
 static const struct media_format *const formats[] = {
         &media_mp4, &media_matroska, &media_avi, &media_wav, &media_flac, &media_ogg,
@@ -145,9 +148,8 @@ void hither_media_finish(struct hither_media *m)
 	*m = (struct hither_media){0};
 }
 
-/* Pieces that overlap in time are about as long as each other, so that the first that begins after
- * time_us, less the overlap, is found by looking back a little. */
-size_t hither_media_at_time(const struct hither_media *m, uint64_t time_us)
+/* The first piece that begins after time_us. */
+static size_t after(const struct hither_media *m, uint64_t time_us)
 {
 	size_t low = 0, high = m->piece_count;
 	while (low < high) {
@@ -157,11 +159,27 @@ size_t hither_media_at_time(const struct hither_media *m, uint64_t time_us)
 		else
 			high = middle;
 	}
-	size_t first = low;
+	return low;
+}
+
+/* Pieces that overlap in time are about as long as each other, so that the first that begins after
+ * time_us, less the overlap, is found by looking back a little. */
+size_t hither_media_at_time(const struct hither_media *m, uint64_t time_us)
+{
+	size_t low = after(m, time_us), first = low;
 	for (size_t back = 0; back < 64 && back < low; back++)
 		if (m->pieces[low - 1 - back].end_us > time_us)
 			first = low - 1 - back;
 	return first;
+}
+
+size_t hither_media_key_at(const struct hither_media *m, uint64_t time_us)
+{
+	size_t low = after(m, time_us);
+	for (size_t back = 0; back < MOST_BACK && back < low; back++)
+		if (m->pieces[low - 1 - back].flags & HITHER_MEDIA_KEY)
+			return low - 1 - back;
+	return hither_media_at_time(m, time_us);
 }
 
 bool hither_media_time_of(const struct hither_media *m, uint64_t offset, uint64_t *time_us)

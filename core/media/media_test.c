@@ -148,6 +148,10 @@ static void an_mp4_is_laid_out_by_time(void)
 	CHECK_EQ(m.pieces[at].time_us, 4000000);
 	CHECK_EQ(m.pieces[at].offset, 824);
 	CHECK_EQ(hither_media_at_time(&m, 99000000), 16);
+	at = hither_media_key_at(&m, 2999999);
+	CHECK(m.pieces[at].flags & HITHER_MEDIA_KEY && m.pieces[at].time_us == 2000000);
+	at = hither_media_key_at(&m, 4000000);
+	CHECK_EQ(m.pieces[at].time_us, 4000000);
 	hither_media_finish(&m);
 }
 

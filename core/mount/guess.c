@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
+#define QUICK_BYTES (UINT64_C(1) << 20) /* of what is guessed when somebody has to wait */
 
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset)
 {
@@ -162,6 +163,7 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 	m->seen[m->seen_head++ % MANAGED_SEEN] =
 	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
 	m->order_idle = false;
+	m->order_late = m->order_late || waited;
 	/* Where the line is full the order is asked again when something has come. */
 	if (waited || m->seen_head - m->seen_tail > MANAGED_SEEN / 4 ||
 	    (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) > 0 && room_locked(m)))
@@ -186,18 +188,42 @@ void managed_guess_again_locked(struct managed *m, const struct managed_job *job
 		        first << HITHER_BLOCK_SHIFT, (job->end - first) << HITHER_BLOCK_SHIFT};
 }
 
+/* first: it was said by an order that has just heard of somebody who waits. */
+static void add_guess_locked(struct managed *m, struct hither_range range, bool first)
+{
+	if (m->guess.len == 0) {
+		m->guess = range;
+	} else if (m->later_count == MANAGED_LATER) {
+		if (first)
+			m->guess = range;
+	} else if (first) {
+		memmove(m->later + 1, m->later, m->later_count++ * sizeof *m->later);
+		m->later[0] = m->guess;
+		m->guess = range;
+	} else { /* another thread was quicker */
+		m->later[m->later_count++] = range;
+	}
+	if (m->guess.offset == range.offset && m->guess.len == range.len)
+		m->guess_quick = !first ? 0 : range.len < QUICK_BYTES ? range.len : QUICK_BYTES;
+}
+
 /* Tell the order what was seen, and ask it. Lets go of the lock meanwhile. */
 static void consult_order_locked(struct managed *m)
 {
 	struct managed_seen news[MANAGED_SEEN];
 	unsigned count = 0;
-	while (m->seen_tail != m->seen_head)
-		news[count++] = m->seen[m->seen_tail++ % MANAGED_SEEN];
-	uint64_t window = hither_link_window(&m->link);
+	bool waited = false;
+	while (m->seen_tail != m->seen_head) {
+		news[count] = m->seen[m->seen_tail++ % MANAGED_SEEN];
+		waited = waited || news[count++].waited;
+	}
+	uint64_t window = hither_link_window(&m->link), rate = hither_link_rate(&m->link);
+	m->order_late = false;
 	m->order_idle = true; /* unless something happens while it thinks */
 	pthread_mutex_unlock(&m->lock);
 	struct hither_range range = {0};
 	pthread_mutex_lock(&m->order_lock);
+	m->view.rate_bytes = rate;
 	for (unsigned i = 0; m->order && m->order->ops->saw && i < count; i++)
 		m->order->ops->saw(m->order, news[i].offset, news[i].len, news[i].waited);
 	bool got = m->order && m->order->ops->next && m->order->ops->next(m->order, window, &range);
@@ -207,10 +233,7 @@ static void consult_order_locked(struct managed *m)
 	if (!got || m->order_holds)
 		return;
 	m->order_idle = false;
-	if (m->guess.len == 0)
-		m->guess = range;
-	else if (m->later_count < MANAGED_LATER) /* another thread was quicker */
-		m->later[m->later_count++] = range;
+	add_guess_locked(m, range, waited);
 }
 
 static void start_guess_locked(struct managed *m, struct managed_job *job, uint64_t first,
@@ -227,10 +250,12 @@ uint32_t managed_guess_places(const struct managed *m)
 }
 
 /* Cut a run to one request, ending on a chunk's border where it can. */
-static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end)
+static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end, bool quick)
 {
-	uint64_t extent =
-	        hither_link_extent(&m->link, managed_guess_places(m)) >> HITHER_BLOCK_SHIFT;
+	uint32_t places = managed_guess_places(m);
+	uint64_t extent = (quick ? hither_link_quick_extent(&m->link, places)
+	                         : hither_link_extent(&m->link, places)) >>
+	                  HITHER_BLOCK_SHIFT;
 	uint64_t room = managed_room_locked(m);
 	if (extent > room)
 		extent = room;
@@ -246,6 +271,7 @@ static bool has_guess_locked(struct managed *m)
 {
 	if (m->guess.len == 0 && m->later_count > 0) {
 		m->guess = m->later[0];
+		m->guess_quick = 0;
 		m->later_count--;
 		memmove(m->later, m->later + 1, m->later_count * sizeof *m->later);
 	}
@@ -268,8 +294,10 @@ static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 		m->guess.len = 0;
 		return false;
 	}
-	end = cut(m, first, end);
+	end = cut(m, first, end, m->guess_quick > 0);
 	managed_whole(m, &first, &end);
+	uint64_t taken = managed_bytes(m, first, end);
+	m->guess_quick = m->guess_quick > taken ? m->guess_quick - taken : 0;
 	m->guess.offset = end << HITHER_BLOCK_SHIFT;
 	m->guess.len = end < last ? (last - end) << HITHER_BLOCK_SHIFT : 0;
 	start_guess_locked(m, job, first, end);
@@ -310,7 +338,7 @@ static bool claim_from_sweep_locked(struct managed *m, struct managed_job *job)
 		}
 		return false;
 	}
-	end = cut(m, first, end);
+	end = cut(m, first, end, false);
 	managed_whole(m, &first, &end);
 	m->sweep = end;
 	start_guess_locked(m, job, first, end);
@@ -346,9 +374,11 @@ bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
 {
 	job->follower = false;
 	while (room_locked(m)) {
-		if (claim_from_guess_locked(m, job))
+		/* What was guessed before somebody had to wait is of yesterday. */
+		bool late = m->order && m->order_late;
+		if (!late && claim_from_guess_locked(m, job))
 			return true;
-		if (has_guess_locked(m))
+		if (!late && has_guess_locked(m))
 			continue;
 		if (m->order && !m->order_idle) {
 			consult_order_locked(m);

@@ -157,3 +157,11 @@ uint64_t hither_link_extent(const struct hither_link *l, uint32_t places)
 	want = clamp(busy > want ? busy : want, EXTENT_MIN, EXTENT_MAX);
 	return want - want % EXTENT_MIN;
 }
+
+/* Over a long way a connection brings what its window allows in a round trip, and one that rested
+ * ten segments: several bring the same sooner than one. */
+uint64_t hither_link_quick_extent(const struct hither_link *l, uint32_t places)
+{
+	uint64_t extent = hither_link_extent(l, places);
+	return hither_link_rtt_ns(l) > RTT_LONG_NS && extent > EXTENT_FIRST ? EXTENT_FIRST : extent;
+}

@@ -141,11 +141,13 @@ struct managed {
 
 	/* guesses */
 	struct hither_range guess; /* what is left of the order's latest */
+	uint64_t guess_quick;      /* so many bytes of it are likely to be waited for soon */
 	/* Others that threads got which asked at the same time; an order says each thing once. */
 	struct hither_range later[MANAGED_LATER];
 	uint32_t later_count;
 	bool order_holds;   /* it wants the line for what it gave last */
 	bool order_listens; /* it wants to know what arrives (fixed) */
+	bool order_late;    /* somebody waits of whom it has not heard */
 	bool order_idle;    /* it had nothing; something must happen before it is asked again */
 	struct managed_seen seen[MANAGED_SEEN];
 	uint64_t seen_head, seen_tail;

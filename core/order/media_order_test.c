@@ -41,6 +41,7 @@ static uint64_t next_s(struct hither_order *o)
 	struct hither_range r;
 	CHECK(o->ops->next(o, 4096, &r));
 	CHECK(r.len > 0 && r.offset + r.len <= view.size_bytes);
+	o->ops->arrived(o, r.offset, r.len);
 	return (r.offset - HEAD) / RATE;
 }
 
@@ -116,6 +117,8 @@ static void ahead_is_bounded_then_come_places_to_seek_to(void)
 	uint64_t s = 0, most = 0;
 	int targets = 0;
 	while (o->ops->next(o, 1000, &r)) {
+		if (r.len == 0) /* one place after another: none of them comes here */
+			continue;
 		s = (r.offset - HEAD) / RATE;
 		if (s <= 11)
 			most = s > most ? s : most;
@@ -152,8 +155,9 @@ static void several_viewers_are_all_served(void)
 	here = true;
 	struct hither_order *o = make();
 	next_s(o); /* the index is known from here on */
-	for (uint64_t viewer = 0; viewer < 10; viewer++)
-		o->ops->saw(o, at(viewer * 400), 10, false);
+	for (int again = 0; again < 2; again++)
+		for (uint64_t viewer = 0; viewer < 10; viewer++)
+			o->ops->saw(o, at(viewer * 400), 10, false);
 	bool served[10] = {false};
 	for (int i = 0; i < 40; i++) {
 		uint64_t s = next_s(o) + 1; /* a piece may begin a little before its viewer */
@@ -163,6 +167,69 @@ static void several_viewers_are_all_served(void)
 	for (int i = 0; i < 10; i++)
 		CHECK(served[i]);
 	hither_order_destroy(o);
+}
+
+static void the_first_samples_come_beside_the_index(void)
+{
+	struct hither_range r;
+	here = false;
+	struct hither_order *o = make();
+	for (int i = 0; i < 2; i++) /* both ends */
+		CHECK(o->ops->next(o, 1 << 20, &r) && r.len > 0);
+	uint64_t end = 0;
+	while (o->ops->next(o, 1 << 20, &r)) {
+		CHECK_EQ(r.offset, end);
+		CHECK(r.len <= 64 << 10);
+		end += r.len;
+	}
+	CHECK(end >= 1 << 20 && end <= 4 << 20);
+	hither_order_destroy(o);
+}
+
+/* Bytes that the order wants on their way while not one of them comes. */
+static uint64_t wants_under_way(uint64_t rate)
+{
+	struct hither_range r;
+	here = true;
+	view.rate_bytes = rate;
+	struct hither_order *o = make();
+	uint64_t sum = 0;
+	while (o->ops->next(o, 14000, &r) && r.len > 0)
+		sum += r.len;
+	hither_order_destroy(o);
+	view.rate_bytes = 0;
+	return sum;
+}
+
+static void who_has_enough_leaves_room_on_the_line(void)
+{
+	uint64_t eased = wants_under_way(100 * RATE);
+	CHECK(eased >= 4000 && eased <= 12000);
+	/* A line that is hardly faster than what is played is needed all the time. */
+	CHECK(wants_under_way(RATE * 5 / 4) >= 24 * RATE);
+}
+
+static void the_place_that_was_left_gets_nothing_more(void)
+{
+	struct hither_range r;
+	here = true;
+	view.rate_bytes = RATE * 5 / 4;
+	struct hither_order *o = make();
+	next_s(o);
+	o->ops->saw(o, at(1000), 10, false);
+	next_s(o);
+	o->ops->saw(o, at(2000), 10, true);
+	for (int i = 0; i < 20; i++)
+		CHECK(next_s(o) >= 1999);
+	o->ops->saw(o, at(1001), 10, false); /* it was somebody else */
+	bool served = false;
+	for (int i = 0; i < 40; i++) {
+		CHECK(o->ops->next(o, 4096, &r));
+		served = served || (r.offset < at(1100) && r.offset > at(900));
+	}
+	CHECK(served);
+	hither_order_destroy(o);
+	view.rate_bytes = 0;
 }
 
 static void what_is_no_media_suggests_nothing(void)
@@ -186,6 +253,9 @@ int main(void)
 	RUN(ahead_is_bounded_then_come_places_to_seek_to);
 	RUN(a_mount_that_wants_all_gets_all_from_the_playhead_on);
 	RUN(several_viewers_are_all_served);
+	RUN(the_first_samples_come_beside_the_index);
+	RUN(who_has_enough_leaves_room_on_the_line);
+	RUN(the_place_that_was_left_gets_nothing_more);
 	RUN(what_is_no_media_suggests_nothing);
 	return 0;
 }

@@ -106,7 +106,8 @@ def answers_as_http_says(endpoint, path):
         expect(headers["Content-Range"] == f"bytes {first}-{first + length - 1}/{size}", given)
     status, headers, part = endpoint.ask("/media", "HEAD", Range="bytes=5-9")
     expect(status == 206 and headers["Content-Length"] == "5" and not part, "HEAD")
-    for given in (f"bytes={size}-", f"bytes={10 ** 30}-", "bytes=0-1,3-4", "bytes=-0"):
+    for given in (f"bytes={size}-", f"bytes={10 ** 30}-", "bytes=0-1,3-4", "bytes=-0",
+                  "bytes=" + ",".join(f"{n}-{n}" for n in range(1500))):
         status, headers, _ = endpoint.ask("/media", Range=given)
         expect(status == 416 and headers["Content-Range"] == f"bytes */{size}", f"{given}: {status}")
     status, headers, page = endpoint.ask("/")
@@ -260,6 +261,31 @@ def no_media(room, build, web):
         expect(done.returncode == 1 and name in done.stderr, f"probe {name}: {done.returncode} {done.stderr}")
 
 
+def has_an_index_of_two_gigabytes(room, build, web):
+    """Really so long, though all zeros: nobody loads it, the file is what it was."""
+    moov, media = 2 << 30, b"\0\0\x10\0mdat" + os.urandom(4096 - 8)
+    head = b"\0\0\0\x10ftypisom\0\0\2\0" + media
+    path = room.path("www", "index.mp4")
+    with open(path, "wb") as file:
+        file.write(head + moov.to_bytes(4, "big") + b"moov")
+        file.truncate(len(head) + moov)
+    endpoint = Endpoint(room, build, web.url("index.mp4"))
+    size = len(head) + moov
+    expect(endpoint.ask("/media", Range=f"bytes=0-{len(head) - 1}")[2] == head, "its first bytes")
+    status, headers, tail = endpoint.ask("/media", Range="bytes=-5000")
+    expect(status == 206 and headers["Content-Range"] == f"bytes {size - 5000}-{size - 1}/{size}" and
+           tail == bytes(5000), f"its last bytes: {status} {headers['Content-Range']}")
+    told = endpoint.status()
+    expect(told["local_bytes"] < 64 << 20, f"{told['local_bytes']} bytes of it were pulled")
+    with open(f"/proc/{endpoint.process.pid}/status", encoding="ascii") as text:
+        peak = next(int(line.split()[1]) for line in text if line.startswith("VmHWM"))
+    expect(peak < 1 << 20, f"{peak} KiB of memory")
+    endpoint.end()
+    done = run([endpoint.process.args[0], "probe", web.url("index.mp4")], check=False)
+    expect(done.returncode == 1 and f"an index of {moov} bytes" in done.stderr, f"probe: {done.stderr}")
+    os.unlink(path)
+
+
 def probes(build, web):
     stream = os.path.join(build, "apps/stream/hither-stream")
     told = json.loads(run([stream, "probe", "--json", web.url("long.mp4")]).stdout)
@@ -305,7 +331,8 @@ def main():
             keeps_others_out(endpoint)
             survives_bad_clients(endpoint, os.path.getsize(paths["plain.mp4"]))
             endpoint.end()
-            for test in (tells_where_it_is, is_cut_off_when_it_changes, no_media, plays):
+            for test in (tells_where_it_is, is_cut_off_when_it_changes, no_media, has_an_index_of_two_gigabytes,
+                         plays):
                 test(room, build, web)
                 print(test.__name__)
             probes(build, web)

@@ -73,6 +73,9 @@ const char *hither_media_recognise_format(const uint8_t *head, size_t len);
 
 /** The first piece that ends after time_us; piece_count if there is none. */
 size_t hither_media_at_time(const struct hither_media *m, uint64_t time_us);
+/** The last piece that begins at or before time_us and that decoding can begin in; as above where
+ * there is none. */
+size_t hither_media_key_at(const struct hither_media *m, uint64_t time_us);
 /** When the byte at offset is played. False: it belongs to no piece. */
 bool hither_media_time_of(const struct hither_media *m, uint64_t offset, uint64_t *time_us);
 

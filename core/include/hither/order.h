@@ -16,11 +16,12 @@
 extern "C" {
 #endif
 
-/** What an order can see of its mount. Valid until the order is destroyed. */
+/** What an order can see of its mount. Valid until the order is destroyed; read it in its calls. */
 struct hither_order_view {
 	uint64_t size_bytes;
-	bool background;   /* the mount wants everything in the end, not only what is read soon */
-	uint32_t ahead_ms; /* orders that know time keep so much ahead of a reader; 0: 30 s */
+	bool background;     /* the mount wants everything in the end, not only what is read soon */
+	uint32_t ahead_ms;   /* orders that know time keep so much ahead of a reader; 0: 30 s */
+	uint64_t rate_bytes; /* what the line has brought a second lately; 0: not known yet */
 	/*
 	 * Copy [offset, offset + len) into buf if all of it is local: 0. -EAGAIN if some is not;
 	 * -EINVAL beyond the end. Never waits for the network.
