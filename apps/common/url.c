@@ -56,7 +56,9 @@ char *url_file_name(const char *url)
 	if (last == end && host) {
 		const char *at = memchr(host, '@', (size_t)(start - host));
 		last = at ? at + 1 : host;
-		end = last + strcspn(last, ":/?#");
+		bool v6 = *last == '['; /* RFC 3986, 3.2.2 */
+		last += v6;
+		end = last + strcspn(last, v6 ? "]/?#" : ":/?#");
 	}
 	if (last == end && scheme) {
 		last = url;

@@ -23,6 +23,9 @@ static void a_file_is_named_by_the_end_of_its_url(void)
 	check_is(url_file_name("http://host/a/b/"), "b");
 	check_is(url_file_name("http://user:pw@host:80/"), "host");
 	check_is(url_file_name("http://host"), "host");
+	check_is(url_file_name("http://[::1]:8080/"), "::1");
+	check_is(url_file_name("http://me:pw@[fe80::1%25eth0]"), "fe80::1%eth0");
+	check_is(url_file_name("http://["), "http");
 	check_is(url_file_name("nbd+unix:///?socket=/tmp/s"), "nbd+unix");
 	check_is(url_file_name("nbd://host/export"), "export");
 	check_is(url_file_name("memory:1G"), "1G");

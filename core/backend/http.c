@@ -65,6 +65,7 @@ static void http_close(struct hither_backend *base)
 	free(b->url);
 	free(b->user);
 	free(b->password);
+	free(b->netrc);
 	free(b->ca_file);
 	free(b->cert_file);
 	free(b->key_file);
@@ -145,6 +146,8 @@ static int http_backend_open(const char *url, const struct hither_backend_option
 	if (r == 0)
 		r = http_url_split(b, url, options->user, err);
 	if (r == 0)
+		r = http_netrc_find(b, err);
+	if (r == 0)
 		r = options->unseen ? http_open_unseen(b, options, err)
 		                    : http_open(b, options, err);
 	if (r) {
@@ -202,10 +205,15 @@ static int read_once(struct http_backend *b, struct http_request *x, bool *again
 	return r;
 }
 
-/* One range, or several in one answer. *delivered: bytes that the sink took. */
+struct outcome {
+	uint64_t delivered; /* bytes that the sink took */
+	bool asked;         /* the server was reached */
+};
+
+/* One range, or several in one answer. */
 static int read_ranges(struct http_backend *b, enum http_pick pick,
                        const struct hither_range *ranges, size_t count, struct hither_sink *sink,
-                       uint64_t *delivered, struct hither_error *err)
+                       struct outcome *out, struct hither_error *err)
 {
 	bool again = true;
 	int r = 0;
@@ -224,7 +232,7 @@ static int read_ranges(struct http_backend *b, enum http_pick pick,
 		        .err = err,
 		};
 		r = read_once(b, &x, &again);
-		*delivered = x.delivered;
+		*out = (struct outcome){x.delivered, x.connected};
 	}
 	if (r == 0 && err)
 		*err = (struct hither_error){0}; /* of a place that is forgotten */
@@ -247,7 +255,7 @@ static int http_read(struct hither_backend *base, uint64_t offset, uint64_t len,
 		len -= n;
 	}
 	return len ? read_ranges(b, HTTP_PICK_WARMEST, &(struct hither_range){offset, len}, 1, sink,
-	                         &(uint64_t){0}, err)
+	                         &(struct outcome){0}, err)
 	           : 0;
 }
 
@@ -267,7 +275,7 @@ static int http_warm(struct hither_backend *base, struct hither_error *err)
 	if (b->first_bytes >= b->base.size_bytes)
 		return 0; /* all is here */
 	return read_ranges(b, HTTP_PICK_COLD, &(struct hither_range){0, 1}, 1, &sink,
-	                   &(uint64_t){0}, err);
+	                   &(struct outcome){0}, err);
 }
 
 static uint32_t http_most_ranges(struct hither_backend *base)
@@ -276,21 +284,11 @@ static uint32_t http_most_ranges(struct hither_backend *base)
 	return atomic_load(&b->single) ? 1 : HTTP_MOST_RANGES;
 }
 
-/* What the opening brought along is not looked at: few bytes, and rarely among these. */
-static int http_read_many(struct hither_backend *base, const struct hither_range *ranges,
-                          size_t count, struct hither_sink *sink, struct hither_error *err)
+/* The ranges without the first `done` bytes of them. */
+static int read_singly(struct hither_backend *base, const struct hither_range *ranges, size_t count,
+                       uint64_t done, struct hither_sink *sink, struct hither_error *err)
 {
-	struct http_backend *b = (struct http_backend *)base;
-	uint64_t done = 0;
-	int r = -EOPNOTSUPP;
-	if (count > 1 && count <= http_most_ranges(base)) {
-		r = read_ranges(b, HTTP_PICK_LEAVE_ONE, ranges, count, sink, &done, err);
-		if (r != -EOPNOTSUPP)
-			return r;
-		atomic_store(&b->single, true);
-	}
-	/* What it has sent nevertheless is good. */
-	r = 0;
+	int r = 0;
 	for (size_t i = 0; !r && i < count; i++) {
 		uint64_t skip = done < ranges[i].len ? done : ranges[i].len;
 		done -= skip;
@@ -300,6 +298,45 @@ static int http_read_many(struct hither_backend *base, const struct hither_range
 	}
 	if (!r && err)
 		*err = (struct hither_error){0};
+	return r;
+}
+
+/*
+ * An answer with several ranges broke off, and one range at a time went well. Once is an accident;
+ * twice in a row it is how this server is. Those that were under way together are one accident.
+ */
+static void note_cut(struct http_backend *b, unsigned cuts)
+{
+	if (cuts > 0)
+		atomic_store(&b->single, true);
+	else
+		atomic_compare_exchange_strong(&b->cuts, &cuts, 1);
+}
+
+/*
+ * What the opening brought along is not looked at: few bytes, and rarely among these. Whatever the
+ * server has against several ranges, what it has sent nevertheless is good, and the rest is had one
+ * at a time: only if that fails, too, something is wrong.
+ */
+static int http_read_many(struct hither_backend *base, const struct hither_range *ranges,
+                          size_t count, struct hither_sink *sink, struct hither_error *err)
+{
+	struct http_backend *b = (struct http_backend *)base;
+	struct outcome out = {0};
+	if (count < 2 || count > http_most_ranges(base))
+		return read_singly(base, ranges, count, 0, sink, err);
+	unsigned cuts = atomic_load(&b->cuts);
+	int r = read_ranges(b, HTTP_PICK_LEAVE_ONE, ranges, count, sink, &out, err);
+	bool cut = out.asked && (r == -ECONNRESET || r == -ETIMEDOUT);
+	if (r == -EOPNOTSUPP || r == -EPROTO)
+		atomic_store(&b->single, true);
+	else if (!r)
+		atomic_store(&b->cuts, 0);
+	if (!cut && r != -EOPNOTSUPP && r != -EPROTO)
+		return r;
+	r = read_singly(base, ranges, count, out.delivered, sink, err);
+	if (!r && cut)
+		note_cut(b, cuts);
 	return r;
 }
 

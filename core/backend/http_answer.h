@@ -104,13 +104,19 @@ int hither_http_judge(const struct hither_http_answer *a, const struct hither_ht
 struct hither_http_parts {
 	const struct hither_http_question *question;
 	const char *boundary; /* not "" */
-	/* Gets the ranges' bytes, in their order; 0, or a code that ends it. */
+	/* Gets the ranges' bytes, in their order; 0, or a code that ends it. They may turn out to
+	 * be what comes after a part that is too short: until part_ended() they are not to be used.
+	 */
 	int (*take)(void *user, const char *bytes, size_t len);
+	/* A part was as long as it said: all that take() got is right. */
+	void (*part_ended)(void *user);
 	void *user;
 
 	size_t at;      /* the range that comes next, or is coming */
 	uint64_t left;  /* bytes of it that are still to come */
 	bool headers;   /* its part has begun */
+	bool ending;    /* its bytes are here: a line end and the boundary must come now */
+	size_t ended;   /* bytes of these that have come */
 	unsigned lines; /* that were neither */
 	struct hither_http_answer part;
 	size_t line_len;
@@ -119,8 +125,8 @@ struct hither_http_parts {
 
 /*
  * Take in the next len bytes of body. 0; take's code; -EOPNOTSUPP: these are not the ranges asked
- * for, in their order, so ask for one at a time; -EPROTO: no multipart body; -ESTALE: of another
- * size. What follows the last range is ignored.
+ * for, in their order, so ask for one at a time; -EPROTO: no multipart body, or a part that is not
+ * as long as it says; -ESTALE: of another size. What follows the last boundary is ignored.
  */
 int hither_http_parts_feed(struct hither_http_parts *p, const char *data, size_t len,
                            struct hither_error *err);

@@ -117,6 +117,34 @@ static int judge_206_frame(const struct hither_http_answer *a, const struct hith
 	return 0;
 }
 
+static int no_several(const struct hither_http_question *q, struct hither_error *err)
+{
+	return hither_fail(err, -EOPNOTSUPP,
+	                   "http: %s: the server does not send several ranges in one answer",
+	                   q->url);
+}
+
+/*
+ * Does this status say that the server will not have several ranges, where it may well have one?
+ * 416 is for "many small ranges", too (RFC 9110, 15.5.17).
+ */
+static bool refuses_several(int status)
+{
+	switch (status) {
+	case 401: /* these say something about the resource, the user or the moment */
+	case 404:
+	case 407:
+	case 408:
+	case 410:
+	case 412:
+	case 425:
+	case 429:
+		return false;
+	default:
+		return status == 501 || (status >= 400 && status < 500);
+	}
+}
+
 /* Several ranges were asked for. */
 static int judge_parts(const struct hither_http_answer *a, const struct hither_http_question *q,
                        struct hither_error *err)
@@ -129,9 +157,7 @@ static int judge_parts(const struct hither_http_answer *a, const struct hither_h
 		return other_size(q, a->length, err);
 	if (a->status == 206 && a->multipart && a->boundary[0] && !a->encoding[0])
 		return HITHER_HTTP_PARTS;
-	return hither_fail(err, -EOPNOTSUPP,
-	                   "http: %s: the server does not send several ranges in one answer",
-	                   q->url);
+	return no_several(q, err);
 }
 
 static int judge_206(const struct hither_http_answer *a, const struct hither_http_question *q,
@@ -311,6 +337,11 @@ int hither_http_judge(const struct hither_http_answer *a, const struct hither_ht
 {
 	if (q->ranges && (a->status == 206 || a->status == 200))
 		return judge_parts(a, q, err);
+	if (q->ranges && a->status == 416 && a->has_total && !a->bad_range &&
+	    a->total != q->size_bytes)
+		return other_size(q, a->total, err);
+	if (q->ranges && refuses_several(a->status))
+		return no_several(q, err);
 	if (a->status == 206)
 		return judge_206(a, q, err);
 	if (a->status == 200)

@@ -62,7 +62,7 @@ static int take_line(struct hither_http_parts *p, size_t len, struct hither_erro
 		return len ? 0 : begin_body(p, err);
 	}
 	if (!is_boundary(p, len))
-		return 0; /* the line end after a body, or what comes before the first part */
+		return 0; /* what comes before the first part */
 	if (is_last(p, len))
 		return no_parts(p, -EOPNOTSUPP, err);
 	hither_http_answer_line(&p->part, begin, sizeof begin - 1);
@@ -88,6 +88,31 @@ static int feed_line(struct hither_http_parts *p, const char *data, size_t len, 
 	return take_line(p, len && p->line[len - 1] == '\r' ? len - 1 : len, err);
 }
 
+/*
+ * Exactly "\r\n--BOUNDARY" follows a part. A part that is shorter than it says has eaten of that,
+ * one that is longer goes on. The line is taken up by feed_line(); the last may have no end.
+ */
+static int feed_end(struct hither_http_parts *p, const char *data, size_t len, size_t *used,
+                    struct hither_error *err)
+{
+	static const char begin[] = {'\r', '\n', '-', '-'};
+	size_t n = strlen(p->boundary), all = sizeof begin + n;
+	for (*used = 0; *used < len && p->ended < all; ++*used, ++p->ended)
+		if (data[*used] != (p->ended < sizeof begin ? begin[p->ended]
+		                                            : p->boundary[p->ended - sizeof begin]))
+			return no_parts(p, -EPROTO, err);
+	if (p->ended < all)
+		return 0;
+	memcpy(p->line, "--", 2);
+	memcpy(p->line + 2, p->boundary, n);
+	p->line_len = n + 2;
+	p->ending = false;
+	p->ended = 0;
+	p->at++;
+	p->part_ended(p->user);
+	return 0;
+}
+
 int hither_http_parts_feed(struct hither_http_parts *p, const char *data, size_t len,
                            struct hither_error *err)
 {
@@ -97,8 +122,10 @@ int hither_http_parts_feed(struct hither_http_parts *p, const char *data, size_t
 		if (p->left) {
 			n = len < p->left ? len : (size_t)p->left;
 			p->left -= n;
-			p->at += !p->left;
+			p->ending = !p->left;
 			r = p->take(p->user, data, n);
+		} else if (p->ending) {
+			r = feed_end(p, data, len, &n, err);
 		} else {
 			r = feed_line(p, data, len, &n, err);
 		}

@@ -42,6 +42,7 @@ struct http_backend {
 	char *user, *password;            /* NULL: none */
 	struct curl_slist *headers;       /* of a range request to the origin of `url` */
 	struct curl_slist *other_headers; /* the same elsewhere: without Authorization and Cookie */
+	char *netrc; /* the user's file of names and passwords; NULL: there is none */
 	char *ca_file, *cert_file, *key_file, *proxy;
 	bool insecure;
 	bool pooled;       /* slots go to the next backend after each request */
@@ -61,6 +62,7 @@ struct http_backend {
 	char *location;           /* where redirects led; NULL: nowhere else than `url` */
 	uint64_t location_serial; /* counts its changes */
 	atomic_bool single;       /* this server does not send several ranges in one answer */
+	atomic_uint cuts; /* answers with several that broke off, in a row, where one went well */
 };
 
 /* Which slot a request gets. */
@@ -92,6 +94,7 @@ struct http_request {
 	bool unreachable;   /* failed before the request was sent */
 	CURLcode curl_code;
 
+	size_t held;      /* gathered bytes, the last, that are not to be used yet: see parts */
 	uint64_t skip;    /* bytes of body before the range */
 	uint64_t ignored; /* bytes of body that nobody wants */
 	bool connected;
@@ -131,6 +134,11 @@ void http_show_url(const char *url, char shown[HTTP_SHOWN_BYTES]);
  */
 int http_url_split(struct http_backend *b, const char *url, const char *user,
                    struct hither_error *err);
+/*
+ * Set b->netrc: ~/.netrc, if it can be read now. libcurl itself would look up the user's home
+ * before every request. 0 or -ENOMEM.
+ */
+int http_netrc_find(struct http_backend *b, struct hither_error *err);
 /* Do two URLs have scheme, host and port in common, so that one may see the other's secrets? */
 bool http_same_origin(const char *a, const char *b);
 /* Note where redirects led x, for the requests that follow. 0 or -ENOMEM. */

@@ -26,11 +26,18 @@ static int gather_part(void *user, const char *data, size_t len)
 	return gather(user, data, len);
 }
 
+static void end_part(void *user)
+{
+	struct http_request *x = user;
+	x->held = 0;
+}
+
 static void begin_parts(struct http_request *x)
 {
 	x->parts = (struct hither_http_parts){.question = &x->question,
 	                                      .boundary = x->answer.boundary,
 	                                      .take = gather_part,
+	                                      .part_ended = end_part,
 	                                      .user = x};
 	x->wanted = 0;
 	for (size_t i = 0; i < x->question.count; i++)
@@ -75,19 +82,21 @@ size_t http_on_header(char *line, size_t size, size_t count, void *request)
 	return x->judged && x->verdict < 0 ? 0 : len;
 }
 
-/* Hand to the sink what has been gathered. */
+/* Hand to the sink what has been gathered, and is not held. */
 static int deliver(struct http_request *x)
 {
 	struct http_slot *slot = x->slot;
-	size_t len = slot->gathered;
-	slot->gathered = 0;
+	size_t len = slot->gathered - x->held;
 	int r = len ? x->sink->take(x->sink, slot->gather, len) : 0;
 	if (r < 0)
 		return hither_fail(x->err, r, "http: %s: the receiver gave up: %s", x->question.url,
 		                   strerror(-r));
 	x->delivered += len;
-	if (len)
+	slot->gathered = x->held;
+	if (len) {
+		memmove(slot->gather, slot->gather + len, x->held);
 		x->touched_ns = hither_now_ns(); /* the sink's time is not the server's */
+	}
 	return 0;
 }
 
@@ -103,10 +112,14 @@ static int gather(struct http_request *x, const char *data, size_t len)
 		size_t room = HTTP_GATHER_BYTES - slot->gathered, n = use < room ? use : room;
 		memcpy(slot->gather + slot->gathered, data, n);
 		slot->gathered += n;
+		x->held += x->verdict == HITHER_HTTP_PARTS ? n : 0;
 		data += n;
 		use -= n;
-		if (slot->gathered == HTTP_GATHER_BYTES)
-			r = deliver(x);
+		if (slot->gathered < HTTP_GATHER_BYTES)
+			continue;
+		if (x->held == slot->gathered)
+			x->held = 1; /* so large a part: without this byte it is not whole */
+		r = deliver(x);
 	}
 	return r;
 }
@@ -118,7 +131,9 @@ size_t http_on_body(char *data, size_t size, size_t count, void *request)
 	size_t skip = len < x->skip ? len : (size_t)x->skip;
 	x->touched_ns = hither_now_ns();
 	x->skip -= skip;
-	if (x->judged && x->verdict == HITHER_HTTP_PARTS)
+	if (x->judged && x->verdict == HITHER_HTTP_PARTS && x->parts.at == x->question.count)
+		x->ignored += len;
+	else if (x->judged && x->verdict == HITHER_HTTP_PARTS)
 		x->broken = hither_http_parts_feed(&x->parts, data, len, x->err);
 	else if (x->judged)
 		x->broken = gather(x, data + skip, len - skip);
@@ -233,7 +248,9 @@ static void prepare(struct http_request *x)
 	curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, b->http_version);
 	curl_easy_setopt(easy, CURLOPT_USERNAME, sign_in ? b->user : NULL);
 	curl_easy_setopt(easy, CURLOPT_PASSWORD, sign_in ? b->password : NULL);
-	curl_easy_setopt(easy, CURLOPT_NETRC, sign_in ? CURL_NETRC_IGNORED : CURL_NETRC_OPTIONAL);
+	curl_easy_setopt(easy, CURLOPT_NETRC,
+	                 sign_in || !b->netrc ? CURL_NETRC_IGNORED : CURL_NETRC_OPTIONAL);
+	curl_easy_setopt(easy, CURLOPT_NETRC_FILE, b->netrc);
 	curl_easy_setopt(easy, CURLOPT_HEADERDATA, x);
 	curl_easy_setopt(easy, CURLOPT_WRITEDATA, x);
 	curl_easy_setopt(easy, CURLOPT_PREREQDATA, x);

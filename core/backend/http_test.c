@@ -31,27 +31,6 @@ static int take_checked(struct hither_sink *sink, const void *buf, size_t len)
 	return c->fail_after && c->got > c->fail_after ? -ENOSPC : 0;
 }
 
-struct several_sink {
-	struct hither_sink sink;
-	const struct hither_range *ranges;
-	size_t count, got;
-	uint64_t at; /* in the first of the ranges */
-};
-
-static int take_several(struct hither_sink *sink, const void *buf, size_t len)
-{
-	struct several_sink *c = (struct several_sink *)sink;
-	const unsigned char *bytes = buf;
-	for (size_t i = 0; i < len; i++) {
-		CHECK(c->count > 0);
-		CHECK_EQ(bytes[i], served_byte(c->ranges->offset + c->at++));
-		if (c->at == c->ranges->len)
-			c->ranges++, c->count--, c->at = 0;
-	}
-	c->got += len;
-	return 0;
-}
-
 static int read_fails_after(struct hither_backend *b, uint64_t offset, uint64_t len,
                             uint64_t fail_after, uint64_t *got, struct hither_error *err)
 {
@@ -425,54 +404,6 @@ static void a_sink_that_fails_ends_the_read_with_its_code(void)
 	hither_backend_close(b);
 }
 
-/* Three ranges, their bytes one after another. 0, and all of them; or how it failed. */
-static int read_three(struct hither_backend *b, size_t *got, struct hither_error *err)
-{
-	static const struct hither_range three[] = {{20000, 5000}, {100000, 1}, {50000, 70}};
-	struct several_sink c = {{take_several}, three, 3, 0, 0};
-	*err = (struct hither_error){0};
-	int r = hither_backend_read_many(b, three, 3, &c.sink, err);
-	*got = c.got;
-	if (!r)
-		CHECK_EQ(c.got, 5071);
-	return r;
-}
-
-static void several_ranges_are_one_request(void)
-{
-	struct hither_backend *b = open_path("/several");
-	struct hither_error err;
-	size_t got;
-	CHECK(hither_backend_most_ranges(b) > 1);
-	int before = atomic_load(&server.requests);
-	CHECK_OK(read_three(b, &got, &err));
-	CHECK_EQ(atomic_load(&server.requests), before + 1);
-	CHECK(http_server_saw(&server, "Range: bytes=20000-24999,100000-100000,50000-50069\r\n"));
-	atomic_store(&server.phase, 1);
-	CHECK(hither_error_is_transient(read_three(b, &got, &err)));
-	CHECK_EQ(got, 5000); /* what came is good */
-	CHECK(hither_backend_most_ranges(b) > 1);
-	hither_backend_close(b);
-}
-
-/* One that answers with the first range only, or with others than those asked for. */
-static void a_server_without_several_ranges_is_asked_for_one_at_a_time(void)
-{
-	for (int phase = 0; phase < 2; phase++) {
-		struct hither_backend *b = open_path(phase ? "/several" : "/bare");
-		struct hither_error err;
-		size_t got;
-		atomic_store(&server.phase, 2 * phase);
-		int before = atomic_load(&server.requests);
-		CHECK_OK(read_three(b, &got, &err));
-		CHECK_EQ(hither_backend_most_ranges(b), 1);
-		CHECK_EQ(atomic_load(&server.requests), before + 4);
-		CHECK_OK(read_three(b, &got, &err));
-		CHECK_EQ(atomic_load(&server.requests), before + 7);
-		hither_backend_close(b);
-	}
-}
-
 static void redirects_are_followed_once(void)
 {
 	struct hither_error err = {0};
@@ -671,8 +602,6 @@ int main(void)
 	RUN(a_lost_connection_is_replaced);
 	RUN(a_busy_server_says_when_to_come_back);
 	RUN(a_sink_that_fails_ends_the_read_with_its_code);
-	RUN(several_ranges_are_one_request);
-	RUN(a_server_without_several_ranges_is_asked_for_one_at_a_time);
 	RUN(redirects_are_followed_once);
 	RUN(an_expired_place_is_looked_up_again);
 	RUN(secrets_stay_with_their_origin);

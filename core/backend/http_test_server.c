@@ -77,6 +77,8 @@ static uint64_t count(const struct request *r)
 	return r->last - r->first + 1;
 }
 
+static bool bare(const struct request *r);
+
 /* Status line and headers of a good 206; extra: whole lines. */
 static bool head_206(const struct request *r, const char *extra)
 {
@@ -116,34 +118,56 @@ static bool good(const struct request *r)
 	return range_206(r, etag);
 }
 
-/* Several ranges in one answer; phase 1: hangs up after the first; phase 2: as phase 0, but in an
- * order of its own. */
+/* The ranges that were asked for, if they are several; else NULL. */
+static const char *ranges_of(const struct request *r)
+{
+	const char *at = strstr(r->text, "\r\nRange: bytes=") + 2;
+	const char *comma = strchr(at, ',');
+	return comma && comma < strstr(at, "\r\n") ? strchr(at, '=') + 1 : NULL;
+}
+
+/*
+ * Several ranges in one answer; phase 1: hangs up after the first; phase 2: as phase 0, but in an
+ * order of its own; phase 3: the parts lack their last byte; phase 4: silent after the first; phase
+ * 5: the last part lacks its last byte.
+ */
 static bool several(const struct request *r)
 {
 	unsigned long long first, last;
-	const char *at = strstr(r->text, "\r\nRange: bytes=");
-	int n = 0, used;
-	if (!strchr(at + 2, ',') || strchr(at + 2, ',') > strstr(at + 2, "\r\n"))
+	const char *at = ranges_of(r);
+	int used;
+	if (!at)
 		return range_206(r, "");
 	/* What it sends ends with the connection. */
 	say(r, "HTTP/1.1 206 Partial Content\r\nConnection: close\r\n"
 	       "Content-Type: multipart/byteranges; boundary=XYZ\r\n\r\n");
-	at = strchr(at, '=') + 1;
 	if (r->phase == 2)
 		at = strchr(at, ',') + 1;
-	for (; sscanf(at, "%llu-%llu%n", &first, &last, &used) == 2; n++) {
+	for (; sscanf(at, "%llu-%llu%n", &first, &last, &used) == 2;) {
+		bool is_short = r->phase == 3 || (r->phase == 5 && at[used] != ',');
 		say(r,
 		    "\r\n--XYZ\r\nContent-Type: x/y\r\nContent-Range: bytes %llu-%llu/%d\r\n\r\n",
 		    first, last, SERVED_BYTES);
-		send_bytes(r, first, last - first + 1);
+		send_bytes(r, first, last - first + !is_short);
 		if (r->phase == 1)
 			return false;
+		if (r->phase == 4)
+			return stall(r);
 		at += used;
 		if (*at++ != ',')
 			break;
 	}
 	say(r, "\r\n--XYZ--\r\n");
 	return false;
+}
+
+/* /refuses/STATUS answers so when several ranges are asked for. */
+static bool refuses(const struct request *r)
+{
+	char line[64], total[64];
+	snprintf(line, sizeof line, "%d No", atoi(r->path + strlen("/refuses/")));
+	snprintf(total, sizeof total, "Content-Range: bytes */%d\r\n", SERVED_BYTES);
+	return ranges_of(r) ? status(r, line, total) : bare(r);
 }
 
 /* Knows no conditions. */
@@ -379,6 +403,7 @@ static const struct {
 } paths[] = {
         {"/good", good},
         {"/several", several},
+        {"/refuses", refuses},
         {"/ignorant", ignorant},
         {"/weak", weak},
         {"/dated", dated},

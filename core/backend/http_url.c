@@ -5,8 +5,13 @@
 #include "base/cleanup.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 static void cleanup_url(CURLU **u)
 {
@@ -85,5 +90,37 @@ int http_url_split(struct http_backend *b, const char *url, const char *user,
 	curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0);
 	if (curl_url_get(u, CURLUPART_URL, &clean, CURLU_URLENCODE) || !(b->url = strdup(clean)))
 		return no_memory(b, err);
+	return 0;
+}
+
+/* --- ~/.netrc --- */
+
+static pthread_once_t home_once = PTHREAD_ONCE_INIT;
+static char *users_home; /* in the table of users; NULL: none, or no memory */
+
+static void look_up_home(void)
+{
+	struct passwd entry, *found = NULL;
+	char text[4096];
+	if (!getpwuid_r(geteuid(), &entry, text, sizeof text, &found) && found)
+		users_home = strdup(found->pw_dir);
+}
+
+int http_netrc_find(struct http_backend *b, struct hither_error *err)
+{
+	const char *home = getenv("HOME");
+	if (!home) {
+		pthread_once(&home_once, look_up_home);
+		home = users_home;
+	}
+	char *path;
+	if (!home)
+		return 0;
+	if (asprintf(&path, "%s/.netrc", home) < 0)
+		return no_memory(b, err);
+	if (access(path, R_OK) == 0)
+		b->netrc = path;
+	else
+		free(path);
 	return 0;
 }

@@ -81,7 +81,7 @@ static void check_range(const struct hither_http_answer *a, const struct hither_
 static const struct hither_range parts[] = {{1000, 10}, {2000, 5}, {100, 40}};
 
 struct taken {
-	uint64_t bytes;
+	uint64_t bytes, sure;
 };
 
 static int take(void *user, const char *bytes, size_t len)
@@ -92,6 +92,13 @@ static int take(void *user, const char *bytes, size_t len)
 	return 0;
 }
 
+static void part_ended(void *user)
+{
+	struct taken *t = user;
+	CHECK(t->bytes > t->sure);
+	t->sure = t->bytes;
+}
+
 /* A body with several ranges: whatever it is, no more is taken than was asked for, and in pieces it
  * means the same as in one. */
 static void check_parts(const char *body, size_t size)
@@ -99,20 +106,24 @@ static void check_parts(const char *body, size_t size)
 	struct hither_http_question q = {
 	        .url = "http://host/x", .ranges = parts, .count = 3, .size_bytes = 5000};
 	int first = 0;
-	uint64_t first_bytes = 0;
+	uint64_t first_bytes = 0, first_sure = 0;
 	for (size_t step = 1; step < 200; step += 66) {
 		struct taken t = {0};
 		struct hither_error err = {0};
-		struct hither_http_parts p = {
-		        .question = &q, .boundary = "B", .take = take, .user = &t};
+		struct hither_http_parts p = {.question = &q,
+		                              .boundary = "B",
+		                              .take = take,
+		                              .part_ended = part_ended,
+		                              .user = &t};
 		int r = 0;
 		for (size_t at = 0; !r && at < size; at += step)
 			r = hither_http_parts_feed(&p, body + at,
 			                           size - at < step ? size - at : step, &err);
 		CHECK(t.bytes <= 55 && r <= 0 && err.code == r);
-		CHECK(step == 1 || (r == first && t.bytes == first_bytes));
+		CHECK(step == 1 || (r == first && t.bytes == first_bytes && t.sure == first_sure));
 		first = r;
 		first_bytes = t.bytes;
+		first_sure = t.sure;
 	}
 }
 
