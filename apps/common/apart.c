@@ -30,8 +30,11 @@ static int wait_for_child(pid_t child, int fd)
 	if (len && text[len - 1] == '\n')
 		text[len - 1] = 0;
 	if (*text == '+') {
+		char *warning = strstr(text, "\n!");
+		if (warning)
+			*warning = 0;
 		program_tell("%s", text + 1);
-		return EXIT_DONE;
+		return warning ? fail_with(EXIT_DONE, "%s", warning + 2) : EXIT_DONE;
 	}
 	if (*text == '-')
 		return fail_with(EXIT_FAILED, "%s", text + 1);

@@ -5,8 +5,9 @@
 
 /*
  * Fork. In the child -1, and *report_fd is where it says, "+what to print" once it is
- * ready or "-what went wrong"; until it has closed that, it dies with its parent. In the parent,
- * once it has printed this, the exit code. No thread has been started before.
+ * ready, perhaps with another line "!what to look at" for stderr, or "-what went wrong"; until it
+ * has closed that, it dies with its parent. In the parent, once it has printed this, the exit code.
+ * No thread has been started before.
  */
 int apart_begin(int *report_fd);
 

@@ -15,6 +15,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -120,24 +121,55 @@ static void set_state(struct daemon *d, enum daemon_state state)
 
 /* --- the beginning --- */
 
-/* The parent waits for one line: "+what to print" or "-what went wrong". */
-static int report(struct daemon *d, char sign, const char *text)
+/*
+ * The parent waits for one line: "+what to print" or "-what went wrong"; and perhaps another,
+ * "!what to look at". warning: NULL: none.
+ */
+static int report(struct daemon *d, char sign, const char *text, const char *warning)
 {
 	if (d->report_fd < 0) {
 		if (sign != '+')
 			return fail_with(0, "%s", text);
 		program_tell("%s", text);
-		return 0;
+		return warning ? fail_with(0, "%s", warning) : 0;
 	}
-	int r = dprintf(d->report_fd, "%c%s\n", sign, text) < 0 ? -errno : 0;
+	int r = dprintf(d->report_fd, warning ? "%c%s\n!%s\n" : "%c%s\n", sign, text, warning) < 0
+	                ? -errno
+	                : 0;
 	close(d->report_fd);
 	d->report_fd = -1;
 	return r;
 }
 
+/* A URL as of a folder, of which web servers send a page with a list. */
+static bool is_folder_url(const char *url)
+{
+	size_t end = strcspn(url, "?#");
+	const char *host = strstr(url, "://");
+	if (strncmp(url, "http", 4) != 0 || !host)
+		return false;
+	AUTO_FREE char *name = url_file_name(url);
+	return url[end - 1] == '/' || !strchr(host + 3, '/') || (name && !strchr(name, '.'));
+}
+
+/* Whoever wanted a folder has got a file with HTML in it. */
+static bool is_page_of_folder(const struct daemon *d)
+{
+	static const char *const begins[] = {"<!doctype html", "<html"};
+	char head[15] = "";
+	if (d->settings->tree || !is_folder_url(d->settings->url) ||
+	    hither_mount_size(d->mount) < sizeof head ||
+	    hither_mount_peek(d->mount, head, sizeof head, 0))
+		return false;
+	for (size_t i = 0; i < COUNT_OF(begins); i++)
+		if (!strncasecmp(head, begins[i], strlen(begins[i])))
+			return true;
+	return false;
+}
+
 static int report_ready(struct daemon *d)
 {
-	char size[UNITS_TEXT_BYTES], text[9000];
+	char size[UNITS_TEXT_BYTES], text[9000], warning[400];
 	const struct hither_mount_options *o = &d->settings->mount;
 	const struct hither_tree *t = d->settings->tree;
 	if (d->quiet)
@@ -151,7 +183,11 @@ static int report_ready(struct daemon *d)
 	                        : "cache in memory",
 	         !o->direct && o->cache_dir ? o->cache_dir : "",
 	         hither_mount_writable(d->mount) ? "" : ", read-only");
-	return report(d, '+', text);
+	snprintf(warning, sizeof warning,
+	         "%.200s is a web page, and was mounted as a file; for a folder: hither index, "
+	         "there",
+	         d->shown_url);
+	return report(d, '+', text, is_page_of_folder(d) ? warning : NULL);
 }
 
 /* A program got an error number: here is why. */
@@ -270,7 +306,7 @@ static int give_up(struct daemon *d, const struct hither_error *err)
 	ender_stop(d);
 	control_finish(d->control, &(struct ending){0});
 	runtime_leave(&d->entry, false);
-	report(d, '-', err->message);
+	report(d, '-', err->message, NULL);
 	return EXIT_FAILED;
 }
 

@@ -6,6 +6,8 @@ of what was not pushed, little address space, a closed standard output, slips of
 Exit 0 passed, 1 failed, 77 skipped.
 """
 import errno
+import functools
+import http.server
 import json
 import os
 import resource
@@ -14,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 from bad_luck import FAST, Place, check_message, fails, read
@@ -231,7 +234,37 @@ def slips_are_told(p):
     check_message(done.stderr, done.returncode - 1, ["unknown command frobnicate", "hither --help"])
 
 
-TESTS = (a_file_has_its_date, forcing_is_told_and_succeeds, what_an_umount_cannot_push_keeps_it_mounted,
+class Folder(http.server.SimpleHTTPRequestHandler):
+    """Of the working directory; silent."""
+
+    def log_message(self, format, *args):
+        pass
+
+
+def a_page_instead_of_a_folder_is_told(p):
+    os.makedirs(p.room.path("web/folder"))
+    os.makedirs(p.room.path("web/pages"))
+    for name in ("folder/plain", "pages/index.html", "pages/other.html"):
+        with open(p.room.path("web/" + name), "w", encoding="utf-8") as f:
+            f.write("bytes and bytes\n" if name == "folder/plain" else "<html>\n<body>a page</body>\n</html>\n")
+    handler = functools.partial(Folder, directory=p.room.path("web"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        for name, told in (("folder/", True), ("folder", True), ("pages/", True), ("", True),
+                           ("pages/other.html", False), ("folder/plain", False)):
+            url = f"http://127.0.0.1:{server.server_address[1]}/{name}"
+            done = run([p.hither, "mount", "--cache", "none", url, p.path])
+            p.room.will_unmount(p.path)
+            expect(p.path in done.stdout, f"{name}: {done.stdout}")
+            if told:
+                check_message(done.stderr, 1, [url, "is a web page", "hither index"])
+            else:
+                expect(not done.stderr, f"{name}: {done.stderr}")
+            run([p.hither, "umount", p.path])
+        server.shutdown()
+
+
+TESTS = (a_page_instead_of_a_folder_is_told, a_file_has_its_date, forcing_is_told_and_succeeds, what_an_umount_cannot_push_keeps_it_mounted,
          status_lists_what_matters, a_closed_output_is_no_failure, a_silent_server_is_given_up,
          the_foreground_has_a_log_too, slips_are_told)
 PLAIN_TESTS = (little_address_space,)  # a sanitizer needs address space of its own
