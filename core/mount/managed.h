@@ -161,6 +161,8 @@ struct managed {
 	uint32_t warm_wanted; /* so many should be */
 
 	/* pushes */
+	struct hither_link up;   /* the way out, measured by itself */
+	uint64_t pushing_bytes;  /* under way */
 	uint64_t write_seq;      /* writes done */
 	uint64_t dirty_since_ns; /* 0: nothing dirty */
 	uint64_t push_again_ns;  /* a round has failed: not before this, unless a flush asks */

@@ -1,157 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The rules of the managed mount (docs/architecture.md), each by a test that fails when it is
- * broken, and the defects of the design it descends from. Most are played by hand: no threads, a
- * clock of our own, and the test is the network.
+ * broken, and the defects of the design it descends from. Those about pushes are push_test.c's.
  */
-#include "base/clock.h"
-#include "check.h"
-#include "mount/managed.h"
+#include "mount/played.h"
 
-#include <errno.h>
 #include <hither/layer.h>
-#include <string.h>
 #include <unistd.h>
-
-#define BLOCK HITHER_BLOCK_BYTES
-
-static uint64_t clock_ns;
-static uint64_t test_now(void)
-{
-	return clock_ns;
-}
-
-struct access {
-	struct hither_io io;
-	bool over;
-	int result;
-	struct hither_error err;
-	char buf[64 * BLOCK];
-};
-
-static void access_done(struct hither_io *io, int result, const struct hither_error *err)
-{
-	struct access *a = (struct access *)io;
-	CHECK(!a->over);
-	a->over = true;
-	a->result = result;
-	a->err = *err;
-}
-
-static char content(uint64_t offset)
-{
-	return (char)(offset * 31 + offset / BLOCK);
-}
-
-struct played {
-	struct managed *m;
-	struct hither_backend *memory;
-};
-
-static struct hither_backend *filled(uint64_t size)
-{
-	struct hither_error err = {0};
-	struct hither_backend *b;
-	CHECK_OK(hither_backend_memory_create(size, &b, &err));
-	char *bytes = malloc(size + 1);
-	for (uint64_t i = 0; i < size; i++)
-		bytes[i] = content(i);
-	CHECK_OK(hither_backend_write_at(b, bytes, size, 0, &err));
-	free(bytes);
-	return b;
-}
-
-static struct managed *by_hand(struct managed *m)
-{
-	m->now = test_now;
-	clock_ns = 1000 * HITHER_NS_PER_S;
-	m->progress_ns = clock_ns;
-	return m;
-}
-
-static struct played play(uint64_t size, uint64_t cap)
-{
-	struct hither_error err = {0};
-	struct hither_mount_options o = {
-	        .pull_off = true, .order = "none", .cache_cap_bytes = cap, .deadline_ms = 1000};
-	struct hither_mount *mount;
-	struct hither_backend *b = filled(size);
-	managed_by_hand = true;
-	CHECK_OK(hither_mount_backend(b, "played", &o, &mount, &err));
-	managed_by_hand = false;
-	return (struct played){.m = by_hand(managed_of(mount)), .memory = b};
-}
-
-static void end_play(struct played *p)
-{
-	struct hither_error err = {0};
-	p->m->base.writable = false;
-	CHECK_OK(hither_mount_close(&p->m->base, &err));
-}
-
-static struct access *submit(struct managed *m, enum hither_io_op op, uint64_t offset, size_t len,
-                             int fill)
-{
-	struct access *a = calloc(1, sizeof *a);
-	memset(a->buf, fill, sizeof a->buf);
-	a->io = (struct hither_io){
-	        .op = op, .offset = offset, .len = len, .buf = a->buf, .done = access_done};
-	hither_mount_submit(&m->base, &a->io);
-	return a;
-}
-
-static void expect_content(const struct access *a)
-{
-	CHECK(a->over);
-	CHECK_EQ(a->result, 0);
-	for (size_t i = 0; i < a->io.len; i++)
-		CHECK_EQ(a->buf[i], content(a->io.offset + i));
-}
-
-static enum managed_job_kind claim(struct managed *m, struct managed_job *job)
-{
-	pthread_mutex_lock(&m->lock);
-	bool got = managed_claim_locked(m, job);
-	pthread_mutex_unlock(&m->lock);
-	return got ? job->kind : MANAGED_JOB_NONE;
-}
-
-static void deliver(struct played *p, struct managed_job *job, uint64_t first, uint64_t count)
-{
-	struct hither_error err = {0};
-	char buf[64 * BLOCK];
-	uint64_t len = managed_bytes(p->m, first, first + count);
-	CHECK_OK(hither_backend_read_at(p->memory, buf, len, first * BLOCK, &err));
-	if (!job->first_byte_ns)
-		job->first_byte_ns = clock_ns;
-	CHECK_EQ(managed_commit(p->m, job, buf, len, first * BLOCK), 0);
-}
-
-static void settle(struct managed *m, struct managed_job *job, int result)
-{
-	struct hither_error err = {0};
-	if (result)
-		hither_fail(&err, result, "played failure");
-	if (job->kind == MANAGED_JOB_PULL)
-		managed_settle_pull(m, job, result, &err);
-	else if (job->kind == MANAGED_JOB_PUSH)
-		managed_settle_push(m, job, result, &err);
-	else
-		managed_settle_flush(m, job, result, &err);
-}
-
-/* Run whatever there is to do, honestly, until nothing is. */
-static void run_all(struct managed *m)
-{
-	struct managed_job job;
-	while (claim(m, &job) != MANAGED_JOB_NONE)
-		managed_run(m, &job);
-}
-
-static enum hither_block_state state_of(struct managed *m, uint64_t block)
-{
-	return hither_block_map_get(m->map, block);
-}
 
 /* Rules 1 and 2 */
 static void a_reader_waits_for_its_own_blocks_only(void)
@@ -229,128 +84,6 @@ static void a_partial_write_pulls_its_block_first(void)
 	free(last);
 	free(r);
 	free(w);
-	end_play(&p);
-}
-
-/* Rule 5 */
-static void a_block_written_while_it_is_pushed_stays_dirty(void)
-{
-	struct played p = play(4 * BLOCK, 0);
-	struct managed_job push, flush;
-	free(submit(p.m, HITHER_IO_WRITE, 0, 2 * BLOCK, 'a'));
-	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &push), MANAGED_JOB_PUSH);
-	free(submit(p.m, HITHER_IO_WRITE, BLOCK, BLOCK, 'b'));
-	settle(p.m, &push, 0);
-	CHECK_EQ(state_of(p.m, 0), HITHER_BLOCK_PUSHED);
-	CHECK_EQ(state_of(p.m, 1), HITHER_BLOCK_DIRTY);
-	CHECK_EQ(claim(p.m, &flush), MANAGED_JOB_FLUSH);
-	CHECK(!f->over);
-	settle(p.m, &flush, 0);
-	CHECK(f->over && !f->result);
-	CHECK_EQ(state_of(p.m, 0), HITHER_BLOCK_LOCAL);
-	CHECK_EQ(state_of(p.m, 1), HITHER_BLOCK_DIRTY);
-	free(f);
-	end_play(&p);
-}
-
-static void a_flush_that_joins_a_round_waits_for_what_was_rewritten(void)
-{
-	struct played p = play(4 * BLOCK, 0);
-	struct managed_job push, again;
-	struct hither_error err = {0};
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *one = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &push), MANAGED_JOB_PUSH); /* sends 'a' */
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'b'));
-	struct access *two = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	settle(p.m, &push, 0);
-	CHECK_EQ(claim(p.m, &again), MANAGED_JOB_PUSH); /* 'b' must go too before `two` ends */
-	CHECK(!one->over && !two->over);
-	managed_run(p.m, &again);
-	run_all(p.m);
-	CHECK(one->over && two->over && !two->result);
-	char c;
-	CHECK_OK(hither_backend_read_at(p.memory, &c, 1, 0, &err));
-	CHECK_EQ(c, 'b');
-	free(one);
-	free(two);
-	end_play(&p);
-}
-
-/* Rule 6 */
-static void a_failed_push_is_told_and_tried_again(void)
-{
-	struct played p = play(4 * BLOCK, 0);
-	struct managed_job job;
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
-	settle(p.m, &job, -EIO);
-	CHECK(f->over);
-	CHECK_EQ(f->result, -EIO);
-	CHECK(strstr(f->err.message, "played failure"));
-	CHECK_EQ(state_of(p.m, 0), HITHER_BLOCK_DIRTY);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_NONE);
-	clock_ns += 6 * HITHER_NS_PER_S; /* by itself, after a while */
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
-	managed_run(p.m, &job);
-	run_all(p.m);
-	CHECK_EQ(state_of(p.m, 0), HITHER_BLOCK_LOCAL);
-	free(f);
-	end_play(&p);
-}
-
-static void a_failed_backend_flush_fails_ours(void)
-{
-	struct played p = play(4 * BLOCK, 0);
-	struct managed_job job;
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
-	managed_run(p.m, &job);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_FLUSH);
-	settle(p.m, &job, -EIO);
-	CHECK(f->over);
-	CHECK_EQ(f->result, -EIO);
-	CHECK_EQ(state_of(p.m, 0), HITHER_BLOCK_DIRTY);
-	free(f);
-	end_play(&p);
-}
-
-static void a_server_that_forgot_gets_everything_again(void)
-{
-	struct played p = play(4 * BLOCK, 0);
-	struct managed_job job;
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
-	managed_run(p.m, &job);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_FLUSH);
-	settle(p.m, &job, -EREMOTEIO);
-	CHECK(!f->over);
-	clock_ns += HITHER_NS_PER_S;
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
-	managed_run(p.m, &job);
-	run_all(p.m);
-	CHECK(f->over && !f->result);
-	free(f);
-	end_play(&p);
-}
-
-static void dirty_blocks_are_pushed_by_default(void)
-{
-	struct played p = play(4 * BLOCK, 0);
-	struct managed_job job;
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_NONE); /* writes of one moment are merged */
-	free(submit(p.m, HITHER_IO_WRITE, BLOCK, BLOCK, 'a'));
-	clock_ns += 5 * HITHER_NS_PER_S;
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
-	CHECK_EQ(job.end - job.first, 2);
-	managed_run(p.m, &job);
-	run_all(p.m);
-	CHECK(!managed_dirty_locked(p.m));
 	end_play(&p);
 }
 
@@ -439,9 +172,10 @@ static void what_is_on_its_way_is_not_evicted_under_it(void)
 	CHECK_EQ(claim(p.m, &old), MANAGED_JOB_PULL); /* asks for the first 16 blocks, slowly */
 	struct access *w = submit(p.m, HITHER_IO_WRITE, 0, 16 * BLOCK, 'n');
 	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
-	managed_run(p.m, &job);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_FLUSH);
+	enum managed_job_kind kind;
+	while ((kind = claim(p.m, &job)) == MANAGED_JOB_PUSH)
+		managed_run(p.m, &job);
+	CHECK_EQ(kind, MANAGED_JOB_FLUSH);
 	managed_run(p.m, &job);
 	CHECK(f->over && !f->result);
 	CHECK_EQ(state_of(p.m, 0), HITHER_BLOCK_LOCAL);
@@ -676,12 +410,6 @@ int main(void)
 	RUN(a_reader_waits_for_its_own_blocks_only);
 	RUN(a_pull_never_overwrites_what_was_written_meanwhile);
 	RUN(a_partial_write_pulls_its_block_first);
-	RUN(a_block_written_while_it_is_pushed_stays_dirty);
-	RUN(a_flush_that_joins_a_round_waits_for_what_was_rewritten);
-	RUN(a_failed_push_is_told_and_tried_again);
-	RUN(a_failed_backend_flush_fails_ours);
-	RUN(a_server_that_forgot_gets_everything_again);
-	RUN(dirty_blocks_are_pushed_by_default);
 	RUN(versions_are_never_mixed);
 	RUN(one_bad_block_does_not_fail_its_neighbours);
 	RUN(an_outage_ends_at_the_deadline);

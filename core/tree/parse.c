@@ -41,7 +41,7 @@ static int take_varint(struct reader *r, uint64_t *out)
 /* A text of at most `most` bytes, behind the `shared` bytes that `to` has already. */
 static int take_text(struct reader *r, char *to, size_t shared, size_t most)
 {
-	uint64_t len;
+	uint64_t len = 0;
 	int code = take_varint(r, &len);
 	if (code)
 		return code;
