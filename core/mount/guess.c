@@ -249,12 +249,19 @@ uint32_t managed_guess_places(const struct managed *m)
 	return m->jobs_max > 4 ? m->jobs_max * 3 / 4 : m->jobs_max > 1 ? m->jobs_max - 1 : 1;
 }
 
+uint64_t managed_quick_extent_locked(const struct managed *m)
+{
+	bool idle = m->outstanding_bytes < hither_link_window(&m->link) / 2;
+	uint32_t places = managed_guess_places(m);
+	return idle ? hither_link_quick_extent(&m->link, places)
+	            : hither_link_extent(&m->link, places);
+}
+
 /* Cut a run to one request, ending on a chunk's border where it can. */
 static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end, bool quick)
 {
-	uint32_t places = managed_guess_places(m);
-	uint64_t extent = (quick ? hither_link_quick_extent(&m->link, places)
-	                         : hither_link_extent(&m->link, places)) >>
+	uint64_t extent = (quick ? managed_quick_extent_locked(m)
+	                         : hither_link_extent(&m->link, managed_guess_places(m))) >>
 	                  HITHER_BLOCK_SHIFT;
 	uint64_t room = managed_room_locked(m);
 	if (extent > room)

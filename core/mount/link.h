@@ -52,7 +52,7 @@ uint64_t hither_link_window(const struct hither_link *l);
  * that several share the window, long enough that they fill it. A multiple of 32 KiB.
  */
 uint64_t hither_link_extent(const struct hither_link *l, uint32_t places);
-/* The same of a request whose bytes somebody waits for. */
+/* The same of a request whose bytes somebody waits for, on a line that has room. */
 uint64_t hither_link_quick_extent(const struct hither_link *l, uint32_t places);
 
 #endif

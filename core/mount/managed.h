@@ -38,7 +38,7 @@ enum {
 	MANAGED_WORKERS_MAX = 64,
 	MANAGED_WORKERS_DEFAULT = 32,
 	MANAGED_PUSH_BLOCKS = 256, /* most blocks of one push: 1 MiB */
-	MANAGED_PUSHES_MAX = 8,    /* pushes at a time, each with a buffer of that size */
+	MANAGED_PUSHES_MAX = 16,   /* pushes at a time, each with a buffer of that size at most */
 	MANAGED_LATER = 64,        /* as many as there may be workers */
 	MANAGED_SEEN = 128,        /* accesses not yet told to the order */
 };
@@ -306,6 +306,9 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 /* Requests that nobody waits for, at most: some places stay free, so that a demand never queues
  * behind guesses for a worker. */
 uint32_t managed_guess_places(const struct managed *m);
+/* Bytes of a request that somebody waits for, or soon will: short ones over many connections while
+ * the line has room; once it is full they would only be more requests. */
+uint64_t managed_quick_extent_locked(const struct managed *m);
 bool managed_guess_wanted_locked(const struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);

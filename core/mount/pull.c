@@ -77,8 +77,7 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 /* How much of a demanded run one request takes. */
 static uint64_t demand_blocks(const struct managed *m, uint64_t first, uint64_t end)
 {
-	uint64_t most =
-	        hither_link_quick_extent(&m->link, managed_guess_places(m)) >> HITHER_BLOCK_SHIFT;
+	uint64_t most = managed_quick_extent_locked(m) >> HITHER_BLOCK_SHIFT;
 	if (managed_overlap(first, end, m->split_first, m->split_end))
 		most = (m->split_end - m->split_first) / 8;
 	return most > m->unit_blocks ? most : m->unit_blocks;
