@@ -82,6 +82,7 @@ static void become(const struct wish *w)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	const struct child_wish *a = w->asked;
 	/* Without us its files are gone. */
 	prctl(PR_SET_PDEATHSIG, SIGTERM);

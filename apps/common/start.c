@@ -94,6 +94,7 @@ int start_fit_space(uint32_t *workers, struct hither_error *err)
 bool start_process(const char *name)
 {
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* EFBIG says it, too: the cache is full then */
 	make_threads_small();
 	bool standard = take_standard(STDIN_FILENO) && take_standard(STDOUT_FILENO) &&
 	                take_standard(STDERR_FILENO);

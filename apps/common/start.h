@@ -8,10 +8,11 @@
 #include <stdint.h>
 
 /*
- * Make the process fit to work in: SIGPIPE ignored, so that a server that hangs up does not end us;
- * descriptors 0 to 2 taken, so that no file of ours becomes the standard output that somebody
- * closed; room for open files; threads that make do with little address space where that is
- * limited. False: there is no room, said to stderr; exit with EXIT_FAILED.
+ * Make the process fit to work in: SIGPIPE and SIGXFSZ ignored, so that a server that hangs up or a
+ * limit on files does not end us; descriptors 0 to 2 taken, so that no file of ours becomes the
+ * standard output that somebody closed; room for open files; threads that make do with little
+ * address space where that is limited. False: there is no room, said to stderr; exit with
+ * EXIT_FAILED.
  */
 bool start_process(const char *name);
 

@@ -312,6 +312,7 @@ static int run_command(const struct run *o)
 	if (child > 0)
 		return wait_for(child, &set, o->command[0]);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	execvp(o->command[0], o->command);
 	fail_with(0, "%s: %s", o->command[0], strerror(errno));

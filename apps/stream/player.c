@@ -106,6 +106,7 @@ static void become(const struct arguments *a, int ipc, int report)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	signal(SIGXFSZ, SIG_DFL);
 	if (ipc >= 0)
 		fcntl(ipc, F_SETFD, 0);
 	execvp(a->list[0], (char *const *)a->list);

@@ -164,6 +164,36 @@ static void an_outage_ends_at_the_deadline(void)
 	end_play(&p);
 }
 
+/* The kernel asks for each page of a read that failed again. */
+static void who_comes_after_a_deadline_waits_for_less(void)
+{
+	struct played p = play(8 * BLOCK, 0);
+	struct managed_job job;
+	struct managed_ios expired;
+	p.m->deadline_ns = 16 * HITHER_NS_PER_S;
+	p.m->gave_up.code = -ETIMEDOUT;
+	struct access *a = submit(p.m, HITHER_IO_READ, 0, BLOCK, 1);
+	managed_ios_init(&expired);
+	clock_ns += 1999 * HITHER_NS_PER_MS;
+	managed_collect_expired_locked(p.m, &expired);
+	CHECK(!expired.head);
+	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PULL); /* it is tried, though */
+	deliver(&p, &job, 0, 1);
+	settle(p.m, &job, 0);
+	expect_content(a);
+	CHECK_EQ(p.m->gave_up.code, 0);
+	struct access *b = submit(p.m, HITHER_IO_READ, 4 * BLOCK, BLOCK, 1);
+	clock_ns += 15 * HITHER_NS_PER_S;
+	managed_collect_expired_locked(p.m, &expired);
+	CHECK(!expired.head); /* all is as before */
+	p.m->gave_up.code = -ETIMEDOUT;
+	managed_collect_expired_locked(p.m, &expired);
+	CHECK(expired.head == &b->io);
+	free(a);
+	free(b);
+	end_play(&p);
+}
+
 static void what_is_on_its_way_is_not_evicted_under_it(void)
 {
 	struct played p = play(64 * BLOCK, 16 * BLOCK);
@@ -413,6 +443,7 @@ int main(void)
 	RUN(versions_are_never_mixed);
 	RUN(one_bad_block_does_not_fail_its_neighbours);
 	RUN(an_outage_ends_at_the_deadline);
+	RUN(who_comes_after_a_deadline_waits_for_less);
 	RUN(what_is_on_its_way_is_not_evicted_under_it);
 	RUN(several_workers_survive_network_errors);
 	RUN(everything_is_pulled_to_the_last_byte);

@@ -8,6 +8,8 @@
 
 #define BACKOFF_FIRST_NS (100 * HITHER_NS_PER_MS)
 #define BACKOFF_DOUBLINGS 5 /* at most 3.2 s */
+#define AGAIN_MIN_NS (500 * HITHER_NS_PER_MS)
+#define AGAIN_MAX_NS (5 * HITHER_NS_PER_S)
 
 void managed_trouble_locked(struct managed *m, int result, const struct hither_error *err)
 {
@@ -36,11 +38,25 @@ void managed_success_locked(struct managed *m)
 		m->trouble.code = 0;
 }
 
+/*
+ * Once somebody was told that it is no use, the next ones wait only as long as it takes to see
+ * whether it is still so: a kernel that is told EIO of a readahead asks for the same again, page by
+ * page, and one read of a program's would take many deadlines.
+ */
+static uint64_t patience_ns(const struct managed *m)
+{
+	uint64_t all = m->deadline_ns, some = all / 8;
+	if (!m->gave_up.code)
+		return all;
+	some = some < AGAIN_MIN_NS ? AGAIN_MIN_NS : some > AGAIN_MAX_NS ? AGAIN_MAX_NS : some;
+	return some < all ? some : all;
+}
+
 static uint64_t deadline_of(const struct managed *m, const struct hither_io *io)
 {
 	/* Counted from the last sign of life: a slow link is no outage. */
 	uint64_t since = io->submitted_ns > m->progress_ns ? io->submitted_ns : m->progress_ns;
-	return since + m->deadline_ns;
+	return since + patience_ns(m);
 }
 
 static void collect_late_locked(struct managed *m, struct managed_ios *from,
