@@ -36,6 +36,7 @@
 
 enum {
 	MANAGED_WORKERS_MAX = 64,
+	MANAGED_THREADS_MAX = MANAGED_WORKERS_MAX + 1,
 	MANAGED_WORKERS_DEFAULT = 32,
 	MANAGED_PUSH_BLOCKS = 256, /* most blocks of one push: 1 MiB */
 	MANAGED_PUSHES_MAX = 16,   /* pushes at a time, each with a buffer of that size at most */
@@ -197,7 +198,7 @@ struct managed {
 	bool lent;            /* bytes are sent from where they are: nothing may leave */
 
 	/* threads */
-	pthread_t threads[MANAGED_WORKERS_MAX];
+	pthread_t threads[MANAGED_THREADS_MAX];
 	uint32_t thread_count, idle_count;
 	bool timekeeper;   /* some idle thread keeps the time */
 	uint64_t timer_ns; /* until when it sleeps; 0: until signalled */

@@ -79,9 +79,10 @@ static const struct hither_backend_ops gate_ops = {
         .close = hither_layer_close,
 };
 
-static struct hither_mount *mount_gate(void)
+static struct hither_mount *mount_gate_with(struct hither_mount_options options)
 {
-	const struct hither_mount_options options = {.pull_off = true, .order = "none"};
+	options.pull_off = true;
+	options.order = "none";
 	struct hither_error err = {0};
 	struct hither_backend *memory;
 	struct hither_mount *m;
@@ -93,6 +94,11 @@ static struct hither_mount *mount_gate(void)
 	CHECK_OK(hither_layer_init(gate, &gate_ops, memory, &err));
 	CHECK_OK(hither_mount_backend(&gate->base, "gate", &options, &m, &err));
 	return m;
+}
+
+static struct hither_mount *mount_gate(void)
+{
+	return mount_gate_with((struct hither_mount_options){0});
 }
 
 static char read_byte(struct hither_mount *m, uint64_t block)
@@ -187,10 +193,25 @@ static void a_block_is_local_only_when_its_bytes_are_stored(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* Each worker may be in a request that nobody answers. */
+static void the_deadline_holds_while_all_workers_wait(void)
+{
+	struct hither_mount *m =
+	        mount_gate_with((struct hither_mount_options){.workers = 1, .deadline_ms = 200});
+	struct hither_error err = {0};
+	char c;
+	close_gate(CALL_READ);
+	CHECK_EQ(hither_mount_read_at(m, &c, 1, 0, &err), -ETIMEDOUT);
+	CHECK(strstr(err.message, "--deadline"));
+	close_gate(CALL_NONE);
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 int main(void)
 {
 	alarm(50); /* a rule broken is a hang */
 	RUN(no_lock_is_held_while_a_backend_works);
 	RUN(a_block_is_local_only_when_its_bytes_are_stored);
+	RUN(the_deadline_holds_while_all_workers_wait);
 	return 0;
 }

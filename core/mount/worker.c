@@ -42,8 +42,8 @@ void managed_wake_locked(struct managed *m)
 		pthread_cond_signal(&m->work);
 	else if (m->timekeeper)
 		pthread_cond_signal(&m->timer);
-	else if (m->thread_count < m->jobs_max && m->thread_count < MANAGED_WORKERS_MAX)
-		spawn_locked(m);
+	else if (m->thread_count <= m->jobs_max && m->thread_count < MANAGED_THREADS_MAX)
+		spawn_locked(m); /* one more than requests: it keeps the time while all wait */
 }
 
 static void keep_time_locked(struct managed *m)
