@@ -389,7 +389,8 @@ bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
 			continue;
 		if (m->order && !m->order_idle) {
 			consult_order_locked(m);
-			if (managed_claim_demand_locked(
+			if (m->job_count < m->jobs_max &&
+			    managed_claim_demand_locked(
 			            m, job)) /* somebody came while the lock was free */
 				return true;
 			continue;

@@ -44,6 +44,11 @@ bool managed_trim_locked(const struct managed *m, uint64_t *first, uint64_t *end
 	return false;
 }
 
+static bool uses_backend(const struct managed_job *job)
+{
+	return !job->follower && job->kind != MANAGED_JOB_EVICT && job->kind != MANAGED_JOB_SYNC;
+}
+
 void managed_start_job_locked(struct managed *m, struct managed_job *job,
                               enum managed_job_kind kind)
 {
@@ -55,9 +60,10 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->hedged = false;
 	job->next = m->jobs;
 	m->jobs = job;
-	if (!m->job_count)
+	if (!uses_backend(job))
+		return;
+	if (!m->job_count++)
 		hither_link_busy(&m->link, job->start_ns);
-	m->job_count += !job->follower;
 	managed_connected_locked(m, job);
 }
 
@@ -67,9 +73,8 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 	while (*at != job)
 		at = &(*at)->next;
 	*at = job->next;
-	m->job_count -= !job->follower;
 	m->evict_stuck = false;
-	if (!m->job_count)
+	if (uses_backend(job) && !--m->job_count)
 		hither_link_idle(&m->link, m->now());
 	pthread_cond_broadcast(&m->settled);
 }

@@ -37,7 +37,7 @@ void managed_warm(struct hither_mount *base, uint32_t connections)
 
 void managed_connected_locked(struct managed *m, const struct managed_job *job)
 {
-	if (m->job_count == 1 && !job->follower && job->kind != MANAGED_JOB_WARM)
+	if (m->job_count == 1 && job->kind != MANAGED_JOB_WARM)
 		forget_closed_locked(m);
 	if (m->job_count > m->connections)
 		m->connections = m->job_count;

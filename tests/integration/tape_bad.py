@@ -147,7 +147,7 @@ def the_end_of_the_medium(work):
             raise SystemExit(f"no ENOSPC on a full tape, but {failed}")
         if "full" not in d.umount(fails=True):
             raise SystemExit("umount does not say that the tape is full")
-        d.umount("--force", fails=True)
+        d.umount("--force")
     shutil.rmtree(f"{work}/cache")
     os.mkdir(f"{work}/cache")
     with Disk(work, "--read-only") as d:
