@@ -17,6 +17,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -354,8 +355,9 @@ int export_connection_start(struct hither_export *e, int fd, struct export_volum
 {
 	struct export_connection *c = connection_create(e, volume);
 	if (!c) {
+		int r = -errno;
 		close(fd);
-		return hither_fail(err, -ENOMEM, "export: no memory for a connection");
+		return hither_fail(err, r, "export: no room for a connection: %s", strerror(-r));
 	}
 	set_socket_options(fd);
 	export_stream_init(&c->stream, fd);
