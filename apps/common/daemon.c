@@ -218,6 +218,8 @@ static int attach(struct daemon *d, struct hither_error *err)
 {
 	const struct hither_fuse_options options = {.allow_other = d->settings->allow_other,
 	                                            .readahead_bytes = d->readahead_bytes,
+	                                            /* What passes by us is not recorded. */
+	                                            .no_passthrough = d->settings->mount.record,
 	                                            .failed = access_failed,
 	                                            .failed_user = d};
 	const struct hither_tree *t = d->settings->tree;

@@ -43,7 +43,7 @@ static const struct option_spec specs[] = {
 };
 static const struct option_group group = {"Playing", specs, COUNT_OF(specs)};
 static const struct option_spec learn_specs[] = {
-        {"output", 'o', "FILE", "The profile (default: NAME.hither-profile, here).", set_path,
+        {"output", 0, "FILE", "The profile (default: NAME.hither-profile, here).", set_path,
          FIELD(profile_out)},
 };
 static const struct option_group learn_group = {"Learning", learn_specs, COUNT_OF(learn_specs)};

@@ -61,7 +61,7 @@ static int add_orders(struct managed *m, const struct hither_mount_options *o,
 {
 	int r = 0;
 	if (o->record)
-		r = hither_order_record(&m->view, o->record, &list[*n], err), *n += !r;
+		r = hither_order_record(&m->view, o->record, &m->recorder, err);
 	if (!r && o->range_count)
 		r = hither_order_ranges(&m->view, o->ranges, o->range_count, &list[*n], err),
 		*n += !r;
@@ -156,6 +156,9 @@ static bool room_locked(const struct managed *m)
 
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited)
 {
+	/* Told at once: what waits in the queue may be dropped, or be there still at the end. */
+	if (m->recorder)
+		m->recorder->ops->saw(m->recorder, io->offset, io->len, waited);
 	if (!m->order)
 		return;
 	if (m->seen_head - m->seen_tail == MANAGED_SEEN)

@@ -283,6 +283,7 @@ static void managed_cancel(struct hither_mount *base)
 static void managed_free(struct managed *m)
 {
 	hither_order_destroy(m->order);
+	hither_order_destroy(m->recorder);
 	hither_block_map_destroy(m->map);
 	hither_store_close(m->store);
 	hither_backend_close(m->base.backend);

@@ -140,6 +140,8 @@ struct managed {
 	uint64_t split_first,
 	        split_end; /* a demand for these failed as a whole: ask block by block */
 
+	struct hither_order *recorder; /* NULL: none */
+
 	/* guesses */
 	struct hither_range guess; /* what is left of the order's latest */
 	uint64_t guess_quick;      /* so many bytes of it are likely to be waited for soon */

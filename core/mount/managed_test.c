@@ -6,6 +6,7 @@
 #include "mount/played.h"
 
 #include <hither/layer.h>
+#include <hither/profile.h>
 #include <unistd.h>
 
 /* Rules 1 and 2 */
@@ -224,6 +225,36 @@ static void what_is_on_its_way_is_not_evicted_under_it(void)
 	free(f);
 	free(r);
 	end_play(&p);
+}
+
+/* Hits are quick, and nobody may come to tell an order of them. */
+static void all_that_is_read_is_recorded(void)
+{
+	enum { PAGES = 300 };
+	char path[] = "/tmp/hither-record-XXXXXX";
+	struct hither_error err = {0};
+	struct hither_mount_options o = {.pull_off = true, .order = "none", .record = path};
+	struct hither_mount *m;
+	struct hither_profile profile;
+	int fd = mkstemp(path);
+	CHECK(fd >= 0);
+	managed_by_hand = true;
+	CHECK_OK(hither_mount_backend(filled(2 * PAGES * BLOCK), "recorded", &o, &m, &err));
+	managed_by_hand = false;
+	by_hand(managed_of(m));
+	for (uint64_t i = 0; i < PAGES; i++) {
+		free(submit(managed_of(m), HITHER_IO_WRITE, 2 * i * BLOCK, BLOCK, 'w'));
+		struct access *a = submit(managed_of(m), HITHER_IO_READ, 2 * i * BLOCK, BLOCK, 0);
+		CHECK(a->over && !a->result);
+		free(a);
+	}
+	m->writable = false;
+	CHECK_OK(hither_mount_close(m, &err));
+	CHECK_OK(hither_profile_load(path, &profile, &err));
+	CHECK_EQ(profile.count, PAGES);
+	hither_profile_finish(&profile);
+	close(fd);
+	unlink(path);
 }
 
 /* --- with threads --- */
@@ -445,6 +476,7 @@ int main(void)
 	RUN(an_outage_ends_at_the_deadline);
 	RUN(who_comes_after_a_deadline_waits_for_less);
 	RUN(what_is_on_its_way_is_not_evicted_under_it);
+	RUN(all_that_is_read_is_recorded);
 	RUN(several_workers_survive_network_errors);
 	RUN(everything_is_pulled_to_the_last_byte);
 	RUN(nothing_is_a_resource_too);

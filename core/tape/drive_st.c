@@ -389,7 +389,15 @@ int tape_drive_open(const char *path, bool writable, uint64_t create_bytes, stru
                     struct hither_error *err)
 {
 	struct stat st;
-	if (!stat(path, &st) && S_ISCHR(st.st_mode))
+	int there = stat(path, &st);
+	if (!there && S_ISCHR(st.st_mode))
 		return tape_st_open(path, writable, out, err);
+	/* A tape file made there would be lost with the machine's next start. */
+	if (there && !strncmp(path, "/dev/", 5) && strncmp(path, "/dev/shm/", 9) != 0)
+		return hither_fail(
+		        err, -ENODEV,
+		        "tape: %s: there is no such drive: is its driver loaded (modprobe "
+		        "st)? A tape file may be anywhere but below /dev",
+		        path);
 	return tape_file_open(path, writable, create_bytes, out, err);
 }

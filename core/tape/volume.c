@@ -92,7 +92,7 @@ int tape_volume_format(struct tape_drive *d, uint64_t size_bytes, bool force,
 int tape_volume_create(struct tape_drive *d, uint64_t size_bytes, bool force,
                        struct tape_volume **out, struct hither_error *err)
 {
-	struct tape_volume *v;
+	struct tape_volume *v = NULL;
 	int e = make(d, &v, err);
 	if (e)
 		return e;
@@ -147,7 +147,7 @@ int tape_volume_open_told(struct tape_drive *d, bool full_scan,
                           const struct hither_tape_progress *progress, struct tape_volume **out,
                           struct hither_error *err)
 {
-	struct tape_volume *v;
+	struct tape_volume *v = NULL;
 	int e = make(d, &v, err);
 	if (e)
 		return e;

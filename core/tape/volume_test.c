@@ -374,6 +374,8 @@ static void strangers_are_left_alone(void)
 {
 	struct hither_tape_info info;
 	struct tape_drive *d;
+	CHECK_EQ(hither_tape_format("/dev/hither-no-drive", SIZE, 0, false, &err), -ENODEV);
+	CHECK(access("/dev/hither-no-drive", F_OK) != 0);
 	make(1 << 30);
 	CHECK_EQ(hither_tape_format(tape, SIZE, 0, false, &err), -EEXIST);
 	CHECK(strstr(err.message, "--force"));

@@ -87,7 +87,7 @@ class Test:
     def a_profile_is_learnt_and_used(self):
         self.fresh()
         profile = f"{self.work}/site/game.hither-profile"
-        done = self.play("-o", profile, "--order", "none", verb="learn")
+        done = self.play("--output", profile, "--order", "none", verb="learn")
         assert "steps" in done.stderr
         with open(profile, encoding="ascii") as f:
             text = f.read()

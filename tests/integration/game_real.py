@@ -50,7 +50,7 @@ def play(work, game, display, url):
     start = ["stdbuf", "-oL", *game.start]
     measured("local", start, cwd=f"{site}/{game.name}")
     manifest = f"{url}/{game.name}.hither"
-    without = measured("no-profile", [GAME_ASSETS, "learn", "--cache", cache, "-o", f"{work}/learnt", manifest,
+    without = measured("no-profile", [GAME_ASSETS, "learn", "--cache", cache, "--output", f"{work}/learnt", manifest,
                                       "--", *start])
     shutil.copy(f"{work}/learnt", profile)
     having = measured("profile", [GAME_ASSETS, "play", "--cache", cache, manifest, "--", *start])

@@ -95,7 +95,7 @@ class Contest:
         self.fresh()
         cache = self.bench.room.path("hither-cache")
         return self.play(self.bench.network.client(
-            [self.tool, "learn", "--cache", cache, "-o", record, self.manifest, "--", *self.start]), shot=shot)
+            [self.tool, "learn", "--cache", cache, "--output", record, self.manifest, "--", *self.start]), shot=shot)
 
     def rivals(self):
         yield "aria2 -x8, then play", self.download
