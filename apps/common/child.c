@@ -92,7 +92,10 @@ static void become(const struct wish *w)
 		put_overlay(w);
 	if (a->folder && chdir(a->folder))
 		give_up(w, a->folder);
-	execvpe(a->program, a->argv, w->environment);
+	if (a->proper)
+		execve(a->program, a->argv, w->environment);
+	else
+		execvpe(a->program, a->argv, w->environment);
 	give_up_with(w, -errno, a->program);
 }
 

@@ -14,6 +14,9 @@ struct child_wish {
 	/* A folder that takes what it writes in `folder`, by an overlayfs that it alone sees. NULL:
 	 * none. */
 	const char *overlay;
+	bool proper; /* no text that only sh would make something of: it has to be ELF, or begin
+	              * with #!
+	              */
 	const char *name, *value; /* a variable of its environment; NULL: none */
 };
 

@@ -63,6 +63,9 @@ static int code_of(int r)
 static int start(struct job *j, struct hither_error *err)
 {
 	const struct child_wish wish = {.program = j->program,
+	                                /* A tree says what is a program; a server may answer with
+	                                 * a page. */
+	                                .proper = !j->inside,
 	                                .argv = j->argv,
 	                                .name = "HITHER_TREE",
 	                                .value = j->daemon.at.path};

@@ -151,6 +151,9 @@ class Test:
     def how_it_ended_is_passed_on(self):
         assert "nothing" in self.run("tools.hither/bin/nothing", code=127).stderr
         self.run("tools.hither/lib/plain", code=126)
+        with open(f"{self.site}/page", "w", encoding="ascii") as f:
+            f.write("echo a page\n")
+        assert not self.run("page", code=126).stdout
         self.run("tools.hither/bin", code=126)
         self.run("tools.hither/bin/bare", code=9)  # without #!, by sh, as shells have it
         self.run("program", "die", code=128 + signal.SIGSEGV)
