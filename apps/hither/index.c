@@ -72,6 +72,11 @@ static int run(struct settings *s, char **args)
 	size_t len = strlen(args[0]);
 	while (len > 1 && args[0][len - 1] == '/')
 		args[0][--len] = 0;
+	const char *slash = strrchr(args[0], '/'), *last = slash ? slash + 1 : args[0];
+	if (!s->output && (!strcmp(last, ".") || !strcmp(last, "..")))
+		return fail_with(EXIT_MISUSED,
+		                 "index: %s does not say its name: --output ../NAME.hither",
+		                 args[0]);
 	AUTO_FREE char *own = NULL;
 	if (!s->output && asprintf(&own, "%s.hither", args[0]) < 0)
 		return fail_with(EXIT_FAILED, "no memory");
