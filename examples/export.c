@@ -14,7 +14,11 @@ int main(int argc, char **argv)
 		return fprintf(stderr, "usage: export URL HOST:PORT|unix:PATH\n"), 2;
 	if (hither_mount_open(argv[1], &options, &volume.mount, &err) ||
 	    hither_export_create(&volume, 1, &export_options, &e, &err) ||
-	    hither_export_listen(e, argv[2], &err) || hither_export_serve(e, &err))
+	    hither_export_listen(e, argv[2], &err))
+		return fprintf(stderr, "%s\n", err.message), 1;
+	printf("clients may come to %s\n", argv[2]);
+	fflush(stdout);
+	if (hither_export_serve(e, &err))
 		return fprintf(stderr, "%s\n", err.message), 1;
 	hither_export_destroy(e);
 	return hither_mount_close(volume.mount, &err) != 0;

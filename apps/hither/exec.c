@@ -89,7 +89,12 @@ static void *job_main(void *arg)
 		pthread_mutex_unlock(&j->lock);
 	} else {
 		j->code = r == -ECANCELED ? 128 + SIGTERM : code_of(r);
-		if (r != -ECANCELED)
+		if (r == -ENOEXEC)
+			fail_with(0,
+			          "exec: %s is no program: it is not ELF for this machine, and "
+			          "does not begin with #!",
+			          j->daemon.shown_url);
+		else if (r != -ECANCELED)
 			fail_with(0, "exec: %s", err.message);
 	}
 	daemon_end(&j->daemon, true, false, false);

@@ -406,12 +406,34 @@ static void cancel_ends_all_calls(void)
 	kill_server();
 }
 
+struct ride {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	unsigned rounds; /* of all */
+	atomic_bool stop;
+};
+
 struct rider {
 	struct hither_backend *b;
 	uint64_t seed;
-	atomic_bool *stop;
-	atomic_uint *rounds; /* of all */
+	struct ride *ride;
 };
+
+static void count_round(struct ride *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->rounds++;
+	pthread_cond_signal(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void wait_for_rounds(struct ride *r, unsigned more)
+{
+	pthread_mutex_lock(&r->lock);
+	for (unsigned goal = r->rounds + more; r->rounds < goal;)
+		pthread_cond_wait(&r->changed, &r->lock);
+	pthread_mutex_unlock(&r->lock);
+}
 
 /* Read, and write what is there anyway, through any outage. */
 static void *ride(void *arg)
@@ -420,7 +442,7 @@ static void *ride(void *arg)
 	struct rider *rd = arg;
 	unsigned char *buf = malloc(MAX);
 	CHECK(buf);
-	while (!atomic_load(rd->stop)) {
+	while (!atomic_load(&rd->ride->stop)) {
 		rd->seed = rd->seed * 6364136223846793005u + 1442695040888963407u;
 		size_t len = 1 + (size_t)(rd->seed >> 33) % MAX;
 		uint64_t offset = (rd->seed >> 20) % (FILE_BYTES - MAX);
@@ -433,39 +455,31 @@ static void *ride(void *arg)
 			r = hither_backend_flush(rd->b, NULL);
 		CHECK(!r || r == -EREMOTEIO || hither_error_is_transient(r));
 		if (!r)
-			atomic_fetch_add(rd->rounds, 1);
+			count_round(rd->ride);
 	}
 	free(buf);
 	return NULL;
-}
-
-static void wait_for_rounds(atomic_uint *rounds, unsigned more)
-{
-	unsigned goal = atomic_load(rounds) + more;
-	while ((int)(atomic_load(rounds) - goal) < 0)
-		usleep(200);
 }
 
 static void readers_and_writers_ride_through_restarts(void)
 {
 	enum { THREADS = 8, RESTARTS = 5 };
 	struct hither_error err = {0};
-	atomic_bool stop = false;
-	atomic_uint rounds = 0;
+	struct ride all = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 	struct rider riders[THREADS];
 	pthread_t threads[THREADS];
 	start_file();
 	struct hither_backend *b = open_url(true, 0);
 	for (int i = 0; i < THREADS; i++) {
-		riders[i] = (struct rider){b, (uint64_t)i * 77 + 1, &stop, &rounds};
+		riders[i] = (struct rider){b, (uint64_t)i * 77 + 1, &all};
 		CHECK_EQ(pthread_create(&threads[i], NULL, ride, &riders[i]), 0);
 	}
 	for (int i = 0; i < RESTARTS; i++) {
-		wait_for_rounds(&rounds, 30);
+		wait_for_rounds(&all, 30);
 		restart();
 	}
-	wait_for_rounds(&rounds, 30);
-	atomic_store(&stop, true);
+	wait_for_rounds(&all, 30);
+	atomic_store(&all.stop, true);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	CHECK_OK(read_all(b, NULL, NULL, &err));
@@ -477,18 +491,17 @@ static void a_server_with_one_place_serves_all_threads(void)
 {
 	enum { THREADS = 6 };
 	struct hither_error err = {0};
-	atomic_bool stop = false;
-	atomic_uint rounds = 0;
+	struct ride all = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 	struct rider riders[THREADS];
 	pthread_t threads[THREADS];
 	start((const char *[]){"nbdkit", "-f", "--filter=limit", "file", image, "limit=1", NULL});
 	struct hither_backend *b = open_url(true, 0);
 	for (int i = 0; i < THREADS; i++) {
-		riders[i] = (struct rider){b, (uint64_t)i * 99 + 5, &stop, &rounds};
+		riders[i] = (struct rider){b, (uint64_t)i * 99 + 5, &all};
 		CHECK_EQ(pthread_create(&threads[i], NULL, ride, &riders[i]), 0);
 	}
-	wait_for_rounds(&rounds, 100);
-	atomic_store(&stop, true);
+	wait_for_rounds(&all, 100);
+	atomic_store(&all.stop, true);
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(threads[i], NULL);
 	CHECK_OK(hither_backend_flush(b, &err));

@@ -1,27 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Several small guesses in one request, played by hand over a backend that notes what it is asked.
  */
-#include "base/cleanup.h"
-#include "base/clock.h"
-#include "check.h"
-#include "mount/managed.h"
+#include "mount/played.h"
 
-#include <errno.h>
-#include <string.h>
-
-#define BLOCK HITHER_BLOCK_BYTES
 enum { BLOCKS = 1024, RANGES_MOST = 32 };
-
-static uint64_t clock_ns;
-static uint64_t test_now(void)
-{
-	return clock_ns;
-}
-
-static char content(uint64_t offset)
-{
-	return (char)(offset * 31 + offset / BLOCK);
-}
 
 struct line {
 	struct hither_backend base;
@@ -32,8 +14,8 @@ struct line {
 };
 
 /* In odd pieces, as networks have them. */
-static int deliver(struct line *l, const struct hither_range *ranges, size_t count,
-                   struct hither_sink *sink, struct hither_error *err)
+static int send_ranges(struct line *l, const struct hither_range *ranges, size_t count,
+                       struct hither_sink *sink, struct hither_error *err)
 {
 	uint64_t sent = 0;
 	l->requests++;
@@ -60,13 +42,13 @@ static int deliver(struct line *l, const struct hither_range *ranges, size_t cou
 static int line_read(struct hither_backend *b, uint64_t offset, uint64_t len,
                      struct hither_sink *sink, struct hither_error *err)
 {
-	return deliver((struct line *)b, &(struct hither_range){offset, len}, 1, sink, err);
+	return send_ranges((struct line *)b, &(struct hither_range){offset, len}, 1, sink, err);
 }
 
 static int line_read_many(struct hither_backend *b, const struct hither_range *ranges, size_t count,
                           struct hither_sink *sink, struct hither_error *err)
 {
-	return deliver((struct line *)b, ranges, count, sink, err);
+	return send_ranges((struct line *)b, ranges, count, sink, err);
 }
 
 static uint32_t line_most(struct hither_backend *b)
@@ -85,11 +67,9 @@ static const struct hither_backend_ops line_ops = {.name = "line",
                                                    .most_ranges = line_most,
                                                    .close = line_close};
 
-static struct managed *play(uint32_t most)
+static struct managed *play_line(uint32_t most)
 {
-	struct hither_error err = {0};
-	struct hither_mount_options o = {.pull_off = true, .order = "none"};
-	struct hither_mount *mount;
+	const struct hither_mount_options o = {.pull_off = true, .order = "none"};
 	struct line *l = calloc(1, sizeof *l);
 	CHECK(l);
 	*l = (struct line){.base = {.ops = &line_ops,
@@ -97,24 +77,12 @@ static struct managed *play(uint32_t most)
 	                            .align_bytes = 1,
 	                            .parallel = 32},
 	                   .most = most};
-	managed_by_hand = true;
-	CHECK_OK(hither_mount_backend(&l->base, "line", &o, &mount, &err));
-	managed_by_hand = false;
-	struct managed *m = managed_of(mount);
-	m->now = test_now;
-	m->progress_ns = clock_ns = 1000 * HITHER_NS_PER_S;
-	return m;
+	return play_over(&l->base, &o);
 }
 
 static struct line *line_of(struct managed *m)
 {
 	return (struct line *)m->base.backend;
-}
-
-static void end_play(struct managed *m)
-{
-	struct hither_error err = {0};
-	CHECK_OK(hither_mount_close(&m->base, &err));
 }
 
 /* Every other block from the first on: `count` runs of `len` blocks. */
@@ -125,12 +93,6 @@ static void suggest(struct managed *m, uint64_t first, unsigned count, uint64_t 
 	for (unsigned i = 0; i < count; i++)
 		ranges[i] = (struct hither_range){(first + i * (len + 1)) * BLOCK, len * BLOCK};
 	CHECK_OK(hither_mount_suggest(&m->base, ranges, count, &err));
-}
-
-static bool claim(struct managed *m, struct managed_job *job)
-{
-	HITHER_LOCK_SCOPE(&m->lock);
-	return managed_claim_locked(m, job);
 }
 
 static unsigned runs_of(const struct managed_job *job)
@@ -153,7 +115,7 @@ static bool is_here(struct managed *m, uint64_t block)
 
 static void small_guesses_share_a_request(void)
 {
-	struct managed *m = play(RANGES_MOST);
+	struct managed *m = play_line(RANGES_MOST);
 	struct managed_job job;
 	suggest(m, 1, 3, 1);
 	CHECK(claim(m, &job));
@@ -168,13 +130,13 @@ static void small_guesses_share_a_request(void)
 	CHECK_EQ(m->job_count, 0);
 	CHECK_EQ(m->outstanding_bytes, 0);
 	CHECK(!claim(m, &job));
-	end_play(m);
+	end_over(m);
 }
 
 /* While there are many, each request brings what a new connection sends in its first round trip. */
 static void the_fewer_connections_are_left_the_more_share_one(void)
 {
-	struct managed *m = play(RANGES_MOST);
+	struct managed *m = play_line(RANGES_MOST);
 	static struct managed_job jobs[32];
 	unsigned count = 0, before = 0;
 	suggest(m, 0, 200, 1);
@@ -190,12 +152,12 @@ static void the_fewer_connections_are_left_the_more_share_one(void)
 	for (unsigned i = 0; i < count; i++)
 		managed_run(m, &jobs[i]);
 	CHECK_EQ(m->job_count, 0);
-	end_play(m);
+	end_over(m);
 }
 
 static void a_long_guess_goes_by_itself(void)
 {
-	struct managed *m = play(RANGES_MOST);
+	struct managed *m = play_line(RANGES_MOST);
 	struct managed_job job;
 	struct hither_error err = {0};
 	const struct hither_range ranges[] = {
@@ -208,12 +170,12 @@ static void a_long_guess_goes_by_itself(void)
 	while (claim(m, &job))
 		managed_run(m, &job);
 	CHECK(is_here(m, 10) && is_here(m, 26) && is_here(m, 40) && !is_here(m, 27));
-	end_play(m);
+	end_over(m);
 }
 
 static void what_came_whole_of_a_broken_request_is_good(void)
 {
-	struct managed *m = play(RANGES_MOST);
+	struct managed *m = play_line(RANGES_MOST);
 	struct managed_job job;
 	suggest(m, 1, 3, 1);
 	line_of(m)->fail_at = BLOCK + 2000;
@@ -229,37 +191,28 @@ static void what_came_whole_of_a_broken_request_is_good(void)
 	while (claim(m, &job))
 		managed_run(m, &job);
 	CHECK(is_here(m, 3) && is_here(m, 5));
-	end_play(m);
-}
-
-static void read_done(struct hither_io *io, int result, const struct hither_error *err)
-{
-	CHECK_EQ(result, 0);
+	end_over(m);
 }
 
 static void who_waits_shares_with_nobody(void)
 {
-	struct managed *m = play(RANGES_MOST);
+	struct managed *m = play_line(RANGES_MOST);
 	struct managed_job job;
-	static char buf[BLOCK];
-	struct hither_io io = {.op = HITHER_IO_READ,
-	                       .offset = 100 * BLOCK,
-	                       .len = BLOCK,
-	                       .buf = buf,
-	                       .done = read_done};
 	suggest(m, 1, 3, 1);
-	hither_mount_submit(&m->base, &io);
+	struct access *a = submit(m, HITHER_IO_READ, 100 * BLOCK, BLOCK, 0);
 	CHECK(claim(m, &job));
 	CHECK(job.demand && job.first == 100);
 	CHECK_EQ(runs_of(&job), 1);
 	managed_run(m, &job);
+	expect_content(a);
 	CHECK(is_here(m, 100));
-	end_play(m);
+	free(a);
+	end_over(m);
 }
 
 static void a_server_of_single_ranges_gets_single_ones(void)
 {
-	struct managed *m = play(1);
+	struct managed *m = play_line(1);
 	struct managed_job job;
 	unsigned count = 0;
 	suggest(m, 1, 5, 1);
@@ -269,7 +222,7 @@ static void a_server_of_single_ranges_gets_single_ones(void)
 		CHECK_EQ(line_of(m)->ranges, 1);
 	}
 	CHECK_EQ(count, 5);
-	end_play(m);
+	end_over(m);
 }
 
 int main(void)

@@ -154,11 +154,16 @@ static bool room_locked(const struct managed *m)
 	       m->full_until_ns <= m->now() && !m->stale && m->base.backend;
 }
 
+void managed_record(struct managed *m, uint64_t offset, uint64_t len, bool waited)
+{
+	if (!m->recorder)
+		return;
+	HITHER_LOCK_SCOPE(&m->recorder_lock);
+	m->recorder->ops->saw(m->recorder, offset, len, waited);
+}
+
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited)
 {
-	/* Told at once: what waits in the queue may be dropped, or be there still at the end. */
-	if (m->recorder)
-		m->recorder->ops->saw(m->recorder, io->offset, io->len, waited);
 	if (!m->order)
 		return;
 	if (m->seen_head - m->seen_tail == MANAGED_SEEN)

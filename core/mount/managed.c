@@ -289,6 +289,7 @@ static void managed_free(struct managed *m)
 	hither_backend_close(m->base.backend);
 	pthread_mutex_destroy(&m->lock);
 	pthread_mutex_destroy(&m->order_lock);
+	pthread_mutex_destroy(&m->recorder_lock);
 	pthread_mutex_destroy(&m->room_lock);
 	pthread_rwlock_destroy(&m->watch_lock);
 	pthread_cond_destroy(&m->work);
@@ -344,6 +345,7 @@ static void init_locks(struct managed *m)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&m->lock, NULL);
 	pthread_mutex_init(&m->order_lock, NULL);
+	pthread_mutex_init(&m->recorder_lock, NULL);
 	pthread_mutex_init(&m->room_lock, NULL);
 	pthread_rwlock_init(&m->watch_lock, NULL);
 	pthread_cond_init(&m->work, &attr);

@@ -119,6 +119,13 @@ struct managed {
 
 	_Atomic bool push_marked; /* the store knows that we push (identity.pushing) */
 
+	/*
+	 * Told of every read at once: what waits in `seen` may be dropped, or be there still at the
+	 * end. It writes a file, so it has a lock of its own, taken with no other.
+	 */
+	pthread_mutex_t recorder_lock;
+	struct hither_order *recorder; /* NULL: none; fixed */
+
 	/* Guards the order alone. Taken before `lock` where both are. */
 	pthread_mutex_t order_lock;
 	struct hither_order *order; /* NULL: none; the pointer changes under both locks */
@@ -139,8 +146,6 @@ struct managed {
 	uint64_t outstanding_bytes; /* asked for by pulls, not yet arrived */
 	uint64_t split_first,
 	        split_end; /* a demand for these failed as a whole: ask block by block */
-
-	struct hither_order *recorder; /* NULL: none */
 
 	/* guesses */
 	struct hither_range guess; /* what is left of the order's latest */
@@ -325,6 +330,8 @@ bool managed_claim_more_locked(struct managed *m, uint64_t most, struct managed_
 void managed_batch_locked(struct managed *m, struct managed_job *job);
 void managed_run_batch(struct managed *m, struct managed_job *job);
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited);
+/* A read, for the profile that is recorded; no lock held. */
+void managed_record(struct managed *m, uint64_t offset, uint64_t len, bool waited);
 void managed_arrived(struct managed *m, uint64_t offset, uint64_t len); /* no lock held */
 
 /* warm.c */

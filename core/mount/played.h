@@ -69,17 +69,29 @@ static inline struct managed *by_hand(struct managed *m)
 	return m;
 }
 
-static inline struct played play(uint64_t size, uint64_t cap)
+static inline struct managed *play_over(struct hither_backend *b,
+                                        const struct hither_mount_options *options)
 {
 	struct hither_error err = {0};
-	struct hither_mount_options o = {
-	        .pull_off = true, .order = "none", .cache_cap_bytes = cap, .deadline_ms = 1000};
 	struct hither_mount *mount;
-	struct hither_backend *b = filled(size);
 	managed_by_hand = true;
-	CHECK_OK(hither_mount_backend(b, "played", &o, &mount, &err));
+	CHECK_OK(hither_mount_backend(b, "played", options, &mount, &err));
 	managed_by_hand = false;
-	return (struct played){.m = by_hand(managed_of(mount)), .memory = b};
+	return by_hand(managed_of(mount));
+}
+
+static inline void end_over(struct managed *m)
+{
+	struct hither_error err = {0};
+	CHECK_OK(hither_mount_close(&m->base, &err));
+}
+
+static inline struct played play(uint64_t size, uint64_t cap)
+{
+	const struct hither_mount_options o = {
+	        .pull_off = true, .order = "none", .cache_cap_bytes = cap, .deadline_ms = 1000};
+	struct hither_backend *b = filled(size);
+	return (struct played){.m = play_over(b, &o), .memory = b};
 }
 
 static inline void end_play(struct played *p)

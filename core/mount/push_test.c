@@ -2,6 +2,15 @@
 /* What is pushed, when, and what is said about it. */
 #include "mount/played.h"
 
+/* Write the first block and ask for a flush: its push is claimed. */
+static struct access *write_and_flush(struct managed *m, struct managed_job *push)
+{
+	free(submit(m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
+	struct access *flush = submit(m, HITHER_IO_FLUSH, 0, 0, 0);
+	CHECK_EQ(claim(m, push), MANAGED_JOB_PUSH);
+	return flush;
+}
+
 /* Rule 5 */
 static void a_block_written_while_it_is_pushed_stays_dirty(void)
 {
@@ -29,9 +38,7 @@ static void a_flush_that_joins_a_round_waits_for_what_was_rewritten(void)
 	struct played p = play(4 * BLOCK, 0);
 	struct managed_job push, again;
 	struct hither_error err = {0};
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *one = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &push), MANAGED_JOB_PUSH); /* sends 'a' */
+	struct access *one = write_and_flush(p.m, &push); /* sends 'a' */
 	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'b'));
 	struct access *two = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
 	settle(p.m, &push, 0);
@@ -53,9 +60,7 @@ static void a_failed_push_is_told_and_tried_again(void)
 {
 	struct played p = play(4 * BLOCK, 0);
 	struct managed_job job;
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
+	struct access *f = write_and_flush(p.m, &job);
 	settle(p.m, &job, -EIO);
 	CHECK(f->over);
 	CHECK_EQ(f->result, -EIO);
@@ -75,9 +80,7 @@ static void a_failed_backend_flush_fails_ours(void)
 {
 	struct played p = play(4 * BLOCK, 0);
 	struct managed_job job;
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
+	struct access *f = write_and_flush(p.m, &job);
 	managed_run(p.m, &job);
 	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_FLUSH);
 	settle(p.m, &job, -EIO);
@@ -92,9 +95,7 @@ static void a_server_that_forgot_gets_everything_again(void)
 {
 	struct played p = play(4 * BLOCK, 0);
 	struct managed_job job;
-	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'a'));
-	struct access *f = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
-	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PUSH);
+	struct access *f = write_and_flush(p.m, &job);
 	managed_run(p.m, &job);
 	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_FLUSH);
 	settle(p.m, &job, -EREMOTEIO);

@@ -92,23 +92,27 @@ static bool try_read(struct managed *m, struct hither_io *io, bool again)
 	struct hither_error err = {0};
 	pthread_mutex_lock(&m->lock);
 	int r = refuse_locked(m, &err);
+	uint64_t offset = io->offset, len = io->len; /* a parked io may end as soon as we let go */
 	uint64_t first = managed_first(io), end = managed_end(io);
 	bool here = hither_block_map_all(m->map, first, end - first, HITHER_BLOCKS_PRESENT);
 	if (!r && !here && !m->base.backend)
 		r = hither_fail(&err, -ENODATA, "%s: offline, and offset %llu is not in the cache",
 		                m->name, (unsigned long long)io->offset);
-	if (!r && !again) {
+	bool seen = !r && !again, parks = !r && !here;
+	if (seen) {
 		m->stats.reads++;
 		managed_saw_locked(m, io, !here);
 	}
-	if (!r && !here) {
+	if (parks)
 		managed_park_locked(m, io);
-		pthread_mutex_unlock(&m->lock);
-		return true;
-	}
-	managed_used_locked(m, first, end);
+	else
+		managed_used_locked(m, first, end);
 	uint64_t evictions = m->evictions;
 	pthread_mutex_unlock(&m->lock);
+	if (seen)
+		managed_record(m, offset, len, !here);
+	if (parks)
+		return true;
 	if (!r && io->buf)
 		r = hither_store_read(m->store, io->buf, io->len, io->offset);
 	if (!r && m->evictions != evictions)

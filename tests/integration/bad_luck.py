@@ -20,7 +20,7 @@ import time
 
 from moody_web import PAGE, Web, content
 from nbd_line import Failed, Line, Mount, Server, expect, need, run
-from rig.process import Room, wait_until
+from rig.process import run_each, wait_until
 
 SIZE = (8 << 20) + 1234
 FAST = ("--rtt", "4ms")
@@ -477,17 +477,8 @@ def chosen(seconds):
 def main():
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 2
     need("qemu-nbd")
-    failed = 0
-    for test in chosen(seconds):
-        began = time.monotonic()
-        with Room("hither-bad-luck") as room:
-            try:
-                test(Place(room, os.path.realpath(sys.argv[1]), seconds))
-                print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
-            except Failed as failure:
-                failed += 1
-                print(f"{test.__name__}: {failure}", flush=True)
-    return bool(failed)
+    return bool(run_each(chosen(seconds), "hither-bad-luck",
+                         lambda room: Place(room, os.path.realpath(sys.argv[1]), seconds)))
 
 
 if __name__ == "__main__":

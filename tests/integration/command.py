@@ -21,8 +21,8 @@ import time
 
 from bad_luck import FAST, Place, check_message, fails, read
 from moody_web import MODIFIED, Web, content
-from nbd_line import Failed, Line, Server, expect, need, run
-from rig.process import Room, is_mount, wait_until
+from nbd_line import Line, Server, expect, need, run
+from rig.process import is_mount, run_each, wait_until
 
 SIZE = (8 << 20) + 1234
 
@@ -270,21 +270,16 @@ TESTS = (a_page_instead_of_a_folder_is_told, a_file_has_its_date, forcing_is_tol
 PLAIN_TESTS = (little_address_space,)  # a sanitizer needs address space of its own
 
 
+def place(room):
+    os.environ["XDG_RUNTIME_DIR"] = room.make("run")  # so that status lists nobody else's
+    os.chmod(room.path("run"), 0o700)  # else it is not trusted
+    return Place(room, os.path.realpath(sys.argv[1]), 2)
+
+
 def main():
     need("qemu-nbd")
-    failed = 0
-    for test in TESTS + (() if "--sanitized" in sys.argv else PLAIN_TESTS):
-        began = time.monotonic()
-        with Room("hither-command") as room:
-            os.environ["XDG_RUNTIME_DIR"] = room.make("run")  # so that status lists nobody else's
-            os.chmod(room.path("run"), 0o700)  # else it is not trusted
-            try:
-                test(Place(room, os.path.realpath(sys.argv[1]), 2))
-                print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
-            except Failed as failure:
-                failed += 1
-                print(f"{test.__name__}: {failure}", flush=True)
-    return bool(failed)
+    tests = TESTS + (() if "--sanitized" in sys.argv else PLAIN_TESTS)
+    return bool(run_each(tests, "hither-command", place))
 
 
 if __name__ == "__main__":

@@ -70,21 +70,18 @@ else
 fi
 expect backend $((1048579 * 1048579 % 256)) "$root/backend" 1048579
 
-"$root/export" "$root/numbers" "unix:$root/sock" &
+exec 3< <(exec "$root/export" "$root/numbers" "unix:$root/sock")
 server=$!
-for _ in $(seq 100); do
-  [ ! -S "$root/sock" ] || break
-  sleep 0.1
-done
+read -rt 10 said <&3 || {
+  echo "export: nothing said after 10 s"
+  exit 1
+}
 if command -v nbdcopy >/dev/null; then
   nbdcopy "nbd+unix:///?socket=$root/sock" "$root/copy"
   cmp "$root/numbers" "$root/copy"
   echo "export: equal"
-elif [ -S "$root/sock" ]; then
-  echo "export: it listens; nbdcopy, which would read it, is missing"
 else
-  echo "export: no socket after 10 s"
-  exit 1
+  echo "export: $said; nbdcopy, which would read it, is missing"
 fi
 
 if [ -x "$root/avio" ] && command -v ffmpeg >/dev/null; then

@@ -153,7 +153,8 @@ class Test:
         self.run("tools.hither/lib/plain", code=126)
         with open(f"{self.site}/page", "w", encoding="ascii") as f:
             f.write("echo a page\n")
-        assert not self.run("page", code=126).stdout
+        page = self.run("page", code=126)
+        assert not page.stdout and "/page is no program" in page.stderr, page.stderr
         self.run("tools.hither/bin", code=126)
         self.run("tools.hither/bin/bare", code=9)  # without #!, by sh, as shells have it
         self.run("program", "die", code=128 + signal.SIGSEGV)

@@ -25,31 +25,22 @@ fail() {
   exit 1
 }
 
+source "$(dirname "${BASH_SOURCE[0]}")/export_server.sh"
+
+with_descriptors() {
+  [ -z "${DESCRIPTORS:-}" ] || ulimit -n "$DESCRIPTORS"
+  exec "$@"
+}
+
 # serve NAME OPTIONS...: sets port and pid; the export is the file $work/NAME.img, 32 MiB. DESCRIPTORS: so
 # many it may have.
 serve() {
-  local name=$1 n=0
+  local name=$1
   shift
-  rm -f "$work/said"
   truncate -s $((32 << 20)) "$work/$name.img"
-  (
-    [ -z "${DESCRIPTORS:-}" ] || ulimit -n "$DESCRIPTORS"
-    exec "$hither" export --foreground --cache none -l 127.0.0.1:0 "$@" "file:$work/$name.img=disk"
-  ) >"$work/said" 2>"$work/$name.log" &
-  pid=$!
+  start_export "$work/$name.log" with_descriptors \
+    "$hither" export --foreground --cache none -l 127.0.0.1:0 "$@" "file:$work/$name.img=disk"
   pids+=("$pid")
-  until [ -s "$work/said" ]; do
-    n=$((n + 1))
-    [ "$n" -lt 200 ] || fail "$name does not start"
-    read -rt 0.05 <> <(:) || true
-  done
-  port=$(sed -n 's|^nbds\{0,1\}://127.0.0.1:\([0-9]*\)/.*|\1|p' "$work/said")
-}
-
-# finish: the server ends well, and has pushed all.
-finish() {
-  kill "$pid"
-  wait "$pid" || fail "the export ended with $?"
 }
 
 # use URI NAME: everything that clients do.
@@ -243,11 +234,11 @@ use "nbd+unix:///disk?socket=$work/socket" plain
 use_qemu 127.0.0.1
 use_nbdkit "nbd://127.0.0.1:$port/disk"
 use_ill
-finish
+finish_export
 nbdinfo "nbd://127.0.0.1:$port/disk" >/dev/null 2>&1 && fail "it is still there"
 DESCRIPTORS=64 serve few --max-connections 5000
 use_few_descriptors
-finish
+finish_export
 echo "plain: passed"
 
 mkdir "$work/psk"
@@ -261,7 +252,7 @@ nbdinfo "nbd://127.0.0.1:$port/disk" >/dev/null 2>&1 && fail "it talks without T
 echo "user:$(openssl rand -hex 32)" >"$work/other.psk"
 nbdinfo "nbds://user@127.0.0.1:$port/disk?tls-psk-file=$work/other.psk" >/dev/null 2>&1 &&
   fail "a wrong key is taken"
-finish
+finish_export
 echo "TLS with keys: passed"
 
 # issue NAME SUBJECT-ALTERNATIVE: a certificate that ca-cert.pem vouches for.
@@ -284,10 +275,10 @@ mkdir "$work/bare"
 cp "$work/pki/ca-cert.pem" "$work/bare"
 nbdinfo --size "nbds://localhost:$port/disk?tls-certificates=$work/bare" >/dev/null 2>&1 &&
   fail "a client without a certificate is taken"
-finish
+finish_export
 mkdir -p "$work/home/.pki"
 ln -s "$work/bare" "$work/home/.pki/libnbd"
 serve anybody --tls-certificates "$work/pki"
 verify "nbds://localhost:$port/disk"
-finish
+finish_export
 echo "TLS with certificates: passed"

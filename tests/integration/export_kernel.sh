@@ -31,27 +31,14 @@ fail() {
   exit 1
 }
 
+source "$(dirname "${BASH_SOURCE[0]}")/export_server.sh"
+
 # serve OPTIONS...: an export of 64 MiB; sets port.
 serve() {
-  local n=0
-  rm -f "$work/said"
   truncate -s 0 "$work/image"
   truncate -s 64M "$work/image"
-  "$hither" export --foreground --cache none -l 127.0.0.1:0 -l "unix:$work/socket" "$@" "file:$work/image=disk" \
-    >"$work/said" 2>"$work/export.log" &
-  pid=$!
-  until [ -s "$work/said" ]; do
-    n=$((n + 1))
-    [ "$n" -lt 600 ] || fail "the export does not start"
-    read -rt 0.1 <> <(:) || true
-  done
-  port=$(sed -n 's|^nbds\{0,1\}://127.0.0.1:\([0-9]*\)/.*|\1|p' "$work/said")
-}
-
-finish() {
-  kill "$pid"
-  wait "$pid" || fail "the export ended with $?"
-  pid=
+  start_export "$work/export.log" \
+    "$hither" export --foreground --cache none -l 127.0.0.1:0 -l "unix:$work/socket" "$@" "file:$work/image=disk"
 }
 
 # use NAME CLIENT-ARGUMENTS...: a file system, written, checked, and read again by another connection.
@@ -70,7 +57,7 @@ use() {
   diff -r "$work/tree" "$work/mnt/tree" || fail "$name: other bytes"
   umount "$work/mnt"
   nbd-client -d /dev/nbd0 >/dev/null
-  finish
+  finish_export
   e2fsck -fn "$work/image" >/dev/null 2>&1 || fail "$name: fsck of the file"
   echo "$name: passed"
 }

@@ -85,3 +85,18 @@ def end(process, seconds=10):
 def unmount_hard(path):
     if is_mount(path):
         subprocess.run(["fusermount3", "-uz", path], check=False, stderr=subprocess.DEVNULL)
+
+
+def run_each(tests, name, place):
+    """Run tests, each with place(a room of its own), and say how it went. How many failed."""
+    failed = 0
+    for test in tests:
+        began = time.monotonic()
+        with Room(name) as room:
+            try:
+                test(place(room))
+                print(f"{test.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+            except Failed as failure:
+                failed += 1
+                print(f"{test.__name__}: {failure}", flush=True)
+    return failed
