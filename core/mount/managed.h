@@ -305,10 +305,10 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job);
 /* guess.c */
 int managed_make_order(struct managed *m, const struct hither_mount_options *options,
                        struct hither_error *err);
-/* An order that says so goes before the one that is there. */
 /* A guess that an outage cut short is made again; an order says each thing once. */
 void managed_guess_again_locked(struct managed *m, const struct managed_job *job);
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset);
+/* An order that says so goes before the one that is there. */
 int managed_suggest(struct hither_mount *base, const struct hither_range *ranges, size_t count,
                     struct hither_error *err);
 /* Requests that nobody waits for, at most: some places stay free, so that a demand never queues
