@@ -25,11 +25,6 @@ enum {
 	USUAL_IDLE_MS = 30000,
 };
 
-static void start_curl(void)
-{
-	curl_global_init(CURL_GLOBAL_DEFAULT);
-}
-
 static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *user)
 {
 	struct http_backend *b = user;
@@ -130,19 +125,20 @@ static int configure(struct http_backend *b, const struct hither_backend_options
 static int http_backend_open(const char *url, const struct hither_backend_options *options,
                              struct hither_backend **out, struct hither_error *err)
 {
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	char shown[HTTP_SHOWN_BYTES];
 	http_show_url(url, shown);
 	if (options->writable)
 		return hither_fail(err, -EROFS,
 		                   "http: %s: the http backend cannot write; open it read-only",
 		                   shown);
-	pthread_once(&once, start_curl);
+	int r = http_load_curl(err);
+	if (r)
+		return r;
 	struct http_backend *b = create();
 	if (!b)
 		return hither_fail(err, -ENOMEM, "http: no memory to open %s", shown);
 	memcpy(b->shown, shown, sizeof shown);
-	int r = configure(b, options, err);
+	r = configure(b, options, err);
 	if (r == 0)
 		r = http_url_split(b, url, options->user, err);
 	if (r == 0)

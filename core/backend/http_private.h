@@ -121,6 +121,10 @@ int http_on_connected(void *request, char *ip, char *local_ip, int port, int loc
 int http_request_run(struct http_request *x);
 
 /* Ask the server for the first bytes, and learn size and version from its answer. 0 or -errno. */
+/* libcurl, when it is first needed. Before any other call to it. 0 or -errno. */
+int http_load_curl(struct hither_error *err);
+/* The one function whose prototype has changed: libcurl 8 has added this const. */
+CURLUcode http_curl_url_get(const CURLU *url, CURLUPart part, char **text, unsigned int flags);
 int http_open(struct http_backend *b, const struct hither_backend_options *options,
               struct hither_error *err);
 /* The same without asking: the size is options->known_size_bytes. */

@@ -33,8 +33,8 @@ static bool same_part(CURLU *a, CURLU *b, CURLUPart part)
 {
 	HTTP_TEXT char *x = NULL;
 	HTTP_TEXT char *y = NULL;
-	return !curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) &&
-	       !curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) && strcasecmp(x, y) == 0;
+	return !http_curl_url_get(a, part, &x, CURLU_DEFAULT_PORT) &&
+	       !http_curl_url_get(b, part, &y, CURLU_DEFAULT_PORT) && strcasecmp(x, y) == 0;
 }
 
 bool http_same_origin(const char *a, const char *b)
@@ -64,9 +64,9 @@ static int user_of_url(struct http_backend *b, CURLU *u)
 {
 	HTTP_TEXT char *user = NULL;
 	HTTP_TEXT char *password = NULL;
-	if (curl_url_get(u, CURLUPART_USER, &user, CURLU_URLDECODE))
+	if (http_curl_url_get(u, CURLUPART_USER, &user, CURLU_URLDECODE))
 		return 0;
-	curl_url_get(u, CURLUPART_PASSWORD, &password, CURLU_URLDECODE);
+	http_curl_url_get(u, CURLUPART_PASSWORD, &password, CURLU_URLDECODE);
 	b->user = strdup(user);
 	b->password = strdup(password ? password : "");
 	return b->user && b->password ? 0 : -ENOMEM;
@@ -88,7 +88,8 @@ int http_url_split(struct http_backend *b, const char *url, const char *user,
 	curl_url_set(u, CURLUPART_USER, NULL, 0);
 	curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
 	curl_url_set(u, CURLUPART_FRAGMENT, NULL, 0);
-	if (curl_url_get(u, CURLUPART_URL, &clean, CURLU_URLENCODE) || !(b->url = strdup(clean)))
+	if (http_curl_url_get(u, CURLUPART_URL, &clean, CURLU_URLENCODE) ||
+	    !(b->url = strdup(clean)))
 		return no_memory(b, err);
 	return 0;
 }

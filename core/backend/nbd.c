@@ -506,6 +506,9 @@ static int add_spares(struct nbd_backend *nb, struct hither_error *err)
 static int backend_open(const char *url, const struct hither_backend_options *options,
                         struct hither_backend **out, struct hither_error *err)
 {
+	int r = nbd_load_library(err);
+	if (r)
+		return r;
 	__attribute__((cleanup(close_opening))) struct nbd_backend *nb = calloc(1, sizeof *nb);
 	if (!nb)
 		return hither_fail(err, -ENOMEM, "nbd: no memory to open an export");
@@ -514,7 +517,7 @@ static int backend_open(const char *url, const struct hither_backend_options *op
 	nb->spare_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (nb->spare_fd < 0)
 		return hither_fail(err, -errno, "nbd: eventfd: %s", strerror(errno));
-	int r = init_target(&nb->target, url, options, err);
+	r = init_target(&nb->target, url, options, err);
 	if (!r)
 		r = add_conn(nb, err);
 	if (!r)

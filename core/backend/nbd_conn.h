@@ -54,6 +54,9 @@ struct nbd_target {
 	_Atomic uint64_t losses;
 };
 
+/* libnbd, when it is first needed. Before any other call to it. 0 or -errno. */
+int nbd_load_library(struct hither_error *err);
+
 /*
  * Connect and shake hands. Blocks up to the connect time-out; a byte in wake_fd together with
  * target->cancelled or ->closing ends it. 0 and *out, *limits, or -errno.

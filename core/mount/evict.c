@@ -16,7 +16,10 @@
 
 #define STORE_FULL_NS UINT64_C(10000000000) /* after ENOSPC, pull past the store for so long */
 
-enum { EVICT_BATCH = 64 }; /* chunks dropped at a time */
+enum {
+	EVICT_BATCH = 64,                                 /* runs dropped at a time */
+	EVICT_RUN_BLOCKS = 4 << 20 >> HITHER_BLOCK_SHIFT, /* at most, in one go */
+};
 
 static uint64_t chunk_count(const struct managed *m)
 {
@@ -85,7 +88,26 @@ static bool pick_locked(struct managed *m, uint64_t *first, uint64_t *end)
 	return false;
 }
 
-/* Drop the clean blocks of one chunk. Lets go of the lock meanwhile. The number dropped. */
+/*
+ * Where a run of chunks that may go ends, from the one that was picked: each go may have to wait
+ * for the log to be durable, and costs the file system a transaction.
+ */
+static uint64_t run_end_locked(struct managed *m, uint64_t first, uint64_t end, uint64_t want)
+{
+	uint64_t most = want < EVICT_RUN_BLOCKS ? want : EVICT_RUN_BLOCKS;
+	while (end < m->block_count && end - first + m->chunk_blocks <= most) {
+		uint64_t c = end / m->chunk_blocks, next = end + m->chunk_blocks;
+		if (next > m->block_count)
+			next = m->block_count;
+		if ((m->used && (m->used[c / 8] >> c % 8 & 1)) || !droppable_locked(m, end, next))
+			break;
+		end = next;
+	}
+	m->evict_hand = end < m->block_count ? end / m->chunk_blocks : 0;
+	return end;
+}
+
+/* Drop the clean blocks of a run of chunks. Lets go of the lock meanwhile. The number dropped. */
 static uint64_t drop_locked(struct managed *m, uint64_t first, uint64_t end)
 {
 	struct managed_busy busy = {.first = first, .end = end};
@@ -124,7 +146,7 @@ static uint64_t drop_some_locked(struct managed *m, uint64_t want)
 	uint64_t dropped = 0, first, end;
 	for (unsigned i = 0;
 	     dropped < want && i < EVICT_BATCH && !m->closing && pick_locked(m, &first, &end); i++)
-		dropped += drop_locked(m, first, end);
+		dropped += drop_locked(m, first, run_end_locked(m, first, end, want - dropped));
 	return dropped;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "check.h"
+#include "mount/played.h"
 
 #include <hither/backend.h>
 #include <hither/mount.h>
@@ -33,8 +33,37 @@ static void a_full_cache_is_not_swept_into_again(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/*
+ * Each hole costs the file system a transaction, and may wait for the log: a cache that is told to
+ * be smaller than it is goes in large pieces.
+ */
+static void neighbours_are_dropped_together(void)
+{
+	struct hither_mount_options options = {.order = "none", .pull_off = true};
+	options.cache_cap_bytes = SIZE;
+	struct hither_backend *memory;
+	struct hither_error err = {0};
+	struct managed_job job;
+	CHECK_OK(hither_backend_memory_create(SIZE, &memory, &err));
+	struct managed *m = play_over(memory, &options);
+	const uint64_t all = m->block_count, cap = CAP >> HITHER_BLOCK_SHIFT;
+	pthread_mutex_lock(&m->lock);
+	CHECK_EQ(hither_block_map_set(m->map, 0, all, HITHER_BLOCK_LOCAL), 0);
+	m->used[0] |= 1; /* has been read of late: stays for a turn of the clock */
+	m->cap_blocks = cap;
+	const uint64_t holes = m->evictions;
+	pthread_mutex_unlock(&m->lock);
+	CHECK_EQ(claim(m, &job), MANAGED_JOB_EVICT);
+	managed_run(m, &job);
+	CHECK_EQ(hither_block_map_count(m->map, HITHER_BLOCK_LOCAL), cap);
+	CHECK_EQ(state_of(m, 0), HITHER_BLOCK_LOCAL);
+	CHECK(m->evictions - holes <= 2 * SIZE / (4 << 20));
+	end_over(m);
+}
+
 int main(void)
 {
 	RUN(a_full_cache_is_not_swept_into_again);
+	RUN(neighbours_are_dropped_together);
 	return 0;
 }

@@ -97,14 +97,23 @@ def check_symbols(libraries):
     return len(names)
 
 
+def check_libraries(prefix, libraries):
+    """What brings dozens of others along is loaded when a URL needs it (core/base/library.h)."""
+    for path in (os.path.join(libraries, "libhither.so"), os.path.join(prefix, "bin", "hither")):
+        needed = re.findall(r"NEEDED.*\[(.*)\]", run("readelf", "-d", path))
+        if any(n.startswith(("libcurl", "libnbd")) for n in needed) or "libc.so.6" not in needed:
+            raise SystemExit(f"{path} loads {needed} when it starts")
+
+
 def main():
-    for program in ("meson", "pkg-config", "cc", "nm"):
+    for program in ("meson", "pkg-config", "cc", "nm", "readelf"):
         if not shutil.which(program):
             print(f"skipped: {program} is not installed")
             return 77
     with tempfile.TemporaryDirectory(prefix="hither-installed-") as folder:
         prefix, pc = install(os.path.realpath(sys.argv[1]), folder)
         libraries = compile_and_run(folder, prefix, pc)
+        check_libraries(prefix, libraries)
         check_headers(prefix)
         check_completion(prefix)
         print(f"the README's program runs; {check_symbols(libraries)} symbols, all hither_*")
