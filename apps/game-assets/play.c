@@ -312,7 +312,7 @@ static int run_learn(struct settings *s, char **args)
 	AUTO_FREE char *own = NULL;
 	if (!name || asprintf(&own, "%s-profile", name) < 0)
 		return fail_with(EXIT_FAILED, "no memory");
-	const char *path = g->profile_out ? g->profile_out : own;
+	const char *path = g->profile_out ? g->profile_out : s->record ? s->record : own;
 	s->mount.record = path;
 	int code = play(g, args);
 	if (!s->tree || access(path, R_OK))

@@ -78,6 +78,19 @@ class Web(http.server.ThreadingHTTPServer):
         self.away = False
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
+    def fetched(self, prefix):
+        """Bytes of files whose names begin so that were asked for, each counted once however often."""
+        total = 0
+        with self.lock:
+            asked = sorted(x for x in self.asked if x[0].startswith(prefix))
+        last, until = None, 0
+        for name, first, end in asked:
+            if name != last:
+                last, until = name, 0
+            total += max(end - max(first, until), 0)
+            until = max(until, end)
+        return total
+
     def url(self, name):
         return f"http://127.0.0.1:{self.server_address[1]}/{name}"
 

@@ -16,7 +16,8 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from file_web import Web  # noqa: E402
 
 GAME_ASSETS = sys.argv[1]
-PARTS = 8
+PARTS, PART_BYTES = 8, 700_000
+MIB, CHUNK = 1 << 20, 64 << 10
 
 
 def need(condition, why):
@@ -39,7 +40,7 @@ class Test:
         random.seed(3)
         for i in range(PARTS):
             with open(f"{self.dir}/part{i}", "wb") as f:
-                f.write(random.randbytes(700_000))
+                f.write(random.randbytes(PART_BYTES))
         # It reads three parts, not in order, and saves.
         with open(f"{self.dir}/play", "w", encoding="ascii") as f:
             f.write("#!/bin/sh\ncat part5 part1 part6 | cksum\n")
@@ -92,6 +93,10 @@ class Test:
         with open(profile, encoding="ascii") as f:
             text = f.read()
         assert f"version {self.hash}" in text, text
+        noted = f"{self.work}/noted"
+        self.play("--record", noted, "--order", "none", verb="learn")
+        with open(noted, encoding="ascii") as f:
+            assert f"version {self.hash}" in f.read()
         # Publishing takes it, and none of another tree.
         game("publish", "--profile", profile, self.dir)
         with open(f"{self.work}/other", "w", encoding="ascii") as f:
@@ -167,16 +172,26 @@ class Test:
             subprocess.run(["umount", "-l", self.cache], check=True)
 
     def killed(self):
+        """What a killed game had read is not fetched again, but for the MiB whose notes waited to be written."""
         self.fresh()
+        files = "part0 part1 part2 part3"
         process = subprocess.Popen(
-            [GAME_ASSETS, "play", "--cache", self.cache, self.url, "--", "sh", "-c",
-             "cat part5 >/dev/null; echo here; exec sleep 60"], stdout=subprocess.PIPE, text=True)
+            [GAME_ASSETS, "play", "--cache", self.cache, "--order", "none", self.url, "--", "sh", "-c",
+             f"cat {files} >/dev/null; echo here; exec sleep 60"], stdout=subprocess.PIPE, text=True)
         while "here" not in process.stdout.readline():
             assert process.poll() is None
         process.kill()
         process.wait()
         process.stdout.close()
-        assert self.sum in self.play("--order", "none").stdout  # which looks that nothing is left
+        before = self.web.fetched("game/part")
+        self.web.asked.clear()
+        done = self.play("--order", "none", command=["sh", "-c", f"cat {files} | cksum"])
+        good = subprocess.run(f"cat {files} | cksum", shell=True, cwd=self.dir, capture_output=True, text=True,
+                              check=True).stdout
+        assert done.stdout == good, done.stdout
+        again = self.web.fetched("game/part")
+        assert before >= 4 * PART_BYTES and again < MIB + 4 * CHUNK, f"{before} bytes, killed, then {again}"
+        assert self.sum in self.play().stdout
 
     def terminal(self):
         """A bar while it waits, one line while the game runs, which is wiped before the report."""
@@ -200,6 +215,23 @@ class Test:
         bar, _, rest = said.partition(b"100 %")
         assert b"[" in bar and b" of 5.6 MB" in rest, said
         assert b"\r\x1b[K" in rest.partition(b"done")[2].partition(b"started after")[0], said
+
+    def twice(self):
+        """One cache is one process's at a time: who comes second is told of the first, and how to go on."""
+        self.fresh()
+        process = subprocess.Popen(
+            [GAME_ASSETS, "play", "--cache", self.cache, self.url, "--", "sh", "-c", "echo here; exec sleep 60"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        while "here" not in process.stdout.readline():
+            assert process.poll() is None
+        told = self.play(code=1).stderr
+        assert f"process {process.pid}" in told and "--cache" in told and len(told.splitlines()) == 1, told
+        first, self.cache = self.cache, f"{self.cache}-other"
+        assert self.sum in self.play().stdout
+        self.cache = first
+        process.terminate()
+        process.communicate(timeout=20)
+        assert self.sum in self.play().stdout
 
     def deaf(self):
         """A game that does not end when it is asked to is killed."""
@@ -233,8 +265,8 @@ def main():
         test = Test(work)
         for part in (test.it_plays, test.what_it_ends_with_is_told,
                      test.a_profile_is_learnt_and_used, test.what_it_writes_goes_to_the_overlay,
-                     test.offline, test.network_gone, test.full_cache_disk, test.killed, test.terminal,
-                     test.interrupted, test.deaf):
+                     test.offline, test.network_gone, test.full_cache_disk, test.killed, test.twice,
+                     test.terminal, test.interrupted, test.deaf):
             print(" ", part.__name__, flush=True)
             part()
     finally:

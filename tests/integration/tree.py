@@ -174,7 +174,6 @@ class Test:
         local = f"{self.at}/data/big one#%.bin"
         fd = os.open(local, os.O_RDONLY)
         os.pread(fd, BIG // 2, 0)
-        before = self.big_bytes()
         mounts = json.loads(hither("status", "--json").stdout)
         mounts = mounts if isinstance(mounts, list) else mounts["mounts"]
         pid = next(m["pid"] for m in mounts if m["path"] == self.at)
@@ -185,9 +184,9 @@ class Test:
         self.web.asked.clear()
         self.mount("--order", "none")
         assert get(local) == get(f"{self.game}/data/big one#%.bin")
-        again = self.big_bytes()
-        # Less than all, though on a busy machine some is asked for twice (a request that stalled).
-        assert again < BIG * 4 // 5, f"{before} bytes, killed, then {again} of {BIG}"
+        again = self.web.fetched("game/data/big")
+        # But for a MiB whose notes waited to be written, what was read is there.
+        assert again < BIG - BIG // 2 + (1 << 20) + 2 * 65536, f"half was read, killed, then {again} of {BIG}"
         self.umount()
 
     def big_bytes(self):
