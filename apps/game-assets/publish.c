@@ -21,39 +21,31 @@ static const struct option_spec specs[] = {
 static const struct option_group group = {"Publishing", specs, COUNT_OF(specs)};
 static const struct option_group *const groups[] = {&group, NULL};
 
-/* A profile of another tree would fetch the wrong bytes first, which nobody would notice. */
-static int check_profile(const char *path, const char *manifest, struct hither_error *err)
+/*
+ * A profile of another tree would fetch the wrong bytes first, which nobody would notice. What is
+ * published has whole pieces: every player has to wait for it.
+ */
+static int put_profile(const char *from, const char *manifest, const char *to,
+                       struct hither_error *err)
 {
-	struct hither_profile p = {0};
+	struct hither_profile p = {0}, wide = {0};
 	struct hither_tree *t = NULL;
 	const struct hither_mount_options direct = {.direct = true};
 	int r = hither_tree_fetch(manifest, &direct, NULL, &t, err);
 	if (!r)
-		r = hither_profile_load(path, &p, err);
+		r = hither_profile_load(from, &p, err);
 	if (!r && (p.size_bytes != hither_tree_size(t) ||
 	           (*p.version && strcmp(p.version, hither_tree_hash(t)))))
 		r = hither_fail(err, -EINVAL, "%s is a profile of another tree: learn it again",
-		                path);
+		                from);
+	if (!r)
+		r = hither_tree_widen(t, &p, &wide, err);
+	if (!r)
+		r = hither_profile_save(to, &wide, err);
+	hither_profile_finish(&wide);
 	hither_profile_finish(&p);
 	hither_tree_destroy(t);
 	return r;
-}
-
-static int copy_file(const char *from, const char *to, struct hither_error *err)
-{
-	char bytes[1 << 16];
-	size_t n;
-	FILE *in = fopen(from, "re");
-	FILE *out = in ? fopen(to, "we") : NULL;
-	bool good = out;
-	while (good && (n = fread(bytes, 1, sizeof bytes, in)))
-		good = fwrite(bytes, 1, n, out) == n;
-	good = good && !ferror(in);
-	if (out && fclose(out))
-		good = false;
-	if (in)
-		fclose(in);
-	return good ? 0 : hither_fail(err, -EIO, "copy %s to %s: %s", from, to, strerror(errno));
 }
 
 static void left_out(void *user, const char *path, const char *why)
@@ -80,9 +72,7 @@ static int run(struct settings *s, char **args)
 		return fail_with(EXIT_MISUSED, "publish: %s should end in .hither", out);
 	int r = hither_tree_index(args[0], out, &options, &result, &err);
 	if (!r && s->profile)
-		r = check_profile(s->profile, out, &err);
-	if (!r && s->profile && strcmp(s->profile, profile))
-		r = copy_file(s->profile, profile, &err);
+		r = put_profile(s->profile, out, profile, &err);
 	if (r)
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	fprintf(stderr,

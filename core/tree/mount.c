@@ -4,7 +4,6 @@
 #include "tree/tree_internal.h"
 
 #include <errno.h>
-#include <hither/layer.h>
 #include <hither/url.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -13,9 +12,8 @@
 
 /* --- the files, each chunk checked --- */
 
-static void find_unit(void *user, uint64_t offset, struct hither_verify_unit *out)
+void tree_unit_at(const struct hither_tree *t, uint64_t offset, struct hither_verify_unit *out)
 {
-	const struct hither_tree *t = user;
 	uint32_t after = tree_files_until(t, offset);
 	const struct hither_tree_node *n = after ? &t->nodes[t->by_offset[after - 1]] : NULL;
 	if (!n || offset - n->offset >= n->size) {
@@ -30,6 +28,11 @@ static void find_unit(void *user, uint64_t offset, struct hither_verify_unit *ou
 	*out = (struct hither_verify_unit){n->offset + from,
 	                                   left < t->chunk_bytes ? left : t->chunk_bytes,
 	                                   hither_tree_chunk_hash(t, n, chunk)};
+}
+
+static void find_unit(void *user, uint64_t offset, struct hither_verify_unit *out)
+{
+	tree_unit_at(user, offset, out);
 }
 
 static void name_unit(void *user, uint64_t offset, char *out, size_t size)
@@ -113,6 +116,13 @@ int hither_tree_fetch(const char *url, const struct hither_mount_options *option
 	return r;
 }
 
+/* A profile knows better. */
+static bool guesses_tails(const struct hither_tree *t, const struct hither_mount_options *o)
+{
+	return !t->one_file && !o->profile && !o->pull_off && strcmp(o->order, "none") != 0 &&
+	       strcmp(o->order, "readahead") != 0;
+}
+
 int hither_tree_mount(const struct hither_tree *t, const char *url,
                       const struct hither_mount_options *options, struct hither_mount **out,
                       struct hither_error *err)
@@ -120,6 +130,7 @@ int hither_tree_mount(const struct hither_tree *t, const char *url,
 	struct hither_mount_options o = *options;
 	struct hither_backend *b = NULL;
 	HITHER_FREE char *name = NULL;
+	HITHER_FREE struct hither_range *ranges = NULL;
 	if (asprintf(&name, "%s#files", url) < 0) {
 		name = NULL;
 		return hither_fail(err, -ENOMEM, "tree: no memory");
@@ -136,6 +147,12 @@ int hither_tree_mount(const struct hither_tree *t, const char *url,
 		o.order = "elf"; /* the first file's format says nothing about the others */
 	}
 	int r = hither_tree_backend(t, url, &options->backend, options->offline, &b, err);
+	if (!r && guesses_tails(t, &o)) {
+		r = tree_add_tails(t, o.ranges, o.range_count, &ranges, &o.range_count);
+		o.ranges = ranges;
+		if (r)
+			hither_fail(err, r, "tree: no memory");
+	}
 	if (!r)
 		r = hither_mount_backend(b, name, &o, out, err);
 	if (r)

@@ -108,6 +108,62 @@ static void the_contract_holds(void)
 	contract_check(&s);
 }
 
+static void a_profile_becomes_pieces(void)
+{
+	uint32_t count, chunk = hither_tree_chunk_bytes(tree);
+	const struct hither_tree_node *nodes = hither_tree_nodes(tree, &count);
+	const struct hither_tree_node *big = &nodes[hither_tree_lookup(tree, 0, "big")];
+	const struct hither_tree_node *odd = &nodes[hither_tree_lookup(tree, 0, "odd")];
+	struct hither_profile_entry entries[] = {
+	        {big->offset + 3 * chunk + 100, 50, 1, false}, /* one piece */
+	        {big->offset + 3 * chunk + 4096, chunk, 2, true}, /* its end, and the next */
+	        {odd->offset, 1, 3, false},
+	        {big->offset + 5, 10, 4, false},
+	        {hither_tree_size(tree) + 1, 10, 5, false}, /* beyond */
+	};
+	struct hither_profile p = {hither_tree_size(tree), "v", 5, entries}, out;
+	CHECK_OK(hither_tree_widen(tree, &p, &out, &err));
+	CHECK(out.size_bytes == p.size_bytes && !strcmp(out.version, "v") && out.count == 3);
+	const struct hither_profile_entry good[] = {
+	        {big->offset + 3 * chunk, 2 * chunk, 1, true},
+	        {odd->offset, chunk < ODD ? chunk : ODD, 3, false},
+	        {big->offset, chunk, 4, false},
+	};
+	for (size_t i = 0; i < 3; i++)
+		CHECK(out.entries[i].offset == good[i].offset &&
+		      out.entries[i].len == good[i].len && out.entries[i].at_ms == good[i].at_ms &&
+		      out.entries[i].waited == good[i].waited);
+	hither_profile_finish(&out);
+	/* Small files, each of them whole, with the gaps between them, and none besides. */
+	uint32_t folder = hither_tree_lookup(tree, 0, "a b%");
+	const struct hither_tree_node *small = &nodes[nodes[folder].first_child];
+	entries[0] = (struct hither_profile_entry){small[10].offset, 1, 1, false};
+	entries[1] = (struct hither_profile_entry){small[11].offset, 1, 2, false};
+	p.count = 2;
+	CHECK_OK(hither_tree_widen(tree, &p, &out, &err));
+	CHECK_EQ(out.entries[0].offset, small[10].offset);
+	uint64_t end = 0;
+	for (size_t i = 0; i < out.count; i++)
+		end = out.entries[i].offset + out.entries[i].len;
+	CHECK_EQ(end, small[11].offset + small[11].size);
+	hither_profile_finish(&out);
+}
+
+static void ends_of_large_files_come_early(void)
+{
+	const struct hither_range asked = {5, 6};
+	struct hither_range *ranges;
+	size_t count;
+	const struct hither_tree_node *nodes = hither_tree_nodes(tree, &(uint32_t){0});
+	const struct hither_tree_node *big = &nodes[hither_tree_lookup(tree, 0, "big")];
+	CHECK_EQ(tree_add_tails(tree, &asked, 1, &ranges, &count), 0);
+	CHECK(count == 2 && ranges[0].offset == 5 && ranges[0].len == 6);
+	/* At least 64 KiB, in whole pieces. */
+	CHECK_EQ(ranges[1].offset, big->offset + BIG / (64 << 10) * (64 << 10) - (64 << 10));
+	CHECK_EQ(ranges[1].offset + ranges[1].len, big->offset + BIG);
+	free(ranges);
+}
+
 static struct hither_mount *mount(bool offline, int expect)
 {
 	const struct hither_mount_options o = {.cache_dir = cache, .offline = offline};
@@ -237,6 +293,8 @@ int main(void)
 	RUN(urls_of_files);
 	RUN(a_manifest_is_fetched);
 	RUN(the_contract_holds);
+	RUN(a_profile_becomes_pieces);
+	RUN(ends_of_large_files_come_early);
 	RUN(gaps_tell_no_round_trip);
 	RUN(what_changed_is_refused_and_nothing_else);
 	RUN(what_is_cached_works_offline);

@@ -5,6 +5,7 @@
 
 #include "base/sha256.h"
 
+#include <hither/layer.h>
 #include <hither/tree.h>
 
 #define TREE_MAGIC "hither-manifest\n"
@@ -124,6 +125,16 @@ int tree_files_backend(const struct hither_tree *t, const char *url,
 /* A copy with strings of its own, for reading. 0 or -ENOMEM; finish it in any case. */
 int tree_options_copy(struct hither_backend_options *to, const struct hither_backend_options *from);
 void tree_options_finish(struct hither_backend_options *o);
+
+/* The hashed piece, or the gap (hash NULL), that has this byte. */
+void tree_unit_at(const struct hither_tree *t, uint64_t offset, struct hither_verify_unit *out);
+
+/*
+ * What was asked for first, then the ends of large files, 4 MiB of them in all. *out is the
+ * caller's. 0 or -ENOMEM.
+ */
+int tree_add_tails(const struct hither_tree *t, const struct hither_range *asked, size_t count,
+                   struct hither_range **out, size_t *out_count);
 
 /* --- writing --- */
 

@@ -10,6 +10,7 @@
 #define HITHER_TREE_H
 
 #include <hither/mount.h>
+#include <hither/profile.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -132,6 +133,14 @@ int hither_tree_fetch(const char *url, const struct hither_mount_options *option
 int hither_tree_mount(const struct hither_tree *t, const char *url,
                       const struct hither_mount_options *options, struct hither_mount **out,
                       struct hither_error *err);
+
+/**
+ * A profile of the tree in whole hashed pieces, each once, where it was touched first: what is
+ * fetched for it in any case, in a fraction of the text. What is beyond the tree is left out. Does
+ * not block. *out as after parsing (hither/profile.h). -ENOMEM.
+ */
+int hither_tree_widen(const struct hither_tree *t, const struct hither_profile *p,
+                      struct hither_profile *out, struct hither_error *err);
 
 #ifdef __cplusplus
 }

@@ -118,6 +118,10 @@ class Contest:
         if self.game.one_file and nbdkit.available():
             yield nbdkit, self.game.one_file
 
+    def publish(self, profile=None):
+        run([self.tool, "publish", *(["--profile", profile] if profile else []),
+             os.path.join(self.bench.files, self.game.name)])
+
     def rivals(self, quick):
         """(name, seconds) of each. Who mounts is stopped when the download would have won by a half."""
         def told(name, action):
@@ -175,21 +179,19 @@ def prepare(bench, game):
         game.install(bench.files)
         with open(os.path.join(path, MARK), "w", encoding="ascii") as out:
             out.write("here\n")
-    run([os.path.join(bench.build, "apps/game-assets/game-assets"), "publish", path])
     beside = f"{path}.hither-profile"
     if os.path.exists(beside):
         os.unlink(beside)
-    return beside
 
 
-def ours(contest, beside, folder):
+def ours(contest, folder):
     """Without a profile, which the first run leaves, and several times with it."""
     name = contest.game.name
     without = os.path.join(folder, f"{name}: no profile")
     having = [os.path.join(folder, f"{name}: with one" + ", again" * i) for i in range(RUNS)]
     shot = None if os.environ.get("HITHER_BENCH_QUIET") else os.path.join(docs(), "benchmarks", f"games-{name}.jpg")
     plain = contest.hither(without)
-    shutil.copy(without, beside)
+    contest.publish(without)
     again = [contest.hither(record, shot if record == having[-1] else None) for record in having]
     again.sort(key=lambda measured: measured.seconds)
     median = again[RUNS // 2]
@@ -221,9 +223,11 @@ def rows(contest, own_s, plain, again, launch, late, rivals):
 
 
 def contend(bench, game, display, quick):
-    contest, beside = Contest(bench, game, display), prepare(bench, game)
+    contest = Contest(bench, game, display)
+    prepare(bench, game)
+    contest.publish()
     own = contest.local()
-    plain, again = ours(contest, beside, bench.room.make("profiles"))
+    plain, again = ours(contest, bench.room.make("profiles"))
     launch, late = learnt_bytes(plain.record), avoidable(plain.record, again.record, bench.rate, bench.rtt)
     print(f"    {game.name}: own start {own:.2f} s, its launch reads {launch / 1e6:.1f} MB;"
           f"\n      without a profile {plain.seconds:.2f} s {plain.report()}"
