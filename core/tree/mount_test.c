@@ -115,7 +115,7 @@ static void a_profile_becomes_pieces(void)
 	const struct hither_tree_node *big = &nodes[hither_tree_lookup(tree, 0, "big")];
 	const struct hither_tree_node *odd = &nodes[hither_tree_lookup(tree, 0, "odd")];
 	struct hither_profile_entry entries[] = {
-	        {big->offset + 3 * chunk + 100, 50, 1, false}, /* one piece */
+	        {big->offset + 3 * chunk + 100, 50, 1, false},    /* one piece */
 	        {big->offset + 3 * chunk + 4096, chunk, 2, true}, /* its end, and the next */
 	        {odd->offset, 1, 3, false},
 	        {big->offset + 5, 10, 4, false},

@@ -39,16 +39,16 @@ static int add(struct widen *w, const struct hither_verify_unit *unit,
 		out->entries = entries;
 		w->room = room;
 	}
-	out->entries[out->count++] = (struct hither_profile_entry){unit->offset, unit->len,
-	                                                           e->at_ms, e->waited};
+	out->entries[out->count++] =
+	        (struct hither_profile_entry){unit->offset, unit->len, e->at_ms, e->waited};
 	return 0;
 }
 
 static int widen_entry(struct widen *w, const struct hither_tree *t,
                        const struct hither_profile_entry *e)
 {
-	uint64_t end = e->offset < t->size && e->len < t->size - e->offset ? e->offset + e->len
-	                                                                   : t->size;
+	uint64_t end =
+	        e->offset < t->size && e->len < t->size - e->offset ? e->offset + e->len : t->size;
 	int r = 0;
 	for (uint64_t at = e->offset; at < end && !r;) {
 		struct hither_verify_unit unit;

@@ -224,11 +224,9 @@ class Test:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         while "here" not in process.stdout.readline():
             assert process.poll() is None
-        told = self.play(code=1).stderr
+        told = game("play", "--cache", self.cache, self.url, "--", "./play", code=1).stderr
         assert f"process {process.pid}" in told and "--cache" in told and len(told.splitlines()) == 1, told
-        first, self.cache = self.cache, f"{self.cache}-other"
-        assert self.sum in self.play().stdout
-        self.cache = first
+        assert self.sum in game("play", "--cache", f"{self.cache}-other", self.url, "--", "./play").stdout
         process.terminate()
         process.communicate(timeout=20)
         assert self.sum in self.play().stdout
