@@ -136,17 +136,36 @@ static bool wanted(size_t size)
 	return state == ON;
 }
 
-static void *take(size_t size, size_t align)
+/* Programs may try again with less: the first time is enough. */
+static void *tell_if_full(void *p, size_t size)
 {
 	static _Atomic bool told;
+	char why[300];
+	if (!p && !told) {
+		told = true;
+		inner++;
+		pool->full(size, why, sizeof why);
+		inner--;
+		say(why);
+		errno = ENOMEM;
+	}
+	return p;
+}
+
+static void *take(size_t size, size_t align)
+{
 	inner++;
 	void *p = pool->take(size, align);
 	inner--;
-	if (!p && !told) {
-		told = true;
-		say("all memory of --size is taken");
-	}
-	return p;
+	return tell_if_full(p, size);
+}
+
+static void *move_within(void *p, size_t old, size_t size)
+{
+	inner++;
+	void *to = pool->move(p, old, size);
+	inner--;
+	return tell_if_full(to, size);
 }
 
 static void give(void *p, size_t len)
@@ -183,7 +202,7 @@ HOOK void *calloc(size_t count, size_t size)
 	return __libc_calloc(count, size);
 }
 
-/* To where it shall be from now on. */
+/* Into the pool, or out of it. */
 static void *move(void *p, size_t old, size_t size)
 {
 	void *to = wanted(size) ? take(size, 1) : __libc_malloc(size);
@@ -208,7 +227,9 @@ static void *realloc_ours(void *p, size_t size)
 	size_t old = pool->length(p);
 	bool done = size >= above && pool->resize(p, size);
 	inner--;
-	return done ? p : move(p, old, size);
+	if (done)
+		return p;
+	return wanted(size) ? move_within(p, old, size) : move(p, old, size);
 }
 
 HOOK void *realloc(void *p, size_t size)
@@ -288,7 +309,7 @@ static void *plain_mmap(void *addr, size_t len, int prot, int flags, int fd, off
 HOOK void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 {
 	const int kind = MAP_PRIVATE | MAP_ANONYMOUS;
-	const int harmless = MAP_POPULATE | MAP_NONBLOCK;
+	const int harmless = MAP_POPULATE | MAP_NONBLOCK | MAP_NORESERVE;
 	if (!addr && fd == -1 && (flags & ~harmless) == kind && prot == (PROT_READ | PROT_WRITE) &&
 	    wanted(len)) {
 		void *p = take(len, 1);
@@ -321,14 +342,11 @@ static void *mremap_ours(void *p, size_t old, size_t size, int flags)
 	inner--;
 	if (done)
 		return p;
-	void *to = flags & MREMAP_MAYMOVE ? take(size, 1) : NULL;
-	if (!to) {
-		errno = ENOMEM;
-		return MAP_FAILED;
-	}
-	memcpy(to, p, old < size ? old : size);
-	give(p, old);
-	return to;
+	void *to = flags & MREMAP_MAYMOVE ? move_within(p, old, size) : NULL;
+	if (to)
+		return to;
+	errno = ENOMEM;
+	return MAP_FAILED;
 }
 
 HOOK void *mremap(void *p, size_t old, size_t size, int flags, ...)

@@ -17,8 +17,10 @@ enum { PAGE = 4096, PIECE = 1 << 20, ROW = 16 };
 
 static const char help[] =
         "Usage: ram-ul inspect URL [PAGE]\n\n"
-        "Read what URL (a running ram-ul's, say nbd://localhost/) has, changing nothing: its\n"
-        "swap header, and how many pages have bytes; or one page's bytes, by its number.\n\n"
+        "Look at what other machines have put into a server that is running (of this machine's\n"
+        "ram-ul: nbd://localhost/), and change nothing. Without PAGE: is there a swap area, and\n"
+        "how much of it was ever paged out? With PAGE, a number from 0: that page's 4096 bytes.\n"
+        "All is read once, which takes as long as copying it.\n\n"
         "  -h, --help  Show this help.\n";
 
 static bool is_zero(const char *page)
@@ -31,7 +33,7 @@ static void print_header(const char *page, uint64_t size)
 	uint32_t last;
 	char label[17] = "", text[UNITS_TEXT_BYTES];
 	if (memcmp(page + PAGE - strlen(MAGIC), MAGIC, strlen(MAGIC))) {
-		printf("no swap area (of pages of %d bytes)\n", PAGE);
+		puts("no swap area: nobody has run ram-dl swap with it, or ram-dl run has it");
 		return;
 	}
 	memcpy(&last, page + 1028, sizeof last); /* see swap_area.c */
@@ -65,8 +67,9 @@ static int summarise(struct hither_mount *m, struct hither_error *err)
 		for (size_t k = at ? 0 : PAGE; k + PAGE <= len; k += PAGE, pages++)
 			filled += !is_zero(buf + k);
 	}
-	printf("%" PRIu64 " of %" PRIu64 " pages have bytes (%s); pages that were paged in again\n"
-	       "keep theirs until they are used for others\n",
+	printf("%" PRIu64 " of %" PRIu64 " pages have bytes (%s)\n"
+	       "These were paged out at some time. What was paged in again is still among them,\n"
+	       "until its place is taken by something else.\n",
 	       filled, pages, units_format_size(text, filled * PAGE));
 	return 0;
 }

@@ -21,16 +21,18 @@ static int change_lock(const struct lease *l, short type, uint64_t offset, uint6
 	return fcntl(l->fd, F_OFD_SETLK, &f) ? -errno : 0;
 }
 
-/* Where the first lock of others in the range ends; 0: there is none any more. */
-static uint64_t conflict_end(const struct lease *l, uint64_t offset, uint64_t len)
+/* What others have of the range: some part of it. False: nothing. */
+static bool find_other(const struct lease *l, uint64_t from, uint64_t end, struct lease_area *out)
 {
 	struct flock f = {.l_type = F_WRLCK,
 	                  .l_whence = SEEK_SET,
-	                  .l_start = (off_t)offset,
-	                  .l_len = (off_t)len};
+	                  .l_start = (off_t)from,
+	                  .l_len = (off_t)(end - from)};
 	if (fcntl(l->fd, F_OFD_GETLK, &f) || f.l_type == F_UNLCK)
-		return 0;
-	return f.l_len ? (uint64_t)(f.l_start + f.l_len) : UINT64_MAX;
+		return false;
+	out->offset = (uint64_t)f.l_start;
+	out->len = f.l_len ? (uint64_t)f.l_len : end - out->offset;
+	return true;
 }
 
 void lease_init(struct lease *l, int fd, uint64_t size_bytes)
@@ -77,47 +79,122 @@ static int insert(struct lease *l, size_t at, uint64_t offset, uint64_t len)
 	return 0;
 }
 
+static int lock_and_insert(struct lease *l, size_t at, uint64_t start, uint64_t len)
+{
+	int r = change_lock(l, F_WRLCK, start, len);
+	if (r)
+		return r;
+	r = insert(l, at, start, len);
+	if (r)
+		change_lock(l, F_UNLCK, start, len);
+	return r;
+}
+
+static bool is_taken(int r)
+{
+	return r == -EAGAIN || r == -EACCES;
+}
+
 /* Between our own areas [from, end), around the others'. */
 static int take_between(struct lease *l, size_t at, uint64_t from, uint64_t end, uint64_t len,
                         uint64_t align, uint64_t *offset)
 {
-	uint64_t start = round_up(from, align);
-	while (start < end && len <= end - start) {
-		int r = change_lock(l, F_WRLCK, start, len);
-		if (!r) {
-			*offset = start;
-			r = insert(l, at, start, len);
-			if (r)
-				change_lock(l, F_UNLCK, start, len);
-			return r;
-		}
-		if (r != -EAGAIN && r != -EACCES)
-			return r;
-		uint64_t behind = conflict_end(l, start, len);
-		if (behind == UINT64_MAX)
+	while (end >= from && len <= end - from) {
+		uint64_t start = (end - len) / align * align;
+		if (start < from)
 			break;
-		if (behind > start)
-			start = round_up(behind, align);
+		struct lease_area other;
+		int r = lock_and_insert(l, at, start, len);
+		if (!r)
+			*offset = start;
+		if (!is_taken(r))
+			return r;
+		if (find_other(l, start, start + len, &other))
+			end = other.offset;
 	}
 	return -ENOSPC;
 }
 
+static uint64_t area_end(const struct lease *l, size_t i)
+{
+	return l->areas[i].offset + l->areas[i].len;
+}
+
+/* The room in front of our area i; i may be the count. */
+static void room_before(const struct lease *l, size_t i, uint64_t *from, uint64_t *end)
+{
+	*from = i ? area_end(l, i - 1) : 0;
+	*end = i < l->count ? l->areas[i].offset : l->size_bytes;
+}
+
 int lease_take(struct lease *l, uint64_t len, uint64_t align, uint64_t *offset)
 {
-	uint64_t from = 0;
 	if (!len || len > l->size_bytes)
 		return -ENOSPC;
 	len = round_up(len, LEASE_GRAIN);
 	align = align < LEASE_GRAIN ? LEASE_GRAIN : align;
-	for (size_t i = 0; i <= l->count; i++) {
-		uint64_t end = i < l->count ? l->areas[i].offset : l->size_bytes;
+	for (size_t i = l->count + 1; i-- > 0;) {
+		uint64_t from, end;
+		room_before(l, i, &from, &end);
 		int r = take_between(l, i, from, end, len, align, offset);
 		if (r != -ENOSPC)
 			return r;
-		if (i < l->count)
-			from = l->areas[i].offset + l->areas[i].len;
 	}
 	return -ENOSPC;
+}
+
+/* The longest piece of [from, end) that no other has, if it is longer than the best so far. */
+static void longest_between(const struct lease *l, uint64_t from, uint64_t end,
+                            struct lease_area *best)
+{
+	struct lease_area other;
+	while (from < end && find_other(l, from, end, &other)) {
+		/* The kernel names any of them: in front of this one may be more. */
+		if (other.offset > from)
+			longest_between(l, from, other.offset, best);
+		from = round_up(other.offset + other.len, LEASE_GRAIN);
+	}
+	if (from < end && end - from > best->len)
+		*best = (struct lease_area){from, end - from};
+}
+
+static struct lease_area longest(const struct lease *l, size_t *at)
+{
+	struct lease_area best = {0};
+	*at = 0;
+	for (size_t i = 0; i <= l->count; i++) {
+		uint64_t from, end, before = best.len;
+		room_before(l, i, &from, &end);
+		if (end - from > before)
+			longest_between(l, from, end, &best);
+		if (best.len > before)
+			*at = i;
+	}
+	return best;
+}
+
+uint64_t lease_longest(const struct lease *l)
+{
+	size_t at;
+	return longest(l, &at).len;
+}
+
+int lease_take_growing(struct lease *l, uint64_t len, uint64_t *offset)
+{
+	if (!len || len > l->size_bytes)
+		return -ENOSPC;
+	len = round_up(len, LEASE_GRAIN);
+	for (;;) {
+		size_t at;
+		struct lease_area best = longest(l, &at);
+		if (best.len < len)
+			return -ENOSPC;
+		int r = lock_and_insert(l, at, best.offset, len);
+		if (!r)
+			*offset = best.offset;
+		if (!is_taken(r)) /* else another process was quicker: the next longest */
+			return r;
+	}
 }
 
 int lease_give(struct lease *l, uint64_t offset, uint64_t len)

@@ -28,9 +28,13 @@ struct lease {
 void lease_init(struct lease *l, int fd, uint64_t size_bytes);
 /* Gives all back; the file stays the caller's. */
 void lease_finish(struct lease *l);
-/* A new area of len bytes, rounded up; align: a power of two. 0; -ENOSPC; -ENOMEM; -errno of the
- * file. */
+/* A new area of len bytes, rounded up, as far up as it can be; align: a power of two. 0; -ENOSPC;
+ * -ENOMEM; -errno of the file. */
 int lease_take(struct lease *l, uint64_t len, uint64_t align, uint64_t *offset);
+/* The same for one that grows, and will again: where most room is behind it. */
+int lease_take_growing(struct lease *l, uint64_t len, uint64_t *offset);
+/* The longest piece that nobody has. */
+uint64_t lease_longest(const struct lease *l);
 /* Give a part of an area back: the whole, an end, or the middle. -EINVAL: not ours; -ENOMEM. */
 int lease_give(struct lease *l, uint64_t offset, uint64_t len);
 /* Make the area that begins at offset len bytes long where it is. False: somebody has that place.

@@ -39,14 +39,17 @@ static void areas_do_not_overlap(void)
 {
 	uint64_t offset;
 	begin();
-	CHECK_EQ(take(&a, 10 * GRAIN), 0);
-	CHECK_EQ(take(&b, 1), 10 * GRAIN);
-	CHECK_EQ(take(&a, 3 * GRAIN), 11 * GRAIN);
-	CHECK_EQ(take(&b, 80 * GRAIN), 14 * GRAIN);
+	CHECK_EQ(take(&a, 10 * GRAIN), 90 * GRAIN);
+	CHECK_EQ(take(&b, 1), 89 * GRAIN);
+	CHECK_EQ(take(&a, 3 * GRAIN), 86 * GRAIN);
+	CHECK_EQ(take(&b, 80 * GRAIN), 6 * GRAIN);
 	CHECK_EQ(lease_take(&a, 7 * GRAIN, 1, &offset), -ENOSPC);
-	CHECK_EQ(take(&a, 6 * GRAIN), 94 * GRAIN);
+	CHECK_EQ(lease_longest(&a), 6 * GRAIN);
+	CHECK_EQ(take(&a, 6 * GRAIN), 0);
 	CHECK_EQ(lease_take(&b, 1, 1, &offset), -ENOSPC);
+	CHECK_EQ(lease_take_growing(&b, 1, &offset), -ENOSPC);
 	CHECK_EQ(lease_take(&b, UINT64_MAX, 1, &offset), -ENOSPC);
+	CHECK_EQ(lease_longest(&b), 0);
 	CHECK_EQ(a.taken_bytes + b.taken_bytes, SIZE);
 	end();
 }
@@ -55,7 +58,7 @@ static void what_is_given_back_can_be_taken(void)
 {
 	begin();
 	uint64_t at = take(&a, 10 * GRAIN);
-	CHECK_EQ(take(&a, 5 * GRAIN), 10 * GRAIN);
+	CHECK_EQ(take(&a, 5 * GRAIN), at - 5 * GRAIN);
 	CHECK_EQ(lease_give(&a, at + 3 * GRAIN, 2 * GRAIN), 0); /* in the middle */
 	CHECK_EQ(lease_length(&a, at), 3 * GRAIN);
 	CHECK_EQ(lease_length(&a, at + 3 * GRAIN), 0);
@@ -72,15 +75,38 @@ static void what_is_given_back_can_be_taken(void)
 static void areas_grow_and_shrink_where_they_are(void)
 {
 	begin();
-	uint64_t at = take(&a, 4 * GRAIN), next = take(&b, 4 * GRAIN);
-	CHECK(!lease_resize(&a, at, 5 * GRAIN));
+	uint64_t at = take(&a, 4 * GRAIN), front = take(&b, 4 * GRAIN);
+	CHECK_EQ(front, at - 4 * GRAIN);
+	CHECK(!lease_resize(&b, front, 5 * GRAIN));
 	CHECK(lease_resize(&a, at, 2 * GRAIN - 1));
 	CHECK_EQ(lease_length(&a, at), 2 * GRAIN);
 	CHECK(lease_resize(&a, at, 4 * GRAIN));
-	CHECK(lease_resize(&b, next, 96 * GRAIN));
-	CHECK(!lease_resize(&b, next, 97 * GRAIN));
-	CHECK(!lease_resize(&b, next + GRAIN, GRAIN));
-	CHECK_EQ(a.taken_bytes + b.taken_bytes, SIZE);
+	CHECK(!lease_resize(&a, at, 5 * GRAIN));
+	CHECK(!lease_resize(&b, front + GRAIN, GRAIN));
+	CHECK_EQ(a.taken_bytes + b.taken_bytes, 8 * GRAIN);
+	end();
+}
+
+/* What grows goes to the front, and then has all there is between that and the others. */
+static void what_grows_has_room_to_grow(void)
+{
+	uint64_t at, other;
+	begin();
+	take(&a, 4 * GRAIN);
+	take(&b, 4 * GRAIN);
+	CHECK_EQ(lease_take_growing(&a, 8 * GRAIN, &at), 0);
+	CHECK_EQ(at, 0);
+	CHECK_EQ(take(&a, 2 * GRAIN), 90 * GRAIN);
+	CHECK(lease_resize(&a, at, 80 * GRAIN));
+	CHECK(lease_resize(&a, at, 10 * GRAIN));
+	/* Another's: behind that, around what both have. */
+	CHECK_EQ(lease_take_growing(&b, 8 * GRAIN, &other), 0);
+	CHECK_EQ(other, 10 * GRAIN);
+	CHECK(!lease_resize(&a, at, 11 * GRAIN));
+	CHECK_EQ(lease_longest(&a), 72 * GRAIN);
+	CHECK_EQ(lease_take_growing(&a, 72 * GRAIN, &at), 0);
+	CHECK_EQ(at, 18 * GRAIN);
+	CHECK_EQ(lease_take_growing(&b, GRAIN, &at), -ENOSPC);
 	end();
 }
 
@@ -90,8 +116,10 @@ static void alignment(void)
 	begin();
 	take(&a, GRAIN);
 	CHECK_EQ(lease_take(&a, GRAIN, 32 * GRAIN, &offset), 0);
-	CHECK_EQ(offset, 32 * GRAIN);
-	CHECK_EQ(take(&a, GRAIN), GRAIN); /* the gap before is used, too */
+	CHECK_EQ(offset, 96 * GRAIN);
+	CHECK_EQ(take(&a, GRAIN), 98 * GRAIN); /* the gap behind is used, too */
+	CHECK_EQ(lease_take(&b, GRAIN, 32 * GRAIN, &offset), 0);
+	CHECK_EQ(offset, 64 * GRAIN);
 	end();
 }
 
@@ -114,6 +142,7 @@ int main(void)
 	RUN(areas_do_not_overlap);
 	RUN(what_is_given_back_can_be_taken);
 	RUN(areas_grow_and_shrink_where_they_are);
+	RUN(what_grows_has_room_to_grow);
 	RUN(alignment);
 	RUN(a_process_that_ends_gives_all_back);
 	unlink(path);

@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { NOTE_NS = 500 * 1000 * 1000 };
+enum { NOTE_NS = 500 * 1000 * 1000, MIB_SHIFT = 20, MOVE_BYTES = 4 << 20 };
 
 /* One a process, never taken down: what the program still touches at its very end must be there. */
 static struct {
@@ -174,6 +174,19 @@ static void forget(uint64_t offset, uint64_t len)
 	pthread_mutex_unlock(&it.lock);
 }
 
+static void pool_full(size_t len, char *text, size_t size)
+{
+	pthread_mutex_lock(&it.lock);
+	uint64_t taken = it.lease.taken_bytes, most = lease_longest(&it.lease);
+	pthread_mutex_unlock(&it.lock);
+	snprintf(
+	        text, size,
+	        "an allocation of %zu MiB fails: of the %zu MiB of --size it has %llu, and at most "
+	        "%llu are free in one piece",
+	        len >> MIB_SHIFT, it.pool.size >> MIB_SHIFT, (unsigned long long)taken >> MIB_SHIFT,
+	        (unsigned long long)most >> MIB_SHIFT);
+}
+
 static void pool_give(void *p, size_t len)
 {
 	uint64_t offset = offset_of(p);
@@ -215,6 +228,28 @@ static bool pool_resize(void *p, size_t len)
 	if (keep < has)
 		pool_give((char *)p + keep, (size_t)(has - keep));
 	return true;
+}
+
+/* What has been copied is forgotten at once: it would only push out what is being copied. */
+static void *pool_move(void *p, size_t has, size_t len)
+{
+	uint64_t offset;
+	pthread_mutex_lock(&it.lock);
+	int r = lease_take_growing(&it.lease, len, &offset);
+	pthread_mutex_unlock(&it.lock);
+	if (r) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	char *from = p, *to = it.pool.data + offset;
+	for (size_t at = 0; at < has && at < len; at += MOVE_BYTES) {
+		size_t left = (has < len ? has : len) - at,
+		       n = left < MOVE_BYTES ? left : MOVE_BYTES;
+		memcpy(to + at, from + at, n);
+		forget(offset_of(from + at), n);
+	}
+	pool_give(p, has);
+	return to;
 }
 
 static void pool_clear(void *p, size_t len)
@@ -329,11 +364,13 @@ static int start(struct hither_error *err)
 	                        .size = hither_slice_size(it.slice),
 	                        .kernel_faults = s.kernel_faults,
 	                        .take = pool_take,
+	                        .move = pool_move,
 	                        .give = pool_give,
 	                        .length = pool_length,
 	                        .resize = pool_resize,
 	                        .clear = pool_clear,
 	                        .why = pool_why,
+	                        .full = pool_full,
 	                        .forked = pool_forked};
 	start_note(dir);
 	return 0;

@@ -44,12 +44,16 @@ struct pool {
 	/* Any thread, from outside of the pool. */
 	/* Zeros. NULL and errno: ENOMEM, there is no room. */
 	void *(*take)(size_t len, size_t align);
+	/* The same to move the `has` bytes at p to, which go on growing. p is given back. */
+	void *(*move)(void *p, size_t has, size_t len);
 	void (*give)(void *p, size_t len); /* len 0: all of it */
 	size_t (*length)(const void *p);   /* from p to the end of what was taken */
 	bool (*resize)(void *p, size_t len);
 	void (*clear)(void *p, size_t len); /* zeros again */
 	/* Why memory cannot be had, one line. */
 	void (*why)(char *text, size_t size);
+	/* Why an area of len bytes could not be taken, one line. */
+	void (*full)(size_t len, char *text, size_t size);
 	/* In a child that was forked: it does not have this memory. */
 	void (*forked)(void);
 };

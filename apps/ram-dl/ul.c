@@ -19,7 +19,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { LISTENS_MAX = 8, RESERVE_BYTES = 16 << 20 };
+enum { LISTENS_MAX = 8, RESERVE_BYTES = 16 << 20, PAGE_BYTES = 4096 };
 
 struct server {
 	const char *url; /* NULL: memory */
@@ -109,6 +109,20 @@ static int set_option(struct server *s, int letter, const char *value, struct hi
 	}
 }
 
+/* What begins like a size, and is no file's name, is meant as one. -1: go on. */
+static int set_what(struct server *s, const char *what)
+{
+	struct hither_error err = {0};
+	if (!units_parse_size(what, &s->size_bytes, &err))
+		return s->size_bytes < PAGE_BYTES
+		               ? fail_with(EXIT_MISUSED, "%s is less than a page", what)
+		               : -1;
+	if (strspn(what, "0123456789.-+") && !strpbrk(what, ":/") && access(what, F_OK))
+		return fail_with(EXIT_MISUSED, "%s", err.message);
+	s->url = what;
+	return -1;
+}
+
 /* -1: go on. */
 static int parse(struct server *s, int argc, char **argv)
 {
@@ -126,12 +140,7 @@ static int parse(struct server *s, int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return fail_with(EXIT_MISUSED, "how much memory? See ram-ul --help");
-	const char *what = argv[optind];
-	if (units_parse_size(what, &s->size_bytes, &err))
-		s->url = what;
-	else if (s->size_bytes < 4096)
-		return fail_with(EXIT_MISUSED, "%s is less than a page", what);
-	return -1;
+	return set_what(s, argv[optind]);
 }
 
 static bool admit(void *user, int fd)
@@ -198,14 +207,31 @@ static void *signal_main(void *arg)
 	return NULL;
 }
 
+/* Can only this machine's programs come to it? */
+static bool is_near(const char *address)
+{
+	static const char *const near[] = {"unix:", "127.", "[::1]"};
+	for (size_t i = 0; i < COUNT_OF(near); i++)
+		if (!strncmp(address, near[i], strlen(near[i])))
+			return true;
+	return false;
+}
+
 static void describe(const struct server *s)
 {
 	char size[UNITS_TEXT_BYTES];
 	const char *address;
+	bool guarded = s->allow.count || s->export.tls_psk_file || s->export.tls_verify_peer;
 	units_format_size(size, hither_mount_size(s->mount));
-	for (size_t i = 0; (address = hither_export_address(s->server, i)); i++)
+	for (size_t i = 0; (address = hither_export_address(s->server, i)); i++) {
 		printf("%s: %s%s%s\n", address, size, s->locked ? ", locked" : "",
 		       s->export.tls ? ", TLS" : "");
+		if (!guarded && !is_near(address))
+			fail_with(0,
+			          "warning: whoever can reach %s can read%s what is there: "
+			          "--allow or --tls-psk lets in only whom you name",
+			          address, s->read_only ? "" : " and change");
+	}
 	fflush(stdout);
 }
 

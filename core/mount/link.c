@@ -163,5 +163,10 @@ uint64_t hither_link_extent(const struct hither_link *l, uint32_t places)
 uint64_t hither_link_quick_extent(const struct hither_link *l, uint32_t places)
 {
 	uint64_t extent = hither_link_extent(l, places);
-	return hither_link_rtt_ns(l) > RTT_LONG_NS && extent > EXTENT_FIRST ? EXTENT_FIRST : extent;
+	if (hither_link_rtt_ns(l) <= RTT_LONG_NS || extent <= EXTENT_FIRST)
+		return extent;
+	/* On a line that carries much in a round trip such pieces would take all places, and not
+	 * fill it: half of it they must. */
+	uint64_t least = hither_link_window(l) / 2 / (places ? places : 1);
+	return clamp(least - least % EXTENT_MIN, EXTENT_FIRST, extent);
 }

@@ -59,6 +59,19 @@ static void several_requests_share_the_window(void)
 	CHECK(hither_link_extent(&l, 24) * 12 <= window);
 }
 
+/* Who waits gets small pieces, but not so small that their places run out on a long fat line. */
+static void quick_requests_leave_no_line_empty(void)
+{
+	struct hither_link wan = {0}, fat = {0};
+	use_line(&wan, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	CHECK_EQ(hither_link_quick_extent(&wan, 24), 32 << 10);
+	use_line(&fat, HITHER_NS_PER_S, 1250000000, 25 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	uint64_t quick = hither_link_quick_extent(&fat, 48);
+	CHECK_EQ(quick % (32 << 10), 0);
+	CHECK(quick * 48 >= hither_link_window(&fat) * 2 / 5);
+	CHECK(quick <= hither_link_extent(&fat, 48) / 2);
+}
+
 /* In half of the time four times as much comes: what is longer than the bursts tells the line's
  * rate. */
 static void a_burst_is_not_the_rate(void)
@@ -109,6 +122,7 @@ int main(void)
 	RUN(the_window_follows_the_product);
 	RUN(it_starts_wide_enough_to_learn);
 	RUN(several_requests_share_the_window);
+	RUN(quick_requests_leave_no_line_empty);
 	RUN(a_burst_is_not_the_rate);
 	RUN(single_pages_do_not_end_the_start);
 	RUN(a_reader_that_asks_for_little_does_not_shrink_it);

@@ -263,10 +263,38 @@ def bad_input():
     run([DL, "run", "--size", "8M", url, "sh", "-c", "exit 7"], 7)
     run([DL, "run", "--size", "8M", url, "--", "sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM, "Terminated")
     run([DL, "run", "--size", "8M", "nbd://127.0.0.1:1/", "--", "true"], 1)
-    run([DL, "run", "--size", "16M", url, "--", sys.executable, "-c", "bytearray(64 << 20)"], 1, "--size is taken")
+    run([DL, "run", "--size", "16M", url, "--", sys.executable, "-c", "bytearray(64 << 20)"], 1,
+        "of the 16 MiB of --size")
     nothing_left()
     server.kill()
     print("bad input: told")
+
+
+def whom_it_lets_in():
+    """What listens beyond loopback to everybody says so; what names its clients, or stays here, does not."""
+    run([UL, "64X"], 2, "64X is not a size")
+    run([UL, "100"], 2, "less than a page")
+    for listen, options, warns in (("0.0.0.0:0", (), True), ("0.0.0.0:0", ("--allow", "127.0.0.1"), False),
+                                   ("127.0.0.1:0", (), False)):
+        with subprocess.Popen([UL, "-l", listen, *options, "16M"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as server:
+            told = server.stdout.readline()
+            server.terminate()
+            said = server.communicate(timeout=20)[1]
+        assert told.startswith(listen[:-1]), told
+        assert ("warning: whoever can reach 0.0.0.0:" in said) == warns, (listen, options, said)
+        assert server.returncode == 0, said
+    print("ram-ul: told whom it lets in")
+
+
+def what_grows_stays_where_it_is():
+    """An area that grows to most of --size: there would be no room for it and what it was before."""
+    url, server = serve("grows", 96)
+    grow = "b = bytearray(4 << 20)\nwhile len(b) < 80 << 20: b.extend(b'x' * (3 << 20))\n" \
+           "assert b.count(b'x') == len(b) - (4 << 20), 'lost'"
+    run(command(url, 16, [sys.executable, "-c", grow], 96))
+    server.kill()
+    print("realloc: grows where it is")
 
 
 def timed(part):
@@ -282,6 +310,8 @@ def main():
         print(f"skipped: {done.stderr.strip()}")
         return 77
     timed(bad_input)
+    timed(whom_it_lets_in)
+    timed(what_grows_stays_where_it_is)
     timed(all_kinds_of_allocations)
     timed(the_server_fails)
     timed(the_server_is_full)

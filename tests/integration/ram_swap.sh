@@ -2,15 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # ram_swap.sh BUILD [PART...]: ram-dl swap, in a machine that may be spoiled (in_vm.sh): a program that
 # uses twice its memory, by each kind of device; beside nbd-client and nbdkit; a mirror of which one
-# server dies; a server that dies alone; more paged out than fits; and beside ram-dl run over
-# an emulated line. PART: pages, peer, mirror, death, full, line; default: all but line.
+# server dies; a server that dies alone, or has no room; a ram-dl that is killed; a machine out of memory;
+# more paged out than fits. PART: pages, peer, mirror, death, space, killed, oom, full; default: all.
 # Exit 0 passed, 1 failed, 77 skipped.
 set -Eeuo pipefail
 
 build=$1
 shift
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(pages peer mirror death full)
+[ ${#parts[@]} -gt 0 ] || parts=(pages peer mirror death space killed oom full)
 dl=$build/apps/ram-dl/ram-dl ul=$build/apps/ram-dl/ram-ul load=$build/tests/tools/paging
 hog=$build/tests/tools/hog
 [ "$(id -u)" = 0 ] || { echo "skipped: only root can swap"; exit 77; }
@@ -173,6 +173,83 @@ until_paged() {
 
 available() { awk '/^MemAvailable/ {print int($2 / 1024)}' /proc/meminfo; }
 
+# ends PID SECONDS: it does so by then; sets code.
+ends() {
+  local n=0
+  while kill -0 "$1" 2>/dev/null; do
+    n=$((n + 1))
+    [ "$n" -lt $(($2 * 10)) ] || fail "process $1 hangs: $(cat "/proc/$1/wchan" 2>/dev/null)"
+    read -rt 0.1 <> <(:) || true
+  done
+  code=0
+  wait "$1" || code=$?
+}
+
+# A server that has no room for more: what it does not take stays in memory; who wants more than that is
+# ended, and the swap area goes away as always.
+part_space() {
+  command -v nbdkit >/dev/null || { echo "space: nbdkit is missing"; return; }
+  local how code load_pid
+  for how in '' --in-process; do
+    rm -f "$work/no-room" "$work/room" "$work/kit.pid"
+    nbdkit -f -U "$work/room" -P "$work/kit.pid" --filter=error memory 128M error-pwrite=ENOSPC \
+      error-pwrite-rate=100% "error-pwrite-file=$work/no-room" 2>"$work/kit.errors" &
+    pids+=($!)
+    until_line "$work/kit.pid"
+    # shellcheck disable=SC2086  # nothing, or an option
+    attach room $how --deadline 5s
+    pages >"$work/ms" 2>/dev/null &
+    load_pid=$!
+    until_paged 1250
+    touch "$work/no-room"
+    ends "$load_pid" 120
+    rm "$work/no-room"
+    detach
+    kill "$(cat "$work/kit.pid")"
+    dmesg | grep -q 'rite-error on swap-device' || fail "the kernel did not say that writing failed"
+    echo "space$how: the program ended with $code, the swap area was detached"
+  done
+}
+
+# ram-dl itself is killed, as the OOM killer would: errors, nothing hangs, and the next one cleans up.
+part_killed() {
+  local kind code load_pid
+  for kind in ublk nbd loop; do
+    serve "killed-$kind"
+    attach "killed-$kind" --in-process --kind "$kind" --deadline 5s
+    [ "$(cat "/proc/$dl_pid/oom_score_adj")" = -1000 ] || fail "the OOM killer may take it"
+    pages >"$work/ms" 2>/dev/null &
+    load_pid=$!
+    until_paged 1250
+    kill -KILL "$dl_pid"
+    ends "$load_pid" 120
+    [ "$code" != 0 ] || fail "$kind: the program finished without its pages"
+    awk 'NR == 2 {print $1}' /proc/swaps >"$work/device"
+    timeout 60 swapoff "$(cat "$work/device")" || fail "$kind: swapoff"
+    timeout 60 "$build/apps/hither/hither" block cleanup || fail "$kind: cleanup"
+    attach "killed-$kind" --in-process --kind "$kind"
+    pages >"$work/ms" || fail "$kind: the program failed on the next one"
+    detach
+    echo "killed ($kind): the program ended with $code, all was cleaned up, and the next one works"
+  done
+}
+
+# All of the machine's memory is gone: the OOM killer takes who wanted it, not ram-dl.
+part_oom() {
+  local code hog_pid
+  serve oom
+  attach oom --in-process
+  "$hog" wait $((memory * 2)) </dev/null >"$work/hog" 2>&1 &
+  hog_pid=$!
+  ends "$hog_pid" 240
+  [ "$code" = 137 ] || fail "the program that wanted all ended with $code"
+  kill -0 "$dl_pid" || fail "ram-dl was killed"
+  kill -0 "$ul_pid" || fail "ram-ul was killed"
+  pages >"$work/ms" || fail "the next program failed"
+  detach
+  echo "oom: the OOM killer took the program; ram-dl goes on, and a program after that is right"
+}
+
 # More is paged out than fits: nothing is lost by trying, and when there is room again all is well.
 part_full() {
   local n=0
@@ -204,51 +281,6 @@ part_full() {
   grep -q equal "$work/hog" || fail "the program lost bytes"
   echo $((limit << 20)) >"$group/load/memory.max"
   echo "full: told, kept, and detached when there was room; every byte is right"
-}
-
-# measure NAME COMMAND...: prints hog's figures as NAME.figure=value.
-measure() {
-  local name=$1
-  shift
-  "$@" >"$work/figures" || fail "$name: the program failed"
-  awk -F= -v name="$name" '/=/ && !/^sum/ {n[$1]++; print name "." $1 (n[$1] > 1 ? n[$1] : "") "=" $2}' "$work/figures"
-}
-
-in_group() {
-  (echo $BASHPID >"$group/load/cgroup.procs" && exec "$@")
-}
-
-# A line of 1 ms and 1 Gbit/s: the same programs, of twice the memory that they have, over swap and over
-# ram-dl run. For script/bench: figures, no verdict.
-part_line() {
-  command -v tc >/dev/null || { echo "line: tc is missing"; return; }
-  local size=64 half=32 port=10999 all
-  "$ul" -l "127.0.0.1:$port" 256M >"$work/line.said" 2>"$work/line.log" &
-  ul_pid=$!
-  pids+=("$ul_pid")
-  until_line "$work/line.said"
-  tc qdisc add dev lo root netem delay 500us rate 1gbit limit 100000 || { echo "skipped: no netem"; return; }
-  all=$(mktemp -p "$work")
-  # What the process needs besides is for free.
-  echo $(((half + 3) << 20)) >"$group/load/memory.max"
-  "$dl" swap "nbd://127.0.0.1:$port/" >"$work/dl.said" 2>"$work/dl.log" &
-  dl_pid=$!
-  pids+=("$dl_pid")
-  until_line "$work/dl.said"
-  {
-    echo "line.page_us=$("$dl" status --json | sed -n 's/.*"probe_p50_us": *\([0-9]*\).*/\1/p')"
-    measure line.swap.table in_group "$hog" table "$size" 4000
-    measure line.swap.pass in_group "$hog" pass "$size" 3
-  } >"$all"
-  detach
-  {
-    measure line.run.table "$dl" run --limit "${half}M" --size 128M "nbd://127.0.0.1:$port/" -- "$hog" table "$size" 4000
-    measure line.run.pass "$dl" run --limit "${half}M" --size 128M "nbd://127.0.0.1:$port/" -- "$hog" pass "$size" 3
-  } >>"$all"
-  tc qdisc del dev lo root
-  echo $((limit << 20)) >"$group/load/memory.max"
-  cat "$all"
-  kill "$ul_pid"
 }
 
 for part in "${parts[@]}"; do "part_$part"; done

@@ -20,9 +20,9 @@
 
 enum {
 	RX_BYTES = 128 << 10,
-	TX_BYTES = 256 << 10,
 	RECORD_BYTES = 16 << 10,
 	RECORD_ROOM = RECORD_BYTES + 512, /* with header, padding and tag */
+	TX_BYTES = 4 * RECORD_ROOM,
 };
 
 struct export_tls_server {

@@ -26,7 +26,7 @@ SETS = {
     "local": [local.start, local.against_ext4, local.writes],
     "tape": [tape.streaming, tape.random_reads, tape.life, tape.reindex],
     "slice": [memory.rates, memory.faults, memory.dirty, memory.link],
-    "ram": [paging.beside_swap],
+    "ram": [paging.beside_swap, paging.beside_nbd_client],
     "sqlite": [sqlite.queries],
     "sqlite-local": [sqlite.all_local],
     "sqlite-write": [sqlite.small_transactions],
@@ -37,7 +37,7 @@ SETS = {
     "games-far": [games.playable],
 }
 # Sets that are not named like their line.
-LINES = {"local": "lan", "export": "lan", "slice": "lan", "ram": "lan", "tape": "lan", "sqlite": "wan",
+LINES = {"local": "lan", "export": "lan", "slice": "lan", "ram": "near", "tape": "lan", "sqlite": "wan",
          "sqlite-local": "lan", "sqlite-write": "metro", "stream-wan": "wan", "stream-far": "far",
          "stream-moody": "moody", "games-wan": "wan", "games-far": "far"}
 NOTES = [
@@ -71,8 +71,9 @@ NOTES = [
     " TLS is TLS 1.3 over TCP with a server's certificate.",
     "slice: each pair in one process; memory means the memory backend, 1 GiB. The link is the delay and"
     " rate layers.",
-    "ram: in a virtual machine, over its loopback with 1 ms and 1 Gbit/s (netem): a program of 64 MiB that has"
-    " 32 MiB of memory; swap is ram-dl swap, by the kernel's NBD client, from the same ram-ul.",
+    "ram: over 1 ms and 500 Mbit/s: a program of 64 MiB that has 32 MiB of memory; swap is ram-dl swap by a loop"
+    " device, from the same ram-ul. Beside nbd-client: in a virtual machine, by the kernel's NBD client; its processor"
+    " is emulated, so that only the ratio tells something.",
     "tape: seconds of drive time in the model of an LTO-9 drive (core/tape/model.c says where its figures are"
     " from, and which are estimates), the same in each run. The life is a trace like ext4's, described in"
     " tests/tools/tape_life.c; ours runs the real code on a tape file, the peers their designs on the same"

@@ -13,7 +13,9 @@ PROFILES = {  # rtt in seconds, rate in bit/s (0: unlimited)
     "wan": (0.050, 200e6),
     "far": (0.150, 50e6),
     "moody": (0.150, 12e6),
+    "near": (0.001, 500e6),
 }
+WAN_KNOWS = ("lan", "metro", "wan", "far")  # by these names
 
 
 class LinkNetwork:
@@ -71,7 +73,7 @@ class NamespaceNetwork:
         self.room, self.name = room, f"hither-{os.getpid()}{suffix}"
         self.tool = ["env", f"WAN_DIR={room.make('wan')}", tool]
         rtt, rate = PROFILES[profile]
-        line = ["--rtt", f"{rtt * 1000:g}ms", "--rate", f"{rate / 1000:g}kbit"] if profile == "moody" else \
+        line = ["--rtt", f"{rtt * 1000:g}ms", "--rate", f"{rate / 1000:g}kbit"] if profile not in WAN_KNOWS else \
             ["--profile", profile]
         run([*self.tool, "up", self.name, *line])
         room.callback(subprocess.run, [*self.tool, "down", self.name], check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
