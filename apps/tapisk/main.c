@@ -1,37 +1,113 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tapisk: a tape as a disk. Mounts and exports are hither's own, of the URL tape:TAPE. */
+/* tapisk: a tape as a disk. */
+#include "tapisk.h"
+
 #include "start.h"
+#include "typo.h"
 #include "units.h"
 #include "util.h"
 
 #include <getopt.h>
-#include <hither/tape.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-
-enum { FAILED = 1, MISUSED = 2, MOST_ARGS = 64 };
 
 static const char help[] =
         "Usage: tapisk COMMAND TAPE [...]      TAPE: /dev/nst0, or a tape file\n"
         "\n"
-        "  format TAPE --size=SIZE [--capacity=SIZE] [--force]\n"
-        "                      write an empty volume; makes a tape file of that\n"
-        "                      capacity (18TB) if there is none\n"
-        "  mount TAPE PATH     the volume as a file; with the options of hither mount\n"
-        "  block TAPE          the volume as a block device; those of hither block\n"
-        "  export TAPE         the volume for NBD clients; those of hither export\n"
-        "                      fsync waits for the cache's disk, and the tape is written\n"
-        "                      every 5 minutes, or when there is 1 GiB to write, unless\n"
-        "                      --sync, --push-interval or --push-dirty say otherwise\n"
+        "Commands:\n"
+        "  format TAPE         write an empty volume; make a tape file\n"
+        "  mount TAPE PATH     the volume as a file\n"
+        "  umount PATH         write all to the tape, and unmount\n"
+        "  block TAPE          the volume as a block device; block detach DEVICE\n"
+        "  export TAPE         the volume for NBD clients\n"
+        "  status              what is mounted, and how much is not on the tape yet\n"
         "  info TAPE           what is on it, and how much of it is garbage\n"
         "  verify TAPE         read all, check every checksum\n"
         "  reindex TAPE        rebuild the index from all records; write a checkpoint\n"
         "  compact TAPE TO     copy what is in use to another tape\n"
         "\n"
-        "  --force             drop what the tape has (format, compact)\n"
-        "  --help\n";
+        "tapisk COMMAND --help has the options. A tape file keeps the time that an\n"
+        "LTO-9 drive would have taken; with HITHER_TAPE_PACE=1 it takes that time,\n"
+        "with =60 a sixtieth of it.\n"
+        "\n"
+        "  --help              this\n"
+        "  --version           the version\n";
+
+static const char help_format[] =
+        "Usage: tapisk format TAPE --size=SIZE [--capacity=SIZE] [--force]\n"
+        "\n"
+        "Write an empty volume to TAPE: /dev/nst0, or a tape file, which is made if there\n"
+        "is none. A tape with records on it is left alone.\n"
+        "\n"
+        "  --size=SIZE         of the volume, in bytes or as 32M, 10T: at most what the\n"
+        "                      tape holds; less leaves room for what is written again\n"
+        "  --capacity=SIZE     of a tape file that is made (18TB)\n"
+        "  --force             drop what is on the tape\n";
+
+#define HABITS                                                                                     \
+	"An fsync waits for the cache's disk. The tape is written every 5 minutes, when\n"         \
+	"there is 1 GiB to write, and at the end: see --sync, --push-interval and\n"               \
+	"the like.\n"
+
+static const char help_mount[] = "Usage: tapisk mount TAPE PATH [options of hither mount]\n"
+                                 "\n"
+                                 "The volume as the file PATH, until tapisk umount PATH.\n" HABITS
+                                 "All options: hither mount --help.\n";
+
+static const char help_umount[] =
+        "Usage: tapisk umount PATH [--lazy] [--force]\n"
+        "\n"
+        "Write to the tape what is not there yet, unmount, and return when that is done.\n"
+        "\n"
+        "  -l, --lazy          even if somebody has the file open\n"
+        "      --force         write nothing: what has changed stays in the cache for the\n"
+        "                      next mount\n";
+
+static const char help_status[] =
+        "Usage: tapisk status [PATH]\n"
+        "\n"
+        "What is mounted, and how much of it is not on the tape yet (dirty).\n";
+
+static const char help_block[] =
+        "Usage: tapisk block TAPE [options of hither block]\n"
+        "       tapisk block detach DEVICE\n"
+        "\n"
+        "The volume as a block device, whose name is printed: mkfs, mount, and at the\n"
+        "end umount, and tapisk block detach DEVICE. Discards (fstrim) make garbage of\n"
+        "what was deleted.\n" HABITS "All options: hither block --help.\n";
+
+static const char help_export[] =
+        "Usage: tapisk export TAPE [options of hither export]\n"
+        "\n"
+        "The volume for NBD clients.\n" HABITS "All options: hither export --help.\n";
+
+static const char help_info[] =
+        "Usage: tapisk info TAPE\n"
+        "\n"
+        "What is on it: reads the end of the tape, with a drive a minute or two.\n";
+
+static const char help_verify[] =
+        "Usage: tapisk verify TAPE\n"
+        "\n"
+        "Read every record and check it: hours, where a drive's tape is full.\n";
+
+static const char help_reindex[] =
+        "Usage: tapisk reindex TAPE\n"
+        "\n"
+        "Rebuild the index from all records, instead of the newest checkpoint, and write\n"
+        "a checkpoint: hours, where a drive's tape is full. A mount does it by itself\n"
+        "where no checkpoint can be read.\n";
+
+static const char help_compact[] =
+        "Usage: tapisk compact TAPE TO [--force]\n"
+        "\n"
+        "Copy the newest version of every block to another tape, in block order, and say\n"
+        "how much was garbage. A copy that was cut short is no volume: repeat it with\n"
+        "--force. TAPE stays as it is.\n"
+        "\n"
+        "  --force             drop what is on TO\n";
 
 struct settings {
 	uint64_t size, capacity;
@@ -39,65 +115,31 @@ struct settings {
 	const char *tape, *to;
 };
 
-static int fail(const struct hither_error *err)
+int fail(const struct hither_error *err)
 {
 	fprintf(stderr, "tapisk: %s\n", err->message);
 	return FAILED;
 }
 
-static int misused(const char *why)
+int misused(const char *why)
 {
 	fprintf(stderr, "tapisk: %s; see tapisk --help\n", why);
 	return MISUSED;
 }
 
-struct meter {
-	uint64_t started_ns, shown_ns;
-};
-
-static void show_progress(void *user, uint64_t done, uint64_t total)
-{
-	struct meter *m = user;
-	uint64_t now = now_ns();
-	if (now - m->shown_ns < NS_PER_S / 5 && done < total)
-		return;
-	m->shown_ns = now;
-	double left = (double)(now - m->started_ns) / 1e9 * (double)(total - done) / (double)done;
-	fprintf(stderr, "\rposition %" PRIu64 " of %" PRIu64 "; about %.0f s left \033[K%s", done,
-	        total, left, done == total ? "\n" : "");
-}
-
-static struct hither_tape_progress progress_to(struct meter *m)
-{
-	*m = (struct meter){.started_ns = now_ns()};
-	return (struct hither_tape_progress){isatty(2) ? show_progress : NULL, m};
-}
-
-static void print_info(const struct hither_tape_info *i)
-{
-	char size[UNITS_TEXT_BYTES], live[UNITS_TEXT_BYTES], all[UNITS_TEXT_BYTES];
-	uint64_t full = (i->live_bytes + 127 * 4096 - 1) / (127 * UINT64_C(4096)) + 1;
-	printf("volume      %s\n", units_format_size(size, i->size_bytes));
-	if (i->capacity_bytes)
-		printf("tape        %s\n", units_format_size(all, i->capacity_bytes));
-	printf("in use      %s\n", units_format_size(live, i->live_bytes));
-	printf("records     %" PRIu64 "; compacted about %" PRIu64 "\n", i->records, full);
-	printf("checkpoint  %" PRIu64 "\n", i->checkpoint);
-	printf("read        %" PRIu64 " records to find this out\n", i->scanned);
-	printf("damaged     %" PRIu64 "; cut off at the end %" PRIu64 "\n", i->damaged, i->torn);
-	if (i->drive_ns)
-		printf("drive time  %.1f s (model of an LTO-9 drive)\n", (double)i->drive_ns / 1e9);
-}
-
 static int run_format(const struct settings *s)
 {
+	char size[UNITS_TEXT_BYTES];
 	struct hither_error err = {0};
 	if (!s->size)
-		return misused("format: --size is missing");
+		return misused("format: --size is missing, say --size=10T");
 	uint64_t capacity = s->capacity ? s->capacity : UINT64_C(18000000000000);
-	return hither_tape_format(s->tape, s->size / 4096 * 4096, capacity, s->force, &err)
-	               ? fail(&err)
-	               : 0;
+	uint64_t bytes = s->size / 4096 * 4096;
+	if (hither_tape_format(s->tape, bytes, capacity, s->force, &err))
+		return fail(&err);
+	printf("%s: an empty volume of %s; tapisk mount %s PATH makes it a file\n", s->tape,
+	       units_format_size(size, bytes), s->tape);
+	return 0;
 }
 
 static int run_info(const struct settings *s)
@@ -106,7 +148,7 @@ static int run_info(const struct settings *s)
 	struct hither_tape_info info;
 	if (hither_tape_info(s->tape, false, &info, &err))
 		return fail(&err);
-	print_info(&info);
+	print_info(s->tape, &info);
 	return 0;
 }
 
@@ -118,7 +160,7 @@ static int run_reindex(const struct settings *s)
 	struct hither_tape_progress p = progress_to(&meter);
 	if (hither_tape_checkpoint(s->tape, true, &p, &info, &err))
 		return fail(&err);
-	print_info(&info);
+	print_info(s->tape, &info);
 	return 0;
 }
 
@@ -130,7 +172,8 @@ static int run_verify(const struct settings *s)
 	struct hither_tape_progress p = progress_to(&meter);
 	if (hither_tape_verify(s->tape, &p, &info, &err))
 		return fail(&err);
-	print_info(&info);
+	print_info(s->tape, &info);
+	printf("all records are whole\n");
 	return 0;
 }
 
@@ -147,8 +190,10 @@ static int run_compact(const struct settings *s)
 	    hither_tape_compact(s->tape, s->to, s->force, &p, &lost, &err) ||
 	    hither_tape_info(s->to, false, &after, &err))
 		return fail(&err);
-	printf("records     %" PRIu64 " before, %" PRIu64 " after\n", before.records,
-	       after.records);
+	printf("%s: %" PRIu64 " records, %u %% garbage\n", s->tape, before.records,
+	       garbage_percent(&before));
+	printf("%s: %" PRIu64 " records, %u %% garbage\n", s->to, after.records,
+	       garbage_percent(&after));
 	if (!lost)
 		return 0;
 	fprintf(stderr, "tapisk: %s: %" PRIu64 " bytes cannot be read; all else is on %s\n",
@@ -156,67 +201,19 @@ static int run_compact(const struct settings *s)
 	return FAILED;
 }
 
-/*
- * A tape that is flushed stops, and takes seconds to go on: so an fsync is answered by the cache's
- * disk, and the tape is written rarely, much at a time. What is given behind these counts. A cache
- * in memory answers no fsync.
- */
-static int add_habits(int argc, char **argv, char **args, int count)
-{
-	static char interval[] = "--push-interval=5min", dirty[] = "--push-dirty=1G",
-	            sync[] = "--sync=local";
-	bool in_memory = false;
-	for (int i = 2; i < argc; i++)
-		in_memory |= !strcmp(argv[i], "none") || !strcmp(argv[i], "--cache=none") ||
-		             !strcmp(argv[i], "-cnone");
-	args[count++] = interval;
-	args[count++] = dirty;
-	if (!in_memory)
-		args[count++] = sync;
-	return count;
-}
-
-/* The program hither, beside us where we are installed or built, else from PATH. */
-static int run_hither(int argc, char **argv)
-{
-	static char program[] = "hither";
-	char self[PATH_MAX - 32], path[PATH_MAX], url[PATH_MAX + 8], *args[MOST_ARGS] = {program};
-	int count = 1;
-	bool named = false;
-	if (argc > MOST_ARGS - 5)
-		return misused("too many arguments");
-	args[count++] = argv[1];
-	count = add_habits(argc, argv, args, count);
-	for (int i = 2; i < argc; i++) {
-		args[count++] = argv[i];
-		if (argv[i][0] == '-' || named)
-			continue;
-		snprintf(url, sizeof url, "tape:%s", argv[i]);
-		args[count - 1] = url;
-		named = true;
-	}
-	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-	self[n < 0 ? 0 : n] = 0;
-	char *slash = strrchr(self, '/');
-	const char *const places[] = {"hither", "../hither/hither"};
-	for (size_t i = 0; slash && i < COUNT_OF(places); i++) {
-		snprintf(path, sizeof path, "%.*s/%s", (int)(slash - self), self, places[i]);
-		execv(path, args);
-	}
-	execvp(program, args);
-	fprintf(stderr, "tapisk: the program hither: %m\n");
-	return FAILED;
-}
-
 static const struct command {
-	const char *name;
+	const char *name, *help;
 	int (*run)(const struct settings *s);
+	int (*through)(int argc, char **argv);
 } commands[] = {
-        {"format", run_format},   {"info", run_info},       {"verify", run_verify},
-        {"reindex", run_reindex}, {"compact", run_compact},
+        {"format", help_format, run_format, NULL},    {"mount", help_mount, NULL, run_mount},
+        {"umount", help_umount, NULL, run_as_is},     {"block", help_block, NULL, run_mount},
+        {"export", help_export, NULL, run_mount},     {"status", help_status, NULL, run_as_is},
+        {"info", help_info, run_info, NULL},          {"verify", help_verify, run_verify, NULL},
+        {"reindex", help_reindex, run_reindex, NULL}, {"compact", help_compact, run_compact, NULL},
 };
 
-static int parse(int argc, char **argv, struct settings *s)
+static int parse(int argc, char **argv, const struct command *command, struct settings *s)
 {
 	static const struct option options[] = {{"size", required_argument, NULL, 's'},
 	                                        {"capacity", required_argument, NULL, 'c'},
@@ -225,25 +222,66 @@ static int parse(int argc, char **argv, struct settings *s)
 	                                        {0}};
 	struct hither_error err = {0};
 	int c, r = 0;
-	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1 && !r) {
+	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1 && !r) {
+		bool known = c == 'h' || !strcmp(command->name, "format") ||
+		             (c == 'f' && !strcmp(command->name, "compact"));
+		if (c == '?')
+			return MISUSED;
+		if (!known)
+			return misused("this command has no such option");
 		if (c == 's')
 			r = units_parse_size(optarg, &s->size, &err);
 		else if (c == 'c')
 			r = units_parse_size(optarg, &s->capacity, &err);
 		else if (c == 'f')
 			s->force = true;
-		else if (c == 'h')
-			return fputs(help, stdout), -1;
 		else
-			return MISUSED;
+			return fputs(command->help, stdout), -1;
 	}
 	if (r)
 		return misused(err.message);
-	if (optind >= argc || argc - optind > 2)
+	int most = command->run == run_compact ? 2 : 1;
+	if (optind >= argc)
 		return misused("name a tape");
+	if (argc - optind > most)
+		return misused("too many arguments");
 	s->tape = argv[optind];
-	s->to = argv[optind + 1];
+	s->to = argc - optind > 1 ? argv[optind + 1] : NULL;
 	return 0;
+}
+
+static bool asks_for_help(int argc, char **argv)
+{
+	for (int i = 2; i < argc; i++)
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h"))
+			return true;
+	return false;
+}
+
+static int run(const struct command *c, int argc, char **argv)
+{
+	struct settings s = {0};
+	if (c->run) {
+		int r = parse(argc - 1, argv + 1, c, &s);
+		return r < 0 ? 0 : r ? r : c->run(&s);
+	}
+	if (asks_for_help(argc, argv))
+		return fputs(c->help, stdout) < 0;
+	/* These are words of hither block, and no tapes. */
+	bool verb = !strcmp(c->name, "block") && argc > 2 &&
+	            (!strcmp(argv[2], "detach") || !strcmp(argv[2], "list") ||
+	             !strcmp(argv[2], "cleanup"));
+	return verb ? run_as_is(argc, argv) : c->through(argc, argv);
+}
+
+static int unknown(const char *name)
+{
+	struct typo t = {.typed = name};
+	for (size_t i = 0; i < COUNT_OF(commands); i++)
+		typo_consider(&t, commands[i].name);
+	fprintf(stderr, "tapisk: unknown command %s%s%s; see tapisk --help\n", name,
+	        t.meant ? "; did you mean " : "", t.meant ? t.meant : "");
+	return MISUSED;
 }
 
 int main(int argc, char **argv)
@@ -255,17 +293,8 @@ int main(int argc, char **argv)
 		return fputs(help, stdout) < 0;
 	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
 		return puts("tapisk " HITHER_VERSION) < 0;
-	if (!strcmp(name, "mount") || !strcmp(name, "export") || !strcmp(name, "block"))
-		return run_hither(argc, argv);
-	for (size_t i = 0; i < COUNT_OF(commands); i++) {
-		struct settings s = {0};
-		if (strcmp(name, commands[i].name))
-			continue;
-		int r = parse(argc - 1, argv + 1, &s);
-		return r < 0 ? 0 : r ? r : commands[i].run(&s);
-	}
-	if (!*name)
-		return misused("name a command");
-	fprintf(stderr, "tapisk: unknown command %s; see tapisk --help\n", name);
-	return MISUSED;
+	for (size_t i = 0; i < COUNT_OF(commands); i++)
+		if (!strcmp(name, commands[i].name))
+			return run(&commands[i], argc, argv);
+	return *name ? unknown(name) : misused("name a command");
 }

@@ -3,6 +3,7 @@
  * tape:PATH, a volume on a tape drive (/dev/nst0) or in a tape file. Many may ask at a time: who
  * has the drive next is decided by what the seek costs (tape/gate.h).
  */
+#include "backend/tape.h"
 #include "backend/registry.h"
 #include "backend/url.h"
 #include "base/cleanup.h"
@@ -199,6 +200,41 @@ static void tape_close(struct hither_backend *b)
 	free(t);
 }
 
+int tape_backend_over(struct tape_drive *drive, const char *name, bool writable,
+                      struct hither_backend **out, struct hither_error *err)
+{
+	struct tape_backend *t = calloc(1, sizeof *t);
+	if (!t) {
+		drive->ops->close(drive);
+		return hither_fail(err, -ENOMEM, "tape: no memory to open %s", name);
+	}
+	tape_gate_init(&t->gate);
+	int r = tape_volume_open(drive, false, &t->volume, err);
+	if (!r)
+		t->gate.at = byte_of_drive(t);
+	if (!r && t->volume->unexplained)
+		r = hither_fail(err, -EIO,
+		                "tape: %s: %llu records cannot be read, and which blocks they had "
+		                "is not known; tapisk compact saves the rest to another tape",
+		                name, (unsigned long long)t->volume->unexplained);
+	if (r) {
+		tape_close(&t->base);
+		return r;
+	}
+	t->base = (struct hither_backend){
+	        .ops = &hither_backend_tape,
+	        .size_bytes = t->volume->size_bytes,
+	        .flags = HITHER_BACKEND_ORDERED | HITHER_BACKEND_SPARSE |
+	                 (writable ? HITHER_BACKEND_WRITABLE : 0),
+	        .align_bytes = TAPE_BLOCK_BYTES,
+	        .parallel = WAITING_MOST,
+	        .max_request_bytes = REQUEST_BYTES,
+	};
+	atomic_store(&t->end, t->volume->end);
+	*out = &t->base;
+	return 0;
+}
+
 static int tape_open(const char *url, const struct hither_backend_options *options,
                      struct hither_backend **out, struct hither_error *err)
 {
@@ -208,37 +244,7 @@ static int tape_open(const char *url, const struct hither_backend_options *optio
 	if (r)
 		return hither_fail(err, r, "tape: the URL has no usable path; write tape:PATH");
 	r = tape_drive_open(path, options->writable, 0, &drive, err);
-	if (r)
-		return r;
-	struct tape_backend *t = calloc(1, sizeof *t);
-	if (!t) {
-		drive->ops->close(drive);
-		return hither_fail(err, -ENOMEM, "tape: no memory to open %s", path);
-	}
-	tape_gate_init(&t->gate);
-	r = tape_volume_open(drive, false, &t->volume, err);
-	if (!r)
-		t->gate.at = byte_of_drive(t);
-	if (!r && t->volume->unexplained)
-		r = hither_fail(err, -EIO,
-		                "tape: %s: %llu records cannot be read, and which blocks they had "
-		                "is not known; tapisk compact saves the rest to another tape",
-		                path, (unsigned long long)t->volume->unexplained);
-	if (r) {
-		tape_close(&t->base);
-		return r;
-	}
-	t->base = (struct hither_backend){
-	        .ops = &hither_backend_tape,
-	        .size_bytes = t->volume->size_bytes,
-	        .flags = HITHER_BACKEND_ORDERED | (options->writable ? HITHER_BACKEND_WRITABLE : 0),
-	        .align_bytes = TAPE_BLOCK_BYTES,
-	        .parallel = WAITING_MOST,
-	        .max_request_bytes = REQUEST_BYTES,
-	};
-	atomic_store(&t->end, t->volume->end);
-	*out = &t->base;
-	return 0;
+	return r ? r : tape_backend_over(drive, path, options->writable, out, err);
 }
 
 static const char *const tape_schemes[] = {"tape", NULL};

@@ -9,6 +9,7 @@
 #include <hither/tape.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <string.h>
 
 static char url[PATH_MAX + 16];
 
@@ -24,6 +25,7 @@ enum { BLOCK = 4096, PIECE = 300 * BLOCK, PIECES = 5 };
 static void write_piece(struct hither_backend *b, uint64_t offset)
 {
 	static char buf[PIECE];
+	memset(buf, 1, sizeof buf); /* zeros would be holes */
 	struct hither_error err = {0};
 	CHECK_OK(hither_backend_write_at(b, buf, PIECE, offset, &err));
 }

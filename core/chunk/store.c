@@ -102,6 +102,18 @@ int hither_store_write(struct hither_store *s, const void *buf, size_t len, uint
 	return r;
 }
 
+int hither_store_zero(struct hither_store *s, uint64_t offset, uint64_t len)
+{
+	if (!in_range(s, offset, len))
+		return -EINVAL;
+	int r = fallocate(s->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+	                  (off_t)len) < 0
+	                ? -errno
+	                : 0;
+	atomic_store(&s->wrote, true);
+	return r;
+}
+
 int hither_store_punch(struct hither_store *s, uint64_t offset, uint64_t len)
 {
 	if (!in_range(s, offset, len))

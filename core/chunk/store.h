@@ -70,6 +70,11 @@ int hither_store_write(struct hither_store *s, const void *buf, size_t len, uint
  * processor's caches only to be written over.
  */
 int hither_store_overwrite(struct hither_store *s, const void *buf, size_t len, uint64_t offset);
+/*
+ * Zeros to whole blocks (or up to the end), where they take no room. -EOPNOTSUPP: this file system
+ * cannot.
+ */
+int hither_store_zero(struct hither_store *s, uint64_t offset, uint64_t len);
 /* The bytes of a store in memory, mapped; NULL: on disk, or they cannot be. Any thread. As long as
  * the store is open. */
 const uint8_t *hither_store_bytes(struct hither_store *s);

@@ -93,6 +93,9 @@ static void managed_submit(struct hither_mount *base, struct hither_io *io)
 	case HITHER_IO_FLUSH:
 		managed_flush(m, io, m->sync == HITHER_SYNC_REMOTE);
 		break;
+	case HITHER_IO_DISCARD:
+		managed_discard(m, io);
+		break;
 	}
 }
 
@@ -326,6 +329,7 @@ const struct hither_mount_ops managed_ops = {
         .suggest = managed_suggest,
         .warm = managed_warm,
         .fill = managed_fill_known,
+        .discards = true,
         .stats = managed_stats,
         .picture = managed_picture,
         .extent = managed_extent,

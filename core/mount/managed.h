@@ -7,7 +7,7 @@
  * Threads (worker.c) do nothing but claim and run, so a test can do the same by hand, in any order
  * it likes and in virtual time.
  *
- *     read.c   parked reads, and answering them       write.c  writes
+ *     read.c   parked reads, and answering them       write.c  writes; discard.c
  *     pull.c   bytes coming in                        push.c   dirty bytes going out, flush
  *     guess.c  what to pull when nobody waits         evict.c  the cap on the store
  *     batch.c  several small guesses in one request  warm.c  connections before they are needed
@@ -267,6 +267,12 @@ void managed_write(struct managed *m, struct hither_io *io);
 void managed_write_full(struct managed *m, struct hither_io *io);
 /* What is present of these was changed where it is. -ENOMEM: some are not noted. */
 int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t end);
+/* What is here of these is dirty before its bytes change. -ENOMEM: nothing has happened. */
+int managed_dirty_present_locked(struct managed *m, uint64_t first, uint64_t end);
+/* Their bytes are in the store. */
+int managed_become_dirty_locked(struct managed *m, uint64_t first, uint64_t end);
+/* A write that failed may have changed some bytes: what was made dirty for it stays so. */
+void managed_own_up_locked(struct managed *m, uint64_t first, uint64_t end);
 
 /* pull.c */
 struct managed_sink {
@@ -343,6 +349,9 @@ bool managed_claim_warm_locked(struct managed *m, struct managed_job *job);
 void managed_run_warm(struct managed *m, struct managed_job *job);
 /* What became of it. */
 void managed_settle_warm(struct managed *m, struct managed_job *job, int result);
+
+/* discard.c */
+void managed_discard(struct managed *m, struct hither_io *io);
 
 /* push.c */
 void managed_flush(struct managed *m, struct hither_io *io, bool remote);

@@ -78,8 +78,11 @@ static void io_done(struct hither_io *io, int result, const struct hither_error 
 	} else if (io->op == HITHER_IO_READ) {
 		CHECK(memcmp(p->buf, w->plain + io->offset, io->len) == 0);
 		w->reads++;
-	} else if (io->op == HITHER_IO_WRITE) {
-		memcpy(w->plain + io->offset, p->buf, io->len);
+	} else if (io->op == HITHER_IO_WRITE || io->op == HITHER_IO_DISCARD) {
+		if (io->op == HITHER_IO_WRITE)
+			memcpy(w->plain + io->offset, p->buf, io->len);
+		else
+			memset(w->plain + io->offset, 0, io->len);
 		for (uint64_t b = managed_first(io); b < managed_end(io); b++)
 			w->written[b] = w->step;
 		w->writes++;
@@ -123,7 +126,7 @@ static void access_something(struct world *w, enum hither_io_op op)
 {
 	struct pending *p = free_pending(w);
 	uint64_t offset = rnd(w, w->size), len = 1 + rnd(w, rnd(w, 2) ? 200 : MAX_IO);
-	if (rnd(w, 3) == 0) /* whole blocks are a case of their own */
+	if (op == HITHER_IO_DISCARD || rnd(w, 3) == 0) /* whole blocks are a case of their own */
 		offset -= offset % HITHER_BLOCK_BYTES, len += HITHER_BLOCK_BYTES,
 		        len -= len % HITHER_BLOCK_BYTES;
 	if (len > MAX_IO)
@@ -285,6 +288,12 @@ static void open_world(struct world *w)
 	struct hither_mount *mount;
 	CHECK_OK(hither_backend_memory_create(w->size, &backend, &err));
 	w->options.cache_dir = *w->cache ? w->cache : NULL;
+	/* What it holds is not what the server of this model has. */
+	static struct hither_backend_ops blind;
+	blind = *backend->ops;
+	blind.extent = NULL;
+	backend->ops = &blind;
+	backend->flags |= HITHER_BACKEND_SPARSE;
 	CHECK_OK(hither_mount_backend(backend, "model", &w->options, &mount, &err));
 	w->m = managed_of(mount);
 	w->m->now = virtual_now;
@@ -330,7 +339,7 @@ static void one_step(struct world *w)
 	case 3:
 	case 4:
 	case 5:
-		access_something(w, HITHER_IO_WRITE);
+		access_something(w, rnd(w, 5) ? HITHER_IO_WRITE : HITHER_IO_DISCARD);
 		break;
 	case 6:
 		if (rnd(w, 4) == 0)

@@ -24,9 +24,28 @@ bool hither_mount_writable(const struct hither_mount *m)
 	return m->writable;
 }
 
+bool hither_mount_discards(const struct hither_mount *m)
+{
+	return m->writable && m->ops->discards && m->backend &&
+	       (m->backend->flags & HITHER_BACKEND_SPARSE);
+}
+
 int64_t hither_mount_modified_ns(const struct hither_mount *m)
 {
 	return m->backend ? m->backend->modified_ns : 0;
+}
+
+static int check_discard(const struct hither_mount *m, const struct hither_io *io,
+                         struct hither_error *err)
+{
+	uint64_t end = io->offset + io->len;
+	if (!hither_mount_discards(m))
+		return hither_fail(err, -EOPNOTSUPP, "this mount cannot discard");
+	if (io->offset % HITHER_BLOCK_BYTES || (end % HITHER_BLOCK_BYTES && end != m->size_bytes))
+		return hither_fail(err, -EINVAL,
+		                   "offset %llu, length %zu: not whole blocks of %u bytes",
+		                   (unsigned long long)io->offset, io->len, HITHER_BLOCK_BYTES);
+	return 0;
 }
 
 void hither_mount_submit(struct hither_mount *m, struct hither_io *io)
@@ -39,8 +58,10 @@ void hither_mount_submit(struct hither_mount *m, struct hither_io *io)
 		r = hither_fail(&err, -EINVAL, "offset %llu, length %zu: beyond the end at %llu",
 		                (unsigned long long)io->offset, io->len,
 		                (unsigned long long)m->size_bytes);
-	else if (io->op == HITHER_IO_WRITE && !m->writable)
+	else if ((io->op == HITHER_IO_WRITE || io->op == HITHER_IO_DISCARD) && !m->writable)
 		r = hither_fail(&err, -EROFS, "this mount is read-only");
+	else if (io->op == HITHER_IO_DISCARD)
+		r = check_discard(m, io, &err);
 	if (r || (io->len == 0 && io->op != HITHER_IO_FLUSH))
 		io->done(io, r, &err);
 	else

@@ -25,6 +25,7 @@ struct hither_mount_ops {
 	int (*peek)(struct hither_mount *m, void *buf, size_t len,
 	            uint64_t offset); /* range checked, len > 0; NULL: nothing is local */
 	int (*local_fd)(struct hither_mount *m);
+	bool discards;                                /* submit takes HITHER_IO_DISCARD */
 	void (*cached_above)(struct hither_mount *m); /* may be NULL */
 	void (*cancel)(struct hither_mount *m);
 	int (*close)(struct hither_mount *m, struct hither_error *err);

@@ -15,7 +15,7 @@ enum {
  * What is here already is dirty before its bytes change, so that running out of memory for the map
  * can be told while nothing has happened.
  */
-static int dirty_present_locked(struct managed *m, uint64_t first, uint64_t end)
+int managed_dirty_present_locked(struct managed *m, uint64_t first, uint64_t end)
 {
 	uint64_t run;
 	for (uint64_t at = first; (run = hither_block_map_run(m->map, at, end, end - at,
@@ -66,7 +66,7 @@ static void dirtied_locked(struct managed *m)
 		managed_wake_locked(m);
 }
 
-static int become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
+int managed_become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
 {
 	/* The log first: a block that a reader can see as written must survive SIGKILL. */
 	int noted = hither_store_note(m->store, first, end - first, HITHER_BLOCK_DIRTY);
@@ -79,7 +79,7 @@ static int become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
 
 int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t end)
 {
-	int r = dirty_present_locked(m, first, end);
+	int r = managed_dirty_present_locked(m, first, end);
 	dirtied_locked(m);
 	return r;
 }
@@ -103,8 +103,7 @@ static void give_back(struct managed *m, uint64_t first, uint64_t end)
 	pthread_mutex_unlock(&m->lock);
 }
 
-/* A write that failed may have changed some bytes: what was made dirty for it stays so. */
-static void own_up_locked(struct managed *m, uint64_t first, uint64_t end)
+void managed_own_up_locked(struct managed *m, uint64_t first, uint64_t end)
 {
 	uint64_t run;
 	for (uint64_t at = first;
@@ -134,7 +133,7 @@ static bool take_blocks_locked(struct managed *m, struct hither_io *io, struct m
 			break;
 		pthread_cond_wait(&m->settled, &m->lock);
 	}
-	*result = dirty_present_locked(m, busy->first, busy->end);
+	*result = managed_dirty_present_locked(m, busy->first, busy->end);
 	if (*result) {
 		hither_fail(err, *result, "%s: no memory for the block map", m->name);
 		return false;
@@ -167,9 +166,9 @@ static bool write_once(struct managed *m, struct hither_io *io)
 		give_back(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);
 	if (!r)
-		r = become_dirty_locked(m, busy.first, busy.end);
+		r = managed_become_dirty_locked(m, busy.first, busy.end);
 	else
-		own_up_locked(m, busy.first, busy.end);
+		managed_own_up_locked(m, busy.first, busy.end);
 	managed_busy_remove_locked(m, &busy);
 	managed_collect_ready_locked(m, busy.first, busy.end, &ready);
 	pthread_mutex_unlock(&m->lock);

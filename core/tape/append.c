@@ -12,7 +12,8 @@
 enum {
 	INTERVAL_RECORDS = 56, /* data records for each record of a checkpoint; so that both are
 	                          among the last 64, which open reads (recover.c) */
-	WORTH = 8, /* times the bytes of data that a checkpoint has, and a flush adds it */
+	WORTH = 8, /* times the bytes of data that a checkpoint has, and a flush adds it; */
+	SMALL_BYTES = 256 << 10, /* or if it is no longer than this: a stop costs like a GB */
 };
 
 uint64_t tape_volume_interval(const struct tape_volume *v)
@@ -30,6 +31,9 @@ static int write_record(struct tape_volume *v, struct tape_record *r, struct hit
 		                   "on: what was flushed is safe",
 		                   (unsigned long long)v->end);
 	memcpy(r->id, v->id, sizeof r->id);
+	/* What cannot be read has its place in a checkpoint only: the last record ends the copy. */
+	r->copying =
+	        v->copying && !(v->ending && r->kind == TAPE_CHECKPOINT && r->part + 1 == r->parts);
 	r->sequence = v->end;
 	r->checkpoint = v->checkpoint;
 	r->size_bytes = v->size_bytes;
@@ -53,16 +57,24 @@ static int write_record(struct tape_volume *v, struct tape_record *r, struct hit
 	return 0;
 }
 
+static bool collects(const struct tape_volume *v)
+{
+	return v->pending_count || v->hole_count;
+}
+
 static int write_pending(struct tape_volume *v, struct hither_error *err)
 {
-	if (!v->pending_count)
+	if (!collects(v))
 		return 0;
-	struct tape_record r = {
-	        .kind = TAPE_DATA, .count = v->pending_count, .before_count = v->before_count};
+	struct tape_record r = {.kind = TAPE_DATA,
+	                        .count = v->pending_count + v->hole_count,
+	                        .holes = v->hole_count,
+	                        .before_count = v->before_count};
+	memcpy(v->pending + v->pending_count, v->holes, v->hole_count * sizeof *v->holes);
 	for (uint32_t i = 0; i < r.count; i++)
 		tape_put64(v->buf + TAPE_HEAD_BYTES, i, v->pending[i]);
 	memcpy(v->buf + tape_record_payload_at(&r), v->pending_data,
-	       (size_t)r.count * TAPE_BLOCK_BYTES);
+	       (size_t)v->pending_count * TAPE_BLOCK_BYTES);
 	uint64_t number = v->end;
 	int e = write_record(v, &r, err);
 	if (e)
@@ -70,7 +82,7 @@ static int write_pending(struct tape_volume *v, struct hither_error *err)
 	memcpy(v->before, v->pending, sizeof v->before);
 	v->previous = number;
 	v->before_count = r.count;
-	v->pending_count = 0;
+	v->pending_count = v->hole_count = 0;
 	v->since++;
 	v->since_bytes += tape_record_len(&r);
 	return 0;
@@ -121,23 +133,60 @@ static bool collected(struct tape_volume *v, uint64_t block, uint32_t *index)
 	return *index < v->pending_count;
 }
 
+/* Room for one entry more in the record that is collected. */
+static int make_room(struct tape_volume *v, struct hither_error *err)
+{
+	int e = 0;
+	if (v->pending_count + v->hole_count == TAPE_RECORD_BLOCKS)
+		e = write_pending(v, err);
+	if (!e && !collects(v) && v->since >= tape_volume_interval(v) && !v->full)
+		e = write_checkpoint(v, err);
+	if (!e && v->full)
+		e = hither_fail(err, -ENOSPC,
+		                "tape: the tape is full; tapisk compact copies what is in use to "
+		                "another");
+	return e;
+}
+
+static bool is_zeros(const uint8_t *data)
+{
+	uint64_t first;
+	memcpy(&first, data, sizeof first);
+	return !first && !memcmp(data, data + sizeof first, TAPE_BLOCK_BYTES - sizeof first);
+}
+
+/* One that goes on from the last makes that longer. */
+static int write_hole(struct tape_volume *v, uint64_t block, struct hither_error *err)
+{
+	struct tape_run run;
+	if (!tape_index_get(&v->index, block, &run))
+		return 0;
+	uint64_t *last = v->hole_count ? &v->holes[v->hole_count - 1] : NULL;
+	uint32_t count = last ? tape_entry_count(*last) : 0;
+	if (last && tape_entry_block(*last) + count == block && count < TAPE_HOLE_BLOCKS) {
+		*last = tape_hole(block - count, count + 1);
+	} else {
+		int e = make_room(v, err);
+		if (e)
+			return e;
+		v->holes[v->hole_count++] = tape_hole(block, 1);
+	}
+	return tape_index_drop(&v->index, block, 1)
+	               ? hither_fail(err, -ENOMEM, "tape: no memory for the index")
+	               : 0;
+}
+
 static int write_block(struct tape_volume *v, const uint8_t *data, uint64_t block,
                        struct hither_error *err)
 {
 	uint32_t index;
-	int e = 0;
 	bool again = collected(v, block, &index);
-	if (!again && v->pending_count == TAPE_RECORD_BLOCKS)
-		e = write_pending(v, err);
-	if (!e && !v->pending_count && v->since >= tape_volume_interval(v) && !v->full)
-		e = write_checkpoint(v, err);
-	if (e)
-		return e;
+	if (!again && is_zeros(data))
+		return write_hole(v, block, err);
 	if (!again) {
-		if (v->full)
-			return hither_fail(err, -ENOSPC,
-			                   "tape: the tape is full; tapisk compact copies what is "
-			                   "in use to another");
+		int e = make_room(v, err);
+		if (e)
+			return e;
 		index = v->pending_count;
 		struct tape_run run = {
 		        .block = block, .place = v->end * TAPE_RECORD_BLOCKS + index, .count = 1};
@@ -170,6 +219,12 @@ static int sync_drive(struct tape_volume *v, struct hither_error *err)
 	return e;
 }
 
+static bool worth_a_checkpoint(struct tape_volume *v)
+{
+	uint64_t bytes = count_runs(v) * TAPE_RUN_BYTES;
+	return bytes <= SMALL_BYTES || v->since_bytes >= WORTH * bytes;
+}
+
 /*
  * With the data it acknowledges goes a checkpoint, if it is small beside them: the drive stops once
  * for both. That there was no room for it is no failure: it only makes the next open quick.
@@ -177,9 +232,9 @@ static int sync_drive(struct tape_volume *v, struct hither_error *err)
 int tape_volume_flush(struct tape_volume *v, struct hither_error *err)
 {
 	int e = write_pending(v, err);
-	if (!e && v->since && v->since_bytes >= WORTH * count_runs(v) * TAPE_RUN_BYTES)
+	if (!e && v->since && worth_a_checkpoint(v))
 		e = write_checkpoint(v, err);
-	if (e == -ENOSPC && !v->pending_count)
+	if (e == -ENOSPC && !collects(v))
 		e = 0;
 	return e ? e : sync_drive(v, err);
 }
@@ -197,5 +252,5 @@ int tape_volume_finish(struct tape_volume *v, struct hither_error *err)
 	int e = write_pending(v, err);
 	if (!e && v->since && v->changed)
 		e = write_checkpoint(v, err);
-	return e == -ENOSPC && !v->pending_count ? 0 : e;
+	return e == -ENOSPC && !collects(v) ? 0 : e;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A tape in a file, with the time that a drive would take:
+ * A tape in a file, with the time that a drive would take, which passes in a counter, or really
+ * (HITHER_TAPE_PACE=1 in the environment, =60 for sixty times as fast):
  *
  *     "HITHTAPF" u64 capacity      16 bytes, little endian
  *     u32 "TREC" u32 length  bytes      a record; and so on
@@ -9,12 +10,14 @@
  * behind the position first.
  */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 #include "tape/drive.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -31,12 +34,30 @@ struct tape_file {
 	bool stopped;  /* streaming ended here: to go on, the tape is backed up first */
 	bool was_read; /* just now: the drive is ahead, so before a write it backs up, too */
 	bool dirty;
+	double pace;      /* 0: the time need not pass */
+	uint64_t paid_ns; /* of base.busy_ns */
+	uint64_t free_ns; /* when the drive has done what it was told, on the clock */
 	char path[];
 };
 
 static struct tape_file *self(struct tape_drive *d)
 {
 	return HITHER_CONTAINER(d, struct tape_file, base);
+}
+
+/* Return when a drive would have. It was idle since it was free. */
+static void keep_pace(struct tape_file *t)
+{
+	uint64_t now = hither_now_ns();
+	if (t->pace <= 0)
+		return;
+	if (t->free_ns < now)
+		t->free_ns = now;
+	t->free_ns += (uint64_t)((double)(t->base.busy_ns - t->paid_ns) / t->pace);
+	t->paid_ns = t->base.busy_ns;
+	struct timespec until = hither_timespec(t->free_ns);
+	while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+		;
 }
 
 static void charge_bytes(struct tape_file *t, uint64_t len)
@@ -46,6 +67,7 @@ static void charge_bytes(struct tape_file *t, uint64_t len)
 	t->stopped = false;
 	t->base.busy_ns +=
 	        (uint64_t)((unsigned __int128)len * 1000000000u / tape_model_lto9.rate_bytes);
+	keep_pace(t);
 }
 
 static int add_start(struct tape_file *t, uint64_t start)
@@ -148,6 +170,7 @@ static int file_locate(struct tape_drive *d, uint64_t record, struct hither_erro
 	uint64_t from = d->record < t->count ? d->record : t->count;
 	d->busy_ns += tape_model_seek_ns(&tape_model_lto9, d->origin_bytes + t->start[from],
 	                                 d->origin_bytes + t->start[record]);
+	keep_pace(t);
 	t->stopped = t->was_read = false; /* the seek has the start in it */
 	d->record = record;
 	return 0;
@@ -202,10 +225,11 @@ static int open_or_create(const char *path, bool writable, uint64_t create_bytes
 	int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return fd;
+	char head[HEAD_BYTES];
 	uint64_t size = htole64(create_bytes);
-	int r = hither_pwrite_all(fd, head_magic, sizeof head_magic, 0);
-	if (!r)
-		r = hither_pwrite_all(fd, &size, sizeof size, 8);
+	memcpy(head, head_magic, sizeof head_magic);
+	memcpy(head + sizeof head_magic, &size, sizeof size);
+	int r = hither_pwrite_all(fd, head, sizeof head, 0);
 	if (!r && fsync(fd))
 		r = -errno;
 	if (!r)
@@ -240,6 +264,8 @@ int tape_file_open(const char *path, bool writable, uint64_t create_bytes, struc
 	t->fd = HITHER_TAKE(fd, -1);
 	t->base = (struct tape_drive){
 	        .ops = &file_ops, .read_only = !writable, .capacity_bytes = le64toh(capacity)};
+	const char *pace = getenv("HITHER_TAPE_PACE");
+	t->pace = pace ? strtod(pace, NULL) : 0;
 	int r = scan(t, (uint64_t)st.st_size);
 	if (r) {
 		file_close(&t->base);

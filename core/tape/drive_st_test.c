@@ -240,7 +240,7 @@ static struct tape_drive *drive(void)
 static struct tape_volume *format(void)
 {
 	struct tape_volume *v;
-	CHECK_OK(tape_volume_create(drive(), (uint64_t)BLOCKS * BLOCK, true, &v, &err));
+	CHECK_OK(tape_volume_create(drive(), (uint64_t)BLOCKS * BLOCK, true, false, &v, &err));
 	return v;
 }
 
@@ -556,7 +556,7 @@ static void strangers_are_told_from_blank_tapes(void)
 		CHECK_EQ(tape_volume_open(drive(), false, &v, &err), -EINVAL);
 		CHECK(strstr(err.message, "another format"));
 		CHECK_EQ(play.count, 3);
-		CHECK_EQ(tape_volume_create(drive(), 1 << 20, false, &v, &err), -EEXIST);
+		CHECK_EQ(tape_volume_create(drive(), 1 << 20, false, false, &v, &err), -EEXIST);
 		CHECK_EQ(play.count, 3);
 	}
 }

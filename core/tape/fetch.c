@@ -71,7 +71,8 @@ static int take(struct tape_volume *v, const struct tape_want *w, uint8_t *to,
 	if (e)
 		return e;
 	const struct tape_record *r = &v->cached_record;
-	if (r->kind != TAPE_DATA || index >= r->count || tape_get64(r->blocks, index) != w->block)
+	if (r->kind != TAPE_DATA || index >= r->count - r->holes ||
+	    tape_get64(r->blocks, index) != w->block)
 		return hither_fail(err, -EIO, "tape: record %llu does not have block %llu",
 		                   (unsigned long long)record, (unsigned long long)w->block);
 	memcpy(to, r->payload + (size_t)index * TAPE_BLOCK_BYTES, TAPE_BLOCK_BYTES);

@@ -126,7 +126,7 @@ static int put(struct tape_index *x, uint64_t number, uint32_t at, uint32_t end,
 	struct tape_index_page *p = *page;
 	uint64_t add[2], behind = end < TAPE_INDEX_PAGE ? value_at(p, end) : 0;
 	uint32_t count = 0, from = find(p, at), to = from;
-	x->live += end - at;
+	x->live += value ? end - at : 0;
 	x->live -= live_between(p, at, end);
 	if (first_of(p->pieces[from]) < at)
 		from++;
@@ -158,6 +158,19 @@ int tape_index_put(struct tape_index *x, const struct tape_run *run)
 		if (put(x, block / TAPE_INDEX_PAGE, at, at + n, advance(value, done)))
 			return -ENOMEM;
 		done += n;
+	}
+	return 0;
+}
+
+int tape_index_drop(struct tape_index *x, uint64_t block, uint64_t count)
+{
+	HITHER_LOCK_SCOPE(&x->lock);
+	for (uint64_t n; count; block += n, count -= n) {
+		uint32_t at = block % TAPE_INDEX_PAGE;
+		n = TAPE_INDEX_PAGE - at < count ? TAPE_INDEX_PAGE - at : count;
+		if (x->pages[block / TAPE_INDEX_PAGE] &&
+		    put(x, block / TAPE_INDEX_PAGE, at, at + (uint32_t)n, 0))
+			return -ENOMEM;
 	}
 	return 0;
 }

@@ -28,6 +28,8 @@ void tape_index_finish(struct tape_index *x);
 void tape_index_clear(struct tape_index *x);
 /* Put a run into the index, over what was there. -ENOMEM: not all of it. */
 int tape_index_put(struct tape_index *x, const struct tape_run *run);
+/* These are holes. -ENOMEM: not all of them. */
+int tape_index_drop(struct tape_index *x, uint64_t block, uint64_t count);
 /* The rest of the run that has this block. False: a hole. */
 bool tape_index_get(struct tape_index *x, uint64_t block, struct tape_run *out);
 /* The next run at or behind *block, which moves behind it; false: none. */

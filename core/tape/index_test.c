@@ -24,6 +24,13 @@ static void put_both(struct tape_index *x, struct tape_run run)
 		        run.lost ? -(int64_t)run.place - 1 : (int64_t)(run.place + i) + 1;
 }
 
+static void drop_both(struct tape_index *x, uint32_t block, uint32_t count)
+{
+	CHECK(!tape_index_drop(x, block, count));
+	for (uint32_t i = 0; i < count; i++)
+		plain[block + i] = 0;
+}
+
 static bool goes_on(int64_t a, int64_t b)
 {
 	return a && (a > 0 ? b == a + 1 : b == a);
@@ -83,10 +90,13 @@ static void it_says_what_a_plain_array_says(void)
 		uint64_t place = block && plain[block - 1] > 0 && random_below(3) == 0
 		                         ? (uint64_t)plain[block - 1]
 		                         : random_below(100000);
-		put_both(&x, (struct tape_run){.block = block,
-		                               .place = place,
-		                               .count = count,
-		                               .lost = random_below(20) == 0});
+		if (random_below(4) == 0)
+			drop_both(&x, block, count);
+		else
+			put_both(&x, (struct tape_run){.block = block,
+			                               .place = place,
+			                               .count = count,
+			                               .lost = random_below(20) == 0});
 		if (round % 50 == 0)
 			compare(&x);
 	}

@@ -19,6 +19,7 @@ enum {
 	AT_PARTS = 80,
 	VERSION = 1,
 	INDEX_LOST = 65535,
+	COPYING = 1 << 30, /* in the kind */
 };
 /* Places must fit into the index's 51 bits (tape/index.c). */
 #define RECORDS_MOST (UINT64_C(1) << 43)
@@ -74,26 +75,42 @@ size_t tape_record_payload_at(const struct tape_record *r)
 
 size_t tape_record_len(const struct tape_record *r)
 {
-	size_t unit = r->kind == TAPE_DATA         ? TAPE_BLOCK_BYTES
-	              : r->kind == TAPE_CHECKPOINT ? TAPE_RUN_BYTES
-	                                           : 0;
-	return tape_record_payload_at(r) + unit * r->count;
+	size_t payload = 0;
+	if (r->kind == TAPE_DATA)
+		payload = (size_t)TAPE_BLOCK_BYTES * (r->count - r->holes);
+	else if (r->kind == TAPE_CHECKPOINT)
+		payload = (size_t)TAPE_RUN_BYTES * r->count;
+	return tape_record_payload_at(r) + payload;
 }
 
 static bool sane(const struct tape_record *r)
 {
 	if (r->kind < TAPE_LABEL || r->kind > TAPE_CHECKPOINT ||
-	    r->before_count > TAPE_RECORD_BLOCKS || r->size_bytes % TAPE_BLOCK_BYTES)
+	    r->before_count > TAPE_RECORD_BLOCKS || r->size_bytes % TAPE_BLOCK_BYTES ||
+	    r->size_bytes / TAPE_BLOCK_BYTES > UINT64_C(1) << TAPE_BLOCK_BITS)
 		return false;
 	if (r->kind == TAPE_CHECKPOINT)
 		return r->count <= TAPE_RECORD_RUNS && r->part < r->parts;
-	return r->kind == TAPE_DATA ? r->count <= TAPE_RECORD_BLOCKS : r->count == 0;
+	return r->kind == TAPE_DATA ? r->count <= TAPE_RECORD_BLOCKS && r->holes <= r->count
+	                            : r->count == 0;
 }
 
-static bool blocks_inside(const uint8_t *list, uint32_t count, uint64_t size_bytes)
+static bool entries_inside(const uint8_t *list, uint32_t count, uint64_t size_bytes)
 {
-	for (uint32_t i = 0; i < count; i++)
-		if (tape_get64(list, i) >= size_bytes / TAPE_BLOCK_BYTES)
+	uint64_t blocks = size_bytes / TAPE_BLOCK_BYTES;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t e = tape_get64(list, i), at = tape_entry_block(e);
+		if (at >= blocks || tape_entry_count(e) > blocks - at ||
+		    (!(e & TAPE_HOLE) && e != at))
+			return false;
+	}
+	return true;
+}
+
+static bool holes_are_last(const struct tape_record *r)
+{
+	for (uint32_t i = 0; i < r->count; i++)
+		if (!(tape_get64(r->blocks, i) & TAPE_HOLE) != (i < r->count - r->holes))
 			return false;
 	return true;
 }
@@ -106,12 +123,14 @@ int tape_record_parse(const void *bytes, size_t len, struct tape_record *out)
 	uint64_t version = tape_get64(p + AT_VERSION, 0), counts = tape_get64(p + AT_COUNTS, 0),
 	         parts = tape_get64(p + AT_PARTS, 0);
 	struct tape_record r = {
-	        .kind = (enum tape_kind)high(version),
+	        .kind = (enum tape_kind)(high(version) & ~(uint32_t)COPYING),
+	        .copying = high(version) & COPYING,
 	        .sequence = tape_get64(p + AT_SEQUENCE, 0),
 	        .checkpoint = tape_get64(p + AT_CHECKPOINT, 0),
 	        .previous = tape_get64(p + AT_PREVIOUS, 0),
 	        .size_bytes = tape_get64(p + AT_SIZE, 0),
 	        .part = low(parts),
+	        .holes = low(parts),
 	        .parts = high(parts),
 	        .count = low(counts),
 	        .before_count = high(counts),
@@ -123,8 +142,9 @@ int tape_record_parse(const void *bytes, size_t len, struct tape_record *out)
 	r.blocks = p + TAPE_HEAD_BYTES;
 	r.before = p + tape_record_before_at(&r);
 	r.payload = p + tape_record_payload_at(&r);
-	if ((r.kind == TAPE_DATA && !blocks_inside(r.blocks, r.count, r.size_bytes)) ||
-	    !blocks_inside(r.before, r.before_count, r.size_bytes))
+	if ((r.kind == TAPE_DATA &&
+	     (!entries_inside(r.blocks, r.count, r.size_bytes) || !holes_are_last(&r))) ||
+	    !entries_inside(r.before, r.before_count, r.size_bytes))
 		return -EBADMSG;
 	*out = r;
 	return 0;
@@ -135,14 +155,14 @@ void tape_record_seal(void *bytes, size_t len, const struct tape_record *r)
 	uint8_t *p = bytes;
 	memset(p, 0, TAPE_HEAD_BYTES);
 	memcpy(p, magic, sizeof magic);
-	tape_put64(p + AT_VERSION, 0, both(VERSION, r->kind));
+	tape_put64(p + AT_VERSION, 0, both(VERSION, r->kind | (r->copying ? COPYING : 0)));
 	memcpy(p + AT_ID, r->id, sizeof r->id);
 	tape_put64(p + AT_SEQUENCE, 0, r->sequence);
 	tape_put64(p + AT_CHECKPOINT, 0, r->checkpoint);
 	tape_put64(p + AT_PREVIOUS, 0, r->previous);
 	tape_put64(p + AT_COUNTS, 0, both(r->count, r->before_count));
 	tape_put64(p + AT_SIZE, 0, r->size_bytes);
-	tape_put64(p + AT_PARTS, 0, both(r->part, r->parts));
+	tape_put64(p + AT_PARTS, 0, both(r->kind == TAPE_DATA ? r->holes : r->part, r->parts));
 	tape_put64(p + AT_SUM, 0, sum(p, len));
 }
 

@@ -18,6 +18,26 @@ enum {
 };
 enum tape_kind { TAPE_LABEL = 1, TAPE_DATA = 2, TAPE_CHECKPOINT = 3 };
 
+/*
+ * An entry of a data record's list: a block, whose bytes are in the payload; or, behind all these,
+ * a run of blocks that are zeros from here on, which have none. Within a record the runs come
+ * first, in effect.
+ */
+#define TAPE_HOLE (UINT64_C(1) << 63)
+enum { TAPE_BLOCK_BITS = 48, TAPE_HOLE_BLOCKS = 1 << 15 /* most in a run */ };
+static inline uint64_t tape_hole(uint64_t block, uint64_t count)
+{
+	return TAPE_HOLE | (count - 1) << TAPE_BLOCK_BITS | block;
+}
+static inline uint64_t tape_entry_block(uint64_t entry)
+{
+	return entry & ((UINT64_C(1) << TAPE_BLOCK_BITS) - 1);
+}
+static inline uint32_t tape_entry_count(uint64_t entry)
+{
+	return entry & TAPE_HOLE ? (uint32_t)(entry >> TAPE_BLOCK_BITS) % TAPE_HOLE_BLOCKS + 1 : 1;
+}
+
 struct tape_record {
 	enum tape_kind kind;
 	uint8_t id[16];        /* the tape's, from its label */
@@ -26,9 +46,11 @@ struct tape_record {
 	uint64_t previous;     /* record number that `before` is about */
 	uint64_t size_bytes;   /* of the volume */
 	uint32_t part, parts;  /* of a checkpoint */
-	uint32_t count;        /* data: blocks; checkpoint: runs */
-	uint32_t before_count; /* blocks of the previous data record, in case it becomes unreadable
+	uint32_t count;        /* data: entries; checkpoint: runs */
+	uint32_t holes;        /* data: of these, the last ones, are holes */
+	uint32_t before_count; /* entries of the previous data record, in case it becomes unreadable
 	                        */
+	bool copying;          /* written by a copy that had not ended; what is here is not all */
 	const uint8_t *blocks, *before, *payload; /* into the parsed bytes */
 };
 

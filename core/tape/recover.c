@@ -199,9 +199,20 @@ static int find_end(struct tape_volume *v, struct tape_record *last, struct hith
 	return e;
 }
 
+static int apply_holes(struct tape_volume *v, const uint8_t *list, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t e = tape_get64(list, i);
+		if (e & TAPE_HOLE &&
+		    tape_index_drop(&v->index, tape_entry_block(e), tape_entry_count(e)))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 /*
  * Records [bad, number) could not be read; r, behind them, tells of the last data record before it.
- * Those behind that had no data; those before it, who knows.
+ * Those behind that had no data; those before it, who knows. What it had made a hole is one.
  */
 static int apply_before(struct tape_volume *v, const struct tape_record *r, uint64_t bad,
                         struct hither_error *err)
@@ -209,12 +220,15 @@ static int apply_before(struct tape_volume *v, const struct tape_record *r, uint
 	if (!bad || r->previous < bad)
 		return 0;
 	v->unexplained += r->previous - bad;
+	if (apply_holes(v, r->before, r->before_count))
+		return no_memory(err);
 	for (uint32_t i = 0; i < r->before_count; i++) {
-		struct tape_run run = {.block = tape_get64(r->before, i),
+		uint64_t entry = tape_get64(r->before, i);
+		struct tape_run run = {.block = entry,
 		                       .place = r->previous * TAPE_RECORD_BLOCKS,
 		                       .count = 1,
 		                       .lost = true};
-		if (tape_index_put(&v->index, &run))
+		if (!(entry & TAPE_HOLE) && tape_index_put(&v->index, &run))
 			return no_memory(err);
 	}
 	return 0;
@@ -225,8 +239,11 @@ static int apply_data(struct tape_volume *v, const struct tape_record *r, uint64
 {
 	for (uint32_t i = 0; i < r->count; i++)
 		v->before[i] = tape_get64(r->blocks, i);
-	for (uint32_t i = 0, n; i < r->count; i += n) {
-		for (n = 1; i + n < r->count && v->before[i + n] == v->before[i] + n;)
+	uint32_t count = r->count - r->holes;
+	if (apply_holes(v, r->blocks, r->count))
+		return no_memory(err);
+	for (uint32_t i = 0, n; i < count; i += n) {
+		for (n = 1; i + n < count && v->before[i + n] == v->before[i] + n;)
 			n++;
 		struct tape_run run = {.block = v->before[i],
 		                       .place = number * TAPE_RECORD_BLOCKS + i,
@@ -291,6 +308,11 @@ int tape_volume_recover(struct tape_volume *v, bool full_scan, struct hither_err
 	int e = find_end(v, &last, err);
 	if (e)
 		return e;
+	if (v->end > 1 ? last.copying : v->copying)
+		return hither_fail(err, -EINVAL,
+		                   "tape: a copy to this tape was cut short: what it has is not "
+		                   "all; repeat tapisk compact with --force");
+	v->copying = false;
 	take_last(v, &last);
 	if (v->tail)
 		v->tail->whole = v->end;

@@ -7,6 +7,8 @@
 #include <hither/tape.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* What compaction collects in memory before it writes: at most so much, and a quarter of what there
@@ -44,14 +46,24 @@ static void describe(const struct tape_volume *v, struct hither_tape_info *out)
 	};
 }
 
+/* No tape file is there yet; an empty file, as power loss may leave one, is in the way of none. */
+static bool must_be_made(const char *path)
+{
+	struct stat st;
+	if (stat(path, &st))
+		return errno == ENOENT;
+	return S_ISREG(st.st_mode) && !st.st_size && !unlink(path);
+}
+
 int hither_tape_format(const char *path, uint64_t size_bytes, uint64_t capacity_bytes, bool force,
                        struct hither_error *err)
 {
 	struct tape_drive *d;
-	if (!size_bytes || size_bytes % TAPE_BLOCK_BYTES)
-		return hither_fail(err, -EINVAL, "tape: a size is a multiple of %d bytes",
+	if (!size_bytes || size_bytes % TAPE_BLOCK_BYTES || size_bytes > INT64_MAX / 8)
+		return hither_fail(err, -EINVAL,
+		                   "tape: a size is a multiple of %d bytes, up to 1 EiB",
 		                   TAPE_BLOCK_BYTES);
-	bool create = access(path, F_OK) && errno == ENOENT;
+	bool create = must_be_made(path);
 	int e = tape_drive_open(path, true, create ? capacity_bytes : 0, &d, err);
 	if (e)
 		return e;
@@ -214,6 +226,7 @@ static int copy(struct tape_volume *from, struct tape_volume *to,
 		if (e)
 			return e;
 	}
+	to->ending = true;
 	return tape_volume_checkpoint(to, err);
 }
 
@@ -226,17 +239,31 @@ int tape_volume_compact(struct tape_volume *source, const char *to, bool force,
 	uint64_t capacity = source->drive->capacity_bytes; /* a drive does not tell */
 	if (!capacity)
 		capacity = tape_model_lto9.capacity_bytes;
-	bool create = access(to, F_OK) && errno == ENOENT;
+	bool create = must_be_made(to);
 	*lost_bytes = 0;
 	int e = tape_drive_open(to, true, create ? capacity : 0, &d, err);
 	if (!e)
-		e = tape_volume_create(d, source->size_bytes, force, &target, err);
+		e = tape_volume_create(d, source->size_bytes, force, true, &target, err);
 	if (e)
 		return e;
 	e = copy(source, target, progress, lost_bytes, err);
 	*target_ns = target->drive->busy_ns;
 	int closed = tape_volume_close(target, e ? NULL : err);
 	return e ? e : closed;
+}
+
+/* Devices of st differ in their modes only: minor is drive & 31, modes in bits 5, 6 and 7. */
+static bool same_tape(const char *a, const char *b)
+{
+	enum { ST_MODES = 0xe0 };
+	struct stat x, y;
+	if (stat(a, &x) || stat(b, &y))
+		return false;
+	if (S_ISCHR(x.st_mode) && S_ISCHR(y.st_mode))
+		return major(x.st_rdev) == major(y.st_rdev) &&
+		       (minor(x.st_rdev) & ~(unsigned)ST_MODES) ==
+		               (minor(y.st_rdev) & ~(unsigned)ST_MODES);
+	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 int hither_tape_compact(const char *from, const char *to, bool force,
@@ -246,6 +273,10 @@ int hither_tape_compact(const char *from, const char *to, bool force,
 	struct tape_volume *source;
 	uint64_t ns;
 	*lost_bytes = 0;
+	if (same_tape(from, to))
+		return hither_fail(err, -EINVAL,
+		                   "tape: %s and %s are the same tape: a copy needs another", from,
+		                   to);
 	int e = open_volume(from, false, false, NULL, &source, err);
 	if (e)
 		return e;

@@ -58,13 +58,14 @@ static int make_index(struct tape_volume *v, struct hither_error *err)
 
 /* --- a new one --- */
 
-static int write_label(struct tape_drive *d, uint64_t size_bytes, bool force, uint8_t id[16],
-                       struct hither_error *err)
+/* copying: of a volume that a copy begins to fill. */
+static int write_label(struct tape_drive *d, uint64_t size_bytes, bool force, bool copying,
+                       uint8_t id[16], struct hither_error *err)
 {
 	uint64_t end = 0;
 	bool early;
 	uint8_t buf[TAPE_HEAD_BYTES];
-	struct tape_record r = {.kind = TAPE_LABEL, .size_bytes = size_bytes};
+	struct tape_record r = {.kind = TAPE_LABEL, .size_bytes = size_bytes, .copying = copying};
 	if (d->read_only)
 		return hither_fail(err, -EROFS, "tape: the tape is write-protected");
 	int e = d->ops->locate_end(d, &end, err);
@@ -85,11 +86,11 @@ int tape_volume_format(struct tape_drive *d, uint64_t size_bytes, bool force,
                        struct hither_error *err)
 {
 	uint8_t id[16];
-	int e = write_label(d, size_bytes, force, id, err);
+	int e = write_label(d, size_bytes, force, false, id, err);
 	return e ? e : d->ops->sync(d, err);
 }
 
-int tape_volume_create(struct tape_drive *d, uint64_t size_bytes, bool force,
+int tape_volume_create(struct tape_drive *d, uint64_t size_bytes, bool force, bool copying,
                        struct tape_volume **out, struct hither_error *err)
 {
 	struct tape_volume *v = NULL;
@@ -99,9 +100,10 @@ int tape_volume_create(struct tape_drive *d, uint64_t size_bytes, bool force,
 	v->size_bytes = size_bytes;
 	v->end = 1;
 	v->unsynced = true;
+	v->copying = copying;
 	e = make_index(v, err);
 	if (!e)
-		e = write_label(d, size_bytes, force, v->id, err);
+		e = write_label(d, size_bytes, force, copying, v->id, err);
 	if (e)
 		free_volume(v);
 	else
@@ -134,6 +136,7 @@ static int read_label(struct tape_volume *v, struct hither_error *err)
 		return e;
 	memcpy(v->id, r.id, sizeof v->id);
 	v->size_bytes = r.size_bytes;
+	v->copying = r.copying;
 	return 0;
 }
 

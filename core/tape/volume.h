@@ -30,11 +30,14 @@ struct tape_volume {
 	bool broken;            /* a record's fate is unknown: nothing more before another open */
 	bool unsynced;          /* something was written since the last sync */
 	bool changed;           /* or since open */
+	bool copying;           /* what is written is a part of a copy that has not ended; */
+	bool ending;            /* the next checkpoint ends it */
 	const struct hither_tape_progress *progress; /* while opening; NULL: nobody asks */
 	struct tape_tail *tail;                      /* the last records, as they were at open */
 	/* What is collected: becomes record number `end`. */
-	uint64_t pending[TAPE_RECORD_BLOCKS], before[TAPE_RECORD_BLOCKS], previous;
-	uint32_t pending_count, before_count;
+	uint64_t pending[TAPE_RECORD_BLOCKS], holes[TAPE_RECORD_BLOCKS], before[TAPE_RECORD_BLOCKS],
+	        previous;
+	uint32_t pending_count, hole_count, before_count;
 	uint8_t *pending_data, *buf, *cache;
 	uint64_t cached; /* record number in cache, parsed; UINT64_MAX: none */
 	struct tape_record cached_record;
@@ -43,8 +46,9 @@ struct tape_volume {
 /* Write the label of an empty volume. -EEXIST: data are there, and not force. Takes no drive. */
 int tape_volume_format(struct tape_drive *d, uint64_t size_bytes, bool force,
                        struct hither_error *err);
-/* The same, and go on with it without a stop. Takes the drive, on failure too. */
-int tape_volume_create(struct tape_drive *d, uint64_t size_bytes, bool force,
+/* The same, and go on with it without a stop. copying: until `ending` no open takes it for whole.
+ * Takes the drive, on failure too. */
+int tape_volume_create(struct tape_drive *d, uint64_t size_bytes, bool force, bool copying,
                        struct tape_volume **out, struct hither_error *err);
 /*
  * Takes the drive, on failure too. full_scan: read all records, not from the newest checkpoint.
@@ -60,6 +64,7 @@ int tape_volume_open_told(struct tape_drive *d, bool full_scan,
 int tape_volume_close(struct tape_volume *v, struct hither_error *err);
 
 /* append.c. Multiples of TAPE_BLOCK_BYTES, inside the volume. */
+/* Zeros take no room: where they are not a hole already, a record says that they are one. */
 int tape_volume_write(struct tape_volume *v, const void *buf, size_t len, uint64_t offset,
                       struct hither_error *err);
 int tape_volume_flush(struct tape_volume *v, struct hither_error *err);

@@ -122,8 +122,9 @@ static void run_script(void)
 		uint32_t count = step % 7 == 0 ? 280 : step % 5 + 1;
 		for (uint32_t i = 0; i < count; i++) {
 			uint32_t b = (step * 37 + i * 11) % BLOCKS;
-			put(v, b, step * 1000 + i);
-			acks[step].value[b] = step * 1000 + i;
+			uint32_t value = step % 4 == 3 && i % 3 ? 0 : step * 1000 + i; /* a hole */
+			put(v, b, value);
+			acks[step].value[b] = value;
 		}
 		CHECK_OK(step % 9 ? tape_volume_flush(v, &err) : tape_volume_checkpoint(v, &err));
 		acks[step].bytes = file_size(tape);
@@ -188,6 +189,134 @@ static void nothing_flushed_is_lost_wherever_power_fails(void)
 	recover_at(size);
 	close(fd);
 	printf("  %d crash points, all recovered\n", points + 1);
+}
+
+/* Of what power loss leaves of formatting, formatting goes on. */
+static void a_format_that_was_cut_short_is_repeated(void)
+{
+	struct hither_tape_info info;
+	make(1 << 30);
+	uint64_t size = file_size(tape);
+	for (uint64_t bytes = 0; bytes < size; bytes++) {
+		copy_prefix(bytes);
+		CHECK_EQ(hither_tape_info(other, false, &info, &err), -EINVAL);
+		if (bytes == 0 || bytes >= 16) /* the tape file's own head is written at once */
+			CHECK_OK(hither_tape_format(other, SIZE, 1 << 30, false, &err));
+	}
+	printf("  %llu crash points, all recovered\n", (unsigned long long)size);
+	unlink(other);
+}
+
+/* A copy counts when it is whole; what it is made from stays as it is. */
+static void a_copy_that_was_cut_short_is_no_volume(void)
+{
+	char copy[PATH_MAX + 16];
+	struct hither_tape_info info;
+	uint64_t lost, points = 0;
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	for (uint64_t b = 0; b < BLOCKS; b++)
+		put(v, b, (uint32_t)b + 1);
+	CHECK_OK(tape_volume_close(v, &err));
+	uint64_t before = file_size(tape);
+	snprintf(copy, sizeof copy, "%s.copy", tape);
+	CHECK_OK(hither_tape_compact(tape, copy, false, NULL, &lost, &err));
+	CHECK_EQ(hither_tape_compact(tape, tape, true, NULL, &lost, &err), -EINVAL);
+	CHECK(strstr(err.message, "same tape"));
+	CHECK_EQ(file_size(tape), before);
+	CHECK(!rename(tape, other) && !rename(copy, tape) && !rename(other, copy));
+	uint64_t size = file_size(tape), at = 16;
+	int fd = open(tape, O_RDONLY);
+	uint32_t frame[2];
+	for (uint64_t len; at < size; at += len) {
+		CHECK_EQ(pread(fd, frame, 8, (off_t)at), 8);
+		len = 8 + frame[1];
+		uint64_t cuts[] = {0, 9, 52, len / 2, len - 1};
+		for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++, points++) {
+			copy_prefix(at + cuts[i]);
+			CHECK_EQ(hither_tape_info(other, false, &info, &err), -EINVAL);
+			if (at > 16)
+				CHECK(strstr(err.message, "cut short"));
+		}
+	}
+	close(fd);
+	CHECK_OK(hither_tape_info(tape, false, &info, &err));
+	CHECK_EQ(info.live_bytes, SIZE);
+	CHECK_OK(hither_tape_compact(copy, other, true, NULL, &lost, &err)); /* goes on from any */
+	CHECK_OK(hither_tape_info(other, true, &info, &err));
+	CHECK_EQ(info.live_bytes, SIZE);
+	printf("  %llu crash points, all told\n", (unsigned long long)points);
+	unlink(copy);
+	unlink(other);
+}
+
+/* Zeros are a hole: they take no room, come from no older record, and survive. */
+static void zeros_take_no_room(void)
+{
+	static uint8_t zeros[BLOCKS * BLOCK];
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	CHECK_OK(tape_volume_write(v, zeros, sizeof zeros, 0, &err));
+	CHECK_OK(tape_volume_flush(v, &err));
+	CHECK_EQ(v->end, 1); /* there was nothing else before */
+	for (uint64_t b = 0; b < BLOCKS; b++)
+		put(v, b, 7);
+	CHECK_OK(tape_volume_checkpoint(v, &err));
+	uint64_t full = file_size(tape);
+	CHECK_OK(tape_volume_write(v, zeros, 600 * BLOCK, 50 * BLOCK, &err));
+	put(v, 60, 8); /* over a hole of the same record, and zeros over that */
+	put(v, 61, 9);
+	put(v, 61, 0);
+	CHECK_EQ(v->index.live, BLOCKS - 600 + 2);
+	CHECK_OK(tape_volume_flush(v, &err));
+	CHECK(file_size(tape) - full < 8 * BLOCK);
+	CHECK_OK(tape_volume_close(v, &err));
+	for (int scan = 0; scan < 2; scan++) {
+		v = open_at(tape, false, scan);
+		CHECK_EQ(get(v, 49), 7);
+		CHECK_EQ(get(v, 50), 0);
+		CHECK_EQ(get(v, 60), 8);
+		CHECK_EQ(get(v, 61), 0);
+		CHECK_EQ(get(v, 649), 0);
+		CHECK_EQ(get(v, 650), 7);
+		CHECK_OK(tape_volume_close(v, &err));
+	}
+	uint64_t lost;
+	struct hither_tape_info info;
+	unlink(other);
+	CHECK_OK(hither_tape_compact(tape, other, false, NULL, &lost, &err));
+	CHECK_OK(hither_tape_info(other, false, &info, &err));
+	CHECK_EQ(info.live_bytes, (BLOCKS - 600 + 1) * BLOCK); /* block 61's zeros are none here */
+	unlink(other);
+}
+
+/* A record that made holes cannot be read: they are holes all the same. */
+static void holes_survive_their_record(void)
+{
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	for (uint64_t b = 0; b < 8; b++)
+		put(v, b, 5);
+	CHECK_OK(tape_volume_flush(v, &err));
+	for (uint64_t b = 2; b < 6; b++)
+		put(v, b, 0);
+	put(v, 7, 6);
+	uint64_t bad = v->end;
+	CHECK_OK(tape_volume_flush(v, &err));
+	put(v, 9, 9);
+	CHECK_OK(tape_volume_flush(v, &err));
+	CHECK_OK(tape_volume_close(v, &err));
+	damage(bad);
+	char buf[BLOCK];
+	v = open_at(tape, false, true);
+	CHECK_EQ(v->unexplained, 0);
+	CHECK_EQ(get(v, 1), 5);
+	CHECK_EQ(get(v, 2), 0);
+	CHECK_EQ(get(v, 5), 0);
+	CHECK_EQ(get(v, 6), 5);
+	CHECK_EQ(get(v, 9), 9);
+	CHECK_EQ(tape_volume_read(v, buf, BLOCK, 7 * BLOCK, &err), -EIO);
+	CHECK_OK(tape_volume_close(v, &err));
 }
 
 /* The end was allotted, but its bytes never reached the disk. */
@@ -405,6 +534,10 @@ int main(void)
 	snprintf(other, sizeof other, "%s/other", folder);
 	RUN(holes_are_zeros_and_the_newest_wins);
 	RUN(nothing_flushed_is_lost_wherever_power_fails);
+	RUN(a_format_that_was_cut_short_is_repeated);
+	RUN(a_copy_that_was_cut_short_is_no_volume);
+	RUN(zeros_take_no_room);
+	RUN(holes_survive_their_record);
 	RUN(a_tail_with_a_wrong_checksum_is_cut_off);
 	RUN(one_bad_record_costs_its_blocks_alone);
 	RUN(a_medium_error_costs_its_record_alone);

@@ -23,8 +23,11 @@ static void check(const uint8_t *bytes, size_t len)
 	for (uint32_t i = 0; r.kind == TAPE_CHECKPOINT && i < r.count; i++)
 		if (tape_run_get(&r, i, &run))
 			CHECK(run.block + run.count <= r.size_bytes / TAPE_BLOCK_BYTES);
-	for (uint32_t i = 0; r.kind == TAPE_DATA && i < r.count; i++)
-		CHECK(tape_get64(r.blocks, i) < r.size_bytes / TAPE_BLOCK_BYTES);
+	for (uint32_t i = 0; r.kind == TAPE_DATA && i < r.count; i++) {
+		uint64_t e = tape_get64(r.blocks, i);
+		CHECK(tape_entry_block(e) + tape_entry_count(e) <= r.size_bytes / TAPE_BLOCK_BYTES);
+		CHECK(!(e & TAPE_HOLE) == (i < r.count - r.holes));
+	}
 	uint8_t last = 0;
 	for (size_t i = (size_t)(r.payload - bytes); i < len; i++)
 		last ^= bytes[i];

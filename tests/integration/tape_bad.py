@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """tape_bad.py TAPISK HITHER: tapes that fail, under a mount. Exit 0 passed, 1 failed, 77 skipped.
 
-A record that cannot be read, the end of the medium in the middle of writes, a full cache disk, a cache of
-another tape. The last two need root for a small file system.
+A record that cannot be read, the end of the medium in the middle of writes, a full cache disk, caches of
+another tape and of an older state, discards, a copy that is killed. A full cache disk needs root for a small file system.
 """
 import errno
 import mmap
@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 MIB = 1 << 20
 BLOCK = 4096
@@ -185,6 +186,91 @@ def a_full_cache_disk(work):
         subprocess.run(["umount", f"{work}/small"])
 
 
+def stale_caches(work):
+    """A cache that the tape has left behind is not believed; what is dirty in it is not dropped."""
+    run(TAPISK, "format", f"{work}/tape", "--size=1M", "--capacity=1G")
+    old, new = f"--cache={work}/cache/old", f"--cache={work}/cache/new"
+    for cache, version in ((old, 1), (new, 2)):
+        with Disk(work, cache) as d:
+            if write(d.path, range(8), version):
+                raise SystemExit("write failed")
+            d.umount()
+    with Disk(work, old) as d:
+        with open(d.path, "rb") as f:
+            if f.read(BLOCK) != pattern(0, 2):
+                raise SystemExit("an old cache was believed")
+        if write(d.path, range(8), 3):
+            raise SystemExit("write failed")
+        d.umount("--force")
+    with Disk(work, new) as d:
+        if write(d.path, range(8), 4):
+            raise SystemExit("write failed")
+        d.umount()
+    said = run(TAPISK, "mount", f"{work}/tape", f"{work}/disk", old, fails=True)
+    if "has changed" not in said:
+        raise SystemExit(said)
+
+
+def discards(work):
+    """What is punched out reads as zeros, is garbage on the tape, and stays so without the cache."""
+    run(TAPISK, "format", f"{work}/tape", "--size=4M", "--capacity=1G")
+    with Disk(work) as d:
+        if write(d.path, range(1024), 1):
+            raise SystemExit("write failed")
+        run(HITHER, "umount", d.path)
+    for options in ((), ("--cache=none",)):
+        with Disk(work, *options) as d:
+            first = 4 if options else 516  # up to 512, and up to 1024
+            run("fallocate", "--punch-hole", "--offset", str(first * BLOCK), "--length", str(508 * BLOCK), d.path)
+            run("fallocate", "--length", "8M", d.path, fails=True)
+            with open(d.path, "rb") as f:
+                for b in range(1024):
+                    hole = first <= b < first + 508 or (options and b >= 516)
+                    if f.read(BLOCK) != (bytes(BLOCK) if hole else pattern(b, 1)):
+                        raise SystemExit(f"block {b} is wrong after a discard")
+            d.umount()
+    shutil.rmtree(f"{work}/cache")
+    os.mkdir(f"{work}/cache")
+    if "in use      32.8 kB" not in run(TAPISK, "info", f"{work}/tape"):
+        raise SystemExit(run(TAPISK, "info", f"{work}/tape"))
+    with Disk(work, "--read-only") as d:
+        with open(d.path, "rb") as f:
+            for b in range(1024):
+                if f.read(BLOCK) != (pattern(b, 1) if b < 4 or 512 <= b < 516 else bytes(BLOCK)):
+                    raise SystemExit(f"block {b} is wrong on the tape")
+        d.umount()
+
+
+def a_copy_that_is_killed(work):
+    """It is no volume, can be repeated, and what it was made from is as it was; the same tape is refused."""
+    run(TAPISK, "format", f"{work}/tape", "--size=64M", "--capacity=1G")
+    with Disk(work) as d:
+        if write(d.path, range(16384), 1):
+            raise SystemExit("write failed")
+        d.umount()
+    said = run(TAPISK, "compact", f"{work}/tape", f"{work}/tape", "--force", fails=True)
+    if "same tape" not in said:
+        raise SystemExit(said)
+    slow = dict(os.environ, HITHER_TAPE_PACE="1")  # a second at least: it is killed in the middle
+    copy = subprocess.Popen([TAPISK, "compact", f"{work}/tape", f"{work}/second"], env=slow)
+    while not os.path.exists(f"{work}/second") or os.path.getsize(f"{work}/second") < 8 * MIB:
+        if copy.poll() is not None:
+            raise SystemExit("the copy has ended before it was killed")
+        time.sleep(0.001)  # a file that grows tells nobody
+    copy.kill()
+    copy.wait()
+    said = run(TAPISK, "info", f"{work}/second", fails=True)
+    if "cut short" not in said:
+        raise SystemExit(said)
+    said = run(TAPISK, "compact", f"{work}/tape", f"{work}/second", fails=True)
+    if "--force" not in said:
+        raise SystemExit(said)
+    run(TAPISK, "compact", f"{work}/tape", f"{work}/second", "--force")
+    run(TAPISK, "verify", f"{work}/second")
+    if "in use      67.1 MB" not in run(TAPISK, "info", f"{work}/second"):
+        raise SystemExit("the copy is not whole")
+
+
 def another_tape(work):
     """A tape with the name of one that is in the cache is not taken for it."""
     for version in (1, 2):
@@ -203,7 +289,8 @@ if len(sys.argv) < 3:
     raise SystemExit(__doc__)
 TAPISK, HITHER = map(os.path.realpath, sys.argv[1:3])
 need(os.access("/dev/fuse", os.R_OK | os.W_OK), "no access to /dev/fuse")
-for test in (a_bad_record, the_end_of_the_medium, a_full_cache_disk, another_tape):
+for test in (a_bad_record, the_end_of_the_medium, a_full_cache_disk, another_tape, stale_caches, discards,
+             a_copy_that_is_killed):
     with tempfile.TemporaryDirectory() as folder:
         os.mkdir(f"{folder}/cache")
         os.mkdir(f"{folder}/run")

@@ -37,6 +37,11 @@ story() {
   cmp "$dir/image" "$dir/disk"
   "$hither" umount "$dir/disk"
   "$tapisk" compact /dev/nst0 "$dir/second"
+  if "$tapisk" compact /dev/nst0 /dev/nst0a --force 2>"$dir/said"; then
+    echo "a tape was copied to itself"
+    exit 1
+  fi
+  grep -q 'same tape' "$dir/said"
   "$tapisk" verify "$dir/second"
   # Killed in the middle of writes: the kernel closes the drive, and the next mount goes on.
   rm -rf "$dir/cache"
@@ -52,15 +57,15 @@ story() {
   cmp -i 1M "$dir/image" "$dir/disk"
   "$hither" umount "$dir/disk"
 }
-# file_system: ext4 on a block device that is the tape, with a source tree; read back with no cache.
+# file_system KIND SIZE: on a block device that is the tape, with a source tree; read back with no cache.
 file_system() {
   local device
-  "$tapisk" format /dev/nst0 --size=64M --force
+  "$tapisk" format /dev/nst0 --size="$2" --force
   for round in write read; do
     rm -rf "$dir/cache"
     "$tapisk" block /dev/nst0 >"$dir/said"
     device=$(grep -o '/dev/[a-z]*[0-9]*' "$dir/said" | grep -v nst | head -n 1)
-    [ "$round" = read ] || mkfs.ext4 -q "$device"
+    [ "$round" = read ] || "mkfs.$1" -q "$device"
     mkdir -p "$dir/mnt"
     mount "$device" "$dir/mnt"
     if [ "$round" = write ]; then
@@ -69,10 +74,12 @@ file_system() {
     else
       diff -r "$tree" "$dir/mnt/tree"
     fi
+    [ "$round" = write ] || { rm -r "$dir/mnt/tree" && fstrim -v "$dir/mnt"; }
     umount "$dir/mnt"
     "$hither" block detach "$device"
   done
-  echo "ext4: equal"
+  echo "$1: equal"
+  "$tapisk" info /dev/nst0 | grep -E '^(in use|garbage)'
 }
 if [ "${1:-}" = inside ]; then
   tapisk=$2 hither=$3 tree=$4
@@ -90,7 +97,10 @@ if [ "${1:-}" = inside ]; then
   fi
   grep -q 'rewinds' "$dir/said"
   story
-  file_system
+  file_system ext4 64M
+  if command -v mkfs.xfs >/dev/null && modprobe xfs; then
+    file_system xfs 320M
+  fi
   mt-st -f /dev/nst0 setblk 65536
   story --force
   mt-st -f /dev/nst0 setblk 0

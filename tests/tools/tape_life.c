@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A file system's life on a tape: ours, and others' designs on the same model. */
+#include "tape_life.h"
 #include "check.h"
-#include "tape_load.h"
 
-#include <hither/tape.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /*
  * 20,000 files of 12 KiB in 1,000 folders on a file system like ext4: a block of inodes has 16
@@ -14,40 +12,14 @@
  * every 2,500 files (5 s) a journal commit writes the data, then the journal, and flushes. At the
  * end metadata go to their places. Then all is read back cold, folder after folder: in the order of
  * the archive, or (`named`) in another, as where tar found the folders in the order of their hashes
- * and the reader takes them by name. Then every second file is deleted (one commit), then the tape
- * is compacted (or, where that cannot be done, read and written anew). Nobody rewinds between: the
- * drive goes on from where it was.
+ * and the reader takes them by name. Then every second file is deleted (one commit; where the file
+ * system can, it discards their blocks), then the tape is compacted (or, where that cannot be done,
+ * read and written anew). Nobody rewinds between: the drive goes on from where it was.
  *
  * `half`: on a tape half full of other things, in the middle of its length, from where a locate to
  * the beginning takes the average time; it begins mounted, and is unmounted at the end instead of
  * being compacted.
  */
-enum {
-	FILES = 20000,
-	FILE_BLOCKS = 3,
-	COMMIT_FILES = 2500,
-	INODES = 16,
-	FOLDER_FILES = 20,
-	JOURNAL = 16384, /* blocks: 64 MiB */
-	INODE_BLOCKS = FILES / INODES,
-	FOLDERS = FILES / FOLDER_FILES,
-	INODE_AT = JOURNAL,
-	FOLDER_AT = INODE_AT + INODE_BLOCKS,
-	DATA_AT = FOLDER_AT + FOLDERS,
-	VOLUME_BLOCKS = DATA_AT + FILES * FILE_BLOCKS,
-};
-
-/* Whoever keeps blocks on a tape. */
-struct keeper {
-	void (*write)(struct keeper *k, uint64_t block, uint64_t count);
-	void (*flush)(struct keeper *k);
-	void (*cold)(struct keeper *k); /* every cache is dropped */
-	void (*read)(struct keeper *k, uint64_t block, uint64_t count);
-	void (*compact)(struct keeper *k);
-	void (*unmount)(struct keeper *k);
-	uint64_t (*ns)(const struct keeper *k);
-};
-
 static uint64_t journal_next;
 static uint32_t read_order[FOLDERS]; /* folders */
 
@@ -91,7 +63,7 @@ static void metadata(struct keeper *k, uint64_t first, uint64_t end, bool home)
 	journal_next += count;
 }
 
-static void live(const char *name, struct keeper *k, bool half)
+void live(const char *name, struct keeper *k, bool half)
 {
 	uint64_t begin = k->ns(k), phase = begin;
 	char text[64];
@@ -115,6 +87,8 @@ static void live(const char *name, struct keeper *k, bool half)
 	metadata(k, 0, FILES, false);
 	k->flush(k);
 	metadata(k, 0, FILES, true);
+	for (uint64_t f = 1; k->discard && f < FILES; f += 2)
+		k->discard(k, DATA_AT + f * FILE_BLOCKS, FILE_BLOCKS);
 	k->flush(k);
 	snprintf(text, sizeof text, "%s_delete", name);
 	tell(text, k->ns(k) - phase);
@@ -127,131 +101,6 @@ static void live(const char *name, struct keeper *k, bool half)
 	tell(text, k->ns(k) - phase);
 	snprintf(text, sizeof text, "%s_all", name);
 	tell(text, k->ns(k) - begin);
-}
-
-/*
- * Ours: the volume itself, behind a cache as `tapisk mount` is one. A flush is answered by the
- * cache's disk (--sync=local), or, for `remote`, when what is dirty was pushed in block order and
- * the drive synced; unmounting pushes. A cold mount brings at once all that the tape has, in its
- * order; who reads finds it there or waits a little.
- */
-struct ours {
-	struct keeper k;
-	struct tape_volume *v;
-	uint64_t before_ns;
-	uint8_t *dirty; /* a byte a block */
-	bool remote, swept;
-	uint64_t origin;
-	char *buf;
-};
-enum { PIECE_BLOCKS = 256 };
-
-static struct ours *ours_of(struct keeper *k)
-{
-	return (struct ours *)k;
-}
-
-static uint64_t ours_ns(const struct keeper *k)
-{
-	const struct ours *o = (const struct ours *)k;
-	return o->before_ns + o->v->drive->busy_ns;
-}
-
-static void ours_write(struct keeper *k, uint64_t block, uint64_t count)
-{
-	memset(ours_of(k)->dirty + block, 1, count);
-}
-
-static void push(struct ours *o)
-{
-	for (uint64_t b = 0; b < VOLUME_BLOCKS;) {
-		uint64_t n = 0;
-		while (b + n < VOLUME_BLOCKS && n < PIECE_BLOCKS && o->dirty[b + n])
-			o->dirty[b + n++] = 0;
-		if (n)
-			CHECK_OK(tape_volume_write(o->v, o->buf, n * BLOCK, b * BLOCK, &err));
-		b += n ? n : 1;
-	}
-	CHECK_OK(tape_volume_flush(o->v, &err));
-}
-
-static void ours_flush(struct keeper *k)
-{
-	if (ours_of(k)->remote)
-		push(ours_of(k));
-}
-
-static void ours_unmount(struct keeper *k)
-{
-	push(ours_of(k));
-	CHECK_OK(tape_volume_finish(ours_of(k)->v, &err));
-	CHECK_OK(tape_volume_flush(ours_of(k)->v, &err));
-}
-
-/* Unmount, drop the cache, mount; the tape stays where it is. */
-static void mount_again(struct ours *o)
-{
-	struct tape_drive *d;
-	ours_unmount(&o->k);
-	uint64_t at = o->v->drive->record;
-	o->before_ns += o->v->drive->busy_ns;
-	CHECK_OK(tape_volume_close(o->v, &err));
-	CHECK_OK(tape_drive_open(path, true, 0, &d, &err));
-	d->record = at;
-	d->origin_bytes = o->origin;
-	CHECK_OK(tape_volume_open(d, false, &o->v, &err));
-	o->swept = false;
-}
-
-static void ours_cold(struct keeper *k)
-{
-	mount_again(ours_of(k));
-}
-
-static int run_by_place(const void *a, const void *b)
-{
-	const struct tape_run *x = a, *y = b;
-	return x->place < y->place ? -1 : x->place > y->place;
-}
-
-static void sweep(struct ours *o)
-{
-	struct tape_run *runs = calloc(VOLUME_BLOCKS, sizeof *runs);
-	uint64_t block = 0;
-	size_t count = 0;
-	while (tape_index_run(&o->v->index, &block, &runs[count]))
-		count++;
-	qsort(runs, count, sizeof *runs, run_by_place);
-	for (size_t i = 0; i < count; i++)
-		for (uint64_t at = 0; at < runs[i].count; at += PIECE_BLOCKS) {
-			uint64_t n = runs[i].count - at;
-			n = n < PIECE_BLOCKS ? n : PIECE_BLOCKS;
-			CHECK_OK(tape_volume_read(o->v, o->buf, n * BLOCK,
-			                          (runs[i].block + at) * BLOCK, &err));
-		}
-	free(runs);
-	o->swept = true;
-}
-
-static void ours_read(struct keeper *k, uint64_t block, uint64_t count)
-{
-	if (!ours_of(k)->swept)
-		sweep(ours_of(k));
-}
-
-/* tapisk compact; both drives' time counts. */
-static void ours_compact(struct keeper *k)
-{
-	struct ours *o = ours_of(k);
-	char to[PATH_MAX + 8];
-	uint64_t lost, ns;
-	mount_again(o);
-	snprintf(to, sizeof to, "%s.2", path);
-	unlink(to);
-	CHECK_OK(tape_volume_compact(o->v, to, false, NULL, &lost, &ns, &err));
-	CHECK_EQ(lost, 0);
-	o->before_ns += ns;
-	unlink(to);
 }
 
 /* The others, on the model alone. */
@@ -338,13 +187,17 @@ static void bare_cold(struct keeper *k)
 	bare_of(k)->cached = false;
 }
 
+enum { LTFS_DATA_WRAP = 2 };
+
 /*
- * LTFS (format specification 2.4, and ltfs(8)): a file's data are records of their own; metadata
- * are an XML index, written behind the data at a sync (sync_type time@5: every 5 minutes, so not
- * within this untar, and the drive is taken not to stop in it) and at unmount, then to the index
- * partition too, and read from there at mount. So of the blocks above
- * only data are written and read; an entry takes about 1 KiB. The index partition is at the begin
- * of the tape.
+ * LTFS (format specification 2.4, ltfs(8), and ltfs_start_mount() and ltfs_unmount() of its
+ * reference implementation, github.com/LinearTapeFileSystem/ltfs): a file's data are records of
+ * their own; metadata are an XML index, written behind the data at a sync (sync_type time@5: every
+ * 5 minutes, so not within this untar, and the drive is taken not to stop in it) and at unmount,
+ * then to the index partition too, and read from there at mount. So of the blocks above only data
+ * are written and read; an entry takes about 1 KiB. The index partition is at the begin of the
+ * tape, the data partition behind its two wraps; a mount reads both labels, then the index.
+ * Deleting changes the index only.
  */
 static void ltfs_write(struct keeper *k, uint64_t block, uint64_t count)
 {
@@ -383,6 +236,8 @@ static void ltfs_read(struct keeper *k, uint64_t block, uint64_t count)
 	struct bare *b = bare_of(k);
 	if (!b->cached) {
 		bare_seek(b, 0);
+		bare_seek(b, LTFS_DATA_WRAP * model->wrap_bytes);
+		bare_seek(b, 0);
 		bare_move(b, b->index_bytes);
 		b->cached = true;
 	}
@@ -402,21 +257,22 @@ static void ltfs_compact(struct keeper *k)
 	ltfs_index(b);
 }
 
-static void live_ours(const char *name, const char *folder, bool remote, uint64_t origin)
+/*
+ * What no design is spared: each byte of a file once each way at the drive's rate, and the shortest
+ * locate before each reading, as what was written last is behind the drive. Of metadata, none.
+ */
+static void tell_least(bool half)
 {
-	struct ours ours = {.k = {ours_write, ours_flush, ours_cold, ours_read, ours_compact,
-	                          ours_unmount, ours_ns},
-	                    .v = make(folder, (uint64_t)VOLUME_BLOCKS * BLOCK),
-	                    .dirty = calloc(1, VOLUME_BLOCKS),
-	                    .remote = remote,
-	                    .origin = origin,
-	                    .buf = calloc(PIECE_BLOCKS, BLOCK)};
-	ours.v->drive->origin_bytes = origin;
-	live(name, &ours.k, origin);
-	CHECK_OK(tape_volume_close(ours.v, &err));
-	unlink(path);
-	free(ours.dirty);
-	free(ours.buf);
+	uint64_t bytes = (uint64_t)FILES * FILE_BLOCKS * BLOCK, moves = half ? 1 : 2;
+	uint64_t passes = half ? 2 : 3; /* written, read; half of them read and half written */
+	tell("least_all",
+	     passes * bytes * 10 / (model->rate_bytes / 100000000) + moves * model->start_ns);
+}
+
+void life_mounted(const char *folder)
+{
+	shuffle_order(false);
+	live_mounted("mounted", folder, 0);
 }
 
 void life(const char *folder, bool named, bool half)
@@ -425,20 +281,22 @@ void life(const char *folder, bool named, bool half)
 	shuffle_order(named);
 	live_ours("ours", folder, false, origin);
 	live_ours("remote", folder, true, origin);
-	struct bare reference = {.k = {reference_write, bare_flush, bare_cold, reference_read,
+	live_mounted("mounted", folder, origin);
+	tell_least(half);
+	struct bare reference = {.k = {reference_write, NULL, bare_flush, bare_cold, reference_read,
 	                               reference_compact, bare_flush, bare_ns},
 	                         .place = calloc(VOLUME_BLOCKS, 8),
 	                         .record_bytes = BLOCK,
 	                         .at = origin,
 	                         .end = origin + BLOCK};
 	live("reference", &reference.k, half);
-	struct bare ltfs = {.k = {ltfs_write, ltfs_flush, ltfs_cold, ltfs_read, ltfs_compact,
+	struct bare ltfs = {.k = {ltfs_write, NULL, ltfs_flush, ltfs_cold, ltfs_read, ltfs_compact,
 	                          ltfs_unmount, bare_ns},
 	                    .place = calloc(VOLUME_BLOCKS, 8),
 	                    .record_bytes = BLOCK,
 	                    .index_bytes = FILES * 1024,
 	                    .at = origin,
-	                    .end = half ? origin : model->wrap_bytes * 2};
+	                    .end = half ? origin : model->wrap_bytes * LTFS_DATA_WRAP};
 	live("ltfs", &ltfs.k, half);
 	free(reference.place);
 	free(ltfs.place);

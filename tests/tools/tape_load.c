@@ -4,7 +4,7 @@
  *
  * usage: tape_load stream FOLDER GB  write so much through a volume on a tape file, read it back
  *        tape_load random            128 reads of 1 MiB all over a full tape: order of service
- *        tape_load life FOLDER [named|half]  a file system's life (tape_life.c)
+ *        tape_load life FOLDER [named|half|mounted]  a file system's life (tape_life.c)
  *        tape_load reindex FOLDER    find the index of a volume of 1 TB whose last checkpoint is as
  *                                    old as can be
  * Prints name=value: seconds of drive time, and of this machine's CPU.
@@ -59,7 +59,7 @@ struct tape_volume *make(const char *folder, uint64_t size)
 static void fill(uint64_t *buf, uint64_t at)
 {
 	for (size_t i = 0; i < MIB / 8; i += 64)
-		buf[i] = at + i;
+		buf[i] = at + i + 1;
 }
 
 static void stream(const char *folder, uint64_t gigabytes)
@@ -244,7 +244,8 @@ static void reindex(const char *folder)
 	const uint64_t size = UINT64_C(1000000000000) / BLOCK * BLOCK, blocks = size / BLOCK;
 	struct far_drive f = {.base = {.ops = &far_ops}};
 	struct tape_volume *v;
-	uint8_t *buf = calloc(TAPE_RECORD_BLOCKS, BLOCK);
+	uint8_t *buf = malloc((size_t)TAPE_RECORD_BLOCKS * BLOCK);
+	memset(buf, 1, (size_t)TAPE_RECORD_BLOCKS * BLOCK); /* zeros would take no room */
 	snprintf(path, sizeof path, "%s/load.tape", folder);
 	f.fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	CHECK(f.fd >= 0);
@@ -301,6 +302,8 @@ int main(int argc, char **argv)
 		stream(argv[2], strtoul(argv[3], NULL, 10));
 	else if (!strcmp(argv[1], "random"))
 		random_reads();
+	else if (!strcmp(argv[1], "life") && argc > 3 && !strcmp(argv[3], "mounted"))
+		life_mounted(argv[2]);
 	else if (!strcmp(argv[1], "life") && argc > 2)
 		life(argv[2], argc > 3 && !strcmp(argv[3], "named"),
 		     argc > 3 && !strcmp(argv[3], "half"));

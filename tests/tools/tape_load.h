@@ -17,6 +17,8 @@ extern const struct tape_model *const model;
 void tell(const char *name, uint64_t ns);
 /* An empty volume on a new tape file. */
 struct tape_volume *make(const char *folder, uint64_t size);
+/* By a mount with its threads alone; with HITHER_TAPE_PACE=1 in the time that it takes. */
+void life_mounted(const char *folder);
 /* named: the reader takes the folders in another order than they were written in. half: on a tape
  * half full. */
 void life(const char *folder, bool named, bool half);

@@ -79,6 +79,13 @@ static int set_params(struct ublk *u, struct hither_error *err)
 	                  .max_sectors = UBLK_IO_BYTES >> 9,
 	                  .dev_sectors = b->size_bytes >> 9},
 	};
+	if (!b->options.read_only && hither_mount_discards(b->mount)) {
+		params.types |= UBLK_PARAM_TYPE_DISCARD;
+		params.discard =
+		        (struct ublk_param_discard){.discard_granularity = UBLK_DISCARD_UNIT,
+		                                    .max_discard_sectors = UBLK_DISCARD_BYTES >> 9,
+		                                    .max_discard_segments = 1};
+	}
 	int r = ublk_control_call(u, UBLK_CMD_SET_PARAMS, &params, sizeof params, 0);
 	return r ? hither_fail(err, r, "ublk: set size of %s: %s", b->path, strerror(-r)) : 0;
 }

@@ -19,7 +19,12 @@
 #include <linux/ublk_cmd.h>
 #include <pthread.h>
 
-enum { UBLK_DEPTH = 64, UBLK_IO_BYTES = 512 << 10 };
+enum {
+	UBLK_DEPTH = 64,
+	UBLK_IO_BYTES = 512 << 10,
+	UBLK_DISCARD_UNIT = 4096,
+	UBLK_DISCARD_BYTES = 1 << 30, /* most at a time; the answer must fit into 31 bits */
+};
 
 struct ublk_queue;
 
@@ -29,6 +34,7 @@ struct ublk_io {
 	struct ublk_io *next; /* in queue->done */
 	uint16_t tag;
 	bool write;
+	int32_t whole;  /* of a discard: what was asked for */
 	int32_t result; /* bytes, or -errno */
 	uint8_t *buf;   /* [UBLK_IO_BYTES] */
 };

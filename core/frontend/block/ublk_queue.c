@@ -61,7 +61,7 @@ static void request_done(struct hither_io *io, int result, const struct hither_e
 {
 	struct ublk_io *x = (struct ublk_io *)io;
 	struct ublk_queue *q = x->queue;
-	x->result = result ? result : (int32_t)io->len;
+	x->result = result ? result : io->op == HITHER_IO_DISCARD ? x->whole : (int32_t)io->len;
 	pthread_mutex_lock(&q->lock);
 	bool first = !q->done;
 	x->next = q->done;
@@ -73,6 +73,24 @@ static void request_done(struct hither_io *io, int result, const struct hither_e
 		(void)n; /* it can only be full, which is as good */
 	}
 	pthread_mutex_unlock(&q->lock);
+}
+
+/* Of whole blocks; what else there is of it stays, as it may. */
+static void begin_discard(struct ublk_queue *q, struct ublk_io *x)
+{
+	uint64_t end = x->io.offset + x->io.len, unit = UBLK_DISCARD_UNIT;
+	x->whole = (int32_t)x->io.len;
+	x->io.op = HITHER_IO_DISCARD;
+	x->io.buf = NULL;
+	x->io.offset = (x->io.offset + unit - 1) / unit * unit;
+	if (end != q->dev->block->size_bytes)
+		end -= end % unit;
+	if (x->io.offset < end) {
+		x->io.len = end - x->io.offset;
+		hither_mount_submit(q->dev->block->mount, &x->io);
+	} else {
+		request_done(&x->io, 0, NULL);
+	}
 }
 
 static void begin(struct ublk_queue *q, struct ublk_io *x)
@@ -97,6 +115,9 @@ static void begin(struct ublk_queue *q, struct ublk_io *x)
 		x->io.offset = x->io.len = 0;
 		data = false;
 		break;
+	case UBLK_IO_OP_DISCARD:
+		begin_discard(q, x);
+		return;
 	default: /* the device does not offer others */
 		request_done(&x->io, -EOPNOTSUPP, NULL);
 		return;

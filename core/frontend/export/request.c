@@ -15,6 +15,7 @@ enum {
 	OUTPUT_AHEAD = 512 << 10, /* of long reads, begun before the client has taken it */
 	OUTPUT_BATCH = 64 << 10,
 	BULK_BYTES = 256 << 10, /* a write from this size on */
+	EXPORT_TRIM_BYTES = 4096,
 };
 
 static const uint8_t zeros[EXPORT_PIECE_BYTES];
@@ -80,7 +81,8 @@ static void cut_locked(struct export_connection *c, struct export_request *r)
 static bool needs_flush(const struct export_request *r)
 {
 	return (r->flags & NBD_CMD_FLAG_FUA) && !r->error && !r->flushed &&
-	       (r->command == NBD_CMD_WRITE || r->command == NBD_CMD_WRITE_ZEROES);
+	       (r->command == NBD_CMD_WRITE || r->command == NBD_CMD_WRITE_ZEROES ||
+	        r->command == NBD_CMD_TRIM);
 }
 
 /* p's access has ended. True: p is to be submitted once more, as the flush of its request. */
@@ -248,6 +250,25 @@ static void begin_status_locked(struct export_connection *c, struct export_reque
 	export_reply_end_locked(p, r);
 }
 
+/* We may keep the bytes, and do what is no whole block; and all of them where a hole is no gain. */
+static void begin_trim_locked(struct export_connection *c, struct export_request *r)
+{
+	uint64_t unit = EXPORT_TRIM_BYTES, end = r->offset + r->len;
+	uint64_t first = (r->offset + unit - 1) / unit * unit;
+	struct export_piece *p;
+	if (end != c->volume->size_bytes)
+		end -= end % unit;
+	if (first >= end || !hither_mount_discards(c->volume->mount)) {
+		answer_locked(c, r);
+		return;
+	}
+	r->at = r->len = r->left = end - first;
+	if ((p = reply_piece_locked(c, r, 0)))
+		submit_locked(p, HITHER_IO_DISCARD, first, (size_t)r->len, NULL);
+	else
+		export_request_release_locked(c, r);
+}
+
 static void begin_locked(struct export_connection *c, struct export_request *r)
 {
 	struct export_piece *p;
@@ -273,7 +294,10 @@ static void begin_locked(struct export_connection *c, struct export_request *r)
 	case NBD_CMD_BLOCK_STATUS:
 		begin_status_locked(c, r);
 		break;
-	default: /* TRIM: we may keep the bytes, and do */
+	case NBD_CMD_TRIM:
+		begin_trim_locked(c, r);
+		break;
+	default:
 		answer_locked(c, r);
 		break;
 	}

@@ -109,6 +109,7 @@ int fuse_answer(struct fuse_call *c, int error, const void *payload, size_t len)
 void fuse_op_read(struct fuse_call *c);
 void fuse_op_write(struct fuse_call *c);
 void fuse_op_fsync(struct fuse_call *c);
+void fuse_op_fallocate(struct fuse_call *c);
 void fuse_op_open(struct fuse_call *c);
 void fuse_op_release(struct fuse_call *c);
 void fuse_op_lookup(struct fuse_call *c);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * READ, WRITE and FSYNC: these go to the mount and may be answered later. The size is fixed: a read
- * past the end is short, a write past the end is ENOSPC, as on a block device. Of a write that
- * crosses the end what is within is written, as the kernel may have put it together from several,
- * good ones among them; it is not answered as a short write, which the kernel takes for EIO, or for
- * success.
+ * READ, WRITE, FSYNC and FALLOCATE: these go to the mount and may be answered later. The size is
+ * fixed: a read past the end is short, a write past the end is ENOSPC, as on a block device. Of a
+ * write that crosses the end what is within is written, as the kernel may have put it together from
+ * several, good ones among them; it is not answered as a short write, which the kernel takes for
+ * EIO, or for success.
  */
 #include "frontend/fuse/fuse_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
 
 void fuse_submit_io(struct fuse_call *c, struct hither_mount *m, enum hither_io_op op, void *buf,
                     size_t len, uint64_t offset)
@@ -106,4 +108,33 @@ void fuse_op_fsync(struct fuse_call *c)
 		fuse_answer(c, file ? 0 : -EINVAL, NULL, 0);
 	else
 		fuse_submit_io(c, file->mount, HITHER_IO_FLUSH, NULL, 0, 0);
+}
+
+/*
+ * Holes can be punched, as a loop device does it for a discard, and zeros written; all else would
+ * change what is allocated, which nobody here can. The kernel has written back, and drops, what it
+ * holds of the range.
+ */
+void fuse_op_fallocate(struct fuse_call *c)
+{
+	const struct fuse_fallocate_in *in = c->arg;
+	struct fuse_file *file = fuse_file_of(c->f, c->in->nodeid);
+	bool zeros = in->mode == (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE) ||
+	             in->mode == (FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE);
+	if (c->f->tree || !file) {
+		fuse_answer(c, -EOPNOTSUPP, NULL, 0);
+		return;
+	}
+	size_t len = within(file, in->offset, in->length);
+	uint64_t end = in->offset + len;
+	bool whole = in->offset % FUSE_BLOCK_BYTES == 0 &&
+	             (end % FUSE_BLOCK_BYTES == 0 || end == file->size);
+	if (!zeros || !whole || !file->writable || !hither_mount_discards(file->mount)) {
+		fuse_answer(c, -EOPNOTSUPP, NULL, 0);
+	} else if (!len) {
+		fuse_answer(c, 0, NULL, 0);
+	} else {
+		note_written(c->f, file);
+		fuse_submit_io(c, file->mount, HITHER_IO_DISCARD, NULL, len, in->offset);
+	}
 }

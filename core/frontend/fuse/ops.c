@@ -209,8 +209,7 @@ static void op_interrupt(struct fuse_call *c)
 /*
  * What is missing here is answered with ENOSYS, which makes the kernel do it by itself (LSEEK,
  * locks, COPY_FILE_RANGE, FLUSH: it has written the pages back before, and a mere close pushes
- * nothing), or tell the program that it is not supported (FALLOCATE, xattrs), and
- * never ask again.
+ * nothing), or tell the program that it is not supported (xattrs), and never ask again.
  */
 static const struct operation {
 	void (*run)(struct fuse_call *c);
@@ -236,6 +235,7 @@ static const struct operation {
         [FUSE_WRITE] = {fuse_op_write, sizeof(struct fuse_write_in)},
         [FUSE_STATFS] = {op_statfs, 0},
         [FUSE_RELEASE] = {fuse_op_release, sizeof(struct fuse_release_in)},
+        [FUSE_FALLOCATE] = {fuse_op_fallocate, sizeof(struct fuse_fallocate_in)},
         [FUSE_FSYNC] = {fuse_op_fsync, 0},
         [FUSE_INIT] = {fuse_op_init, offsetof(struct fuse_init_in, flags2)},
         [FUSE_OPENDIR] = {fuse_op_opendir, 0},

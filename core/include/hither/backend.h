@@ -23,6 +23,9 @@ enum {
 	HITHER_BACKEND_ORDERED = 1u << 1, /* seeks cost seconds (tape): one request, by offset */
 	/* Bytes come at memory or disk speed, no network between: pulling ahead is no use. */
 	HITHER_BACKEND_LOCAL = 1u << 2,
+	/* Zeros that are written cost it next to nothing, neither room nor time, and extent() tells
+	 * of holes as they are now. */
+	HITHER_BACKEND_SPARSE = 1u << 3,
 };
 
 struct hither_backend_ops;

@@ -83,6 +83,8 @@ int hither_mount_backend(struct hither_backend *backend, const char *name,
 
 uint64_t hither_mount_size(const struct hither_mount *m);
 bool hither_mount_writable(const struct hither_mount *m);
+/** Does it take HITHER_IO_DISCARD? Where zeros are as dear as any bytes it does not. */
+bool hither_mount_discards(const struct hither_mount *m);
 /** When the resource had last been changed as it was opened, since 1970; 0: it does not tell. */
 int64_t hither_mount_modified_ns(const struct hither_mount *m);
 
@@ -121,7 +123,17 @@ void hither_mount_warm(struct hither_mount *m, uint32_t connections);
 /** Wait until everything is local. -ECANCELED if the mount is cancelled meanwhile. */
 int hither_mount_pull(struct hither_mount *m, struct hither_error *err);
 
-enum hither_io_op { HITHER_IO_READ, HITHER_IO_WRITE, HITHER_IO_FLUSH };
+enum hither_io_op {
+	HITHER_IO_READ,
+	HITHER_IO_WRITE,
+	HITHER_IO_FLUSH,
+	/*
+	 * Whole blocks of 4 KiB (or up to the end) are zeros from now on, as if these had been
+	 * written, and take no room here; no buf. -EINVAL: not whole blocks; -EOPNOTSUPP: see
+	 * hither_mount_discards(). Never waits for a network.
+	 */
+	HITHER_IO_DISCARD,
+};
 
 /** One access, for frontends that must not block. Owned by the caller until done() is called. */
 struct hither_io {

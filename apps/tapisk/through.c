@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Mounts and exports are hither's own, of the URL tape:TAPE. */
+#include "tapisk.h"
+
+#include "util.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { MOST_ARGS = 64, OURS = 5 };
+
+/* The program hither, beside us where we are installed or built, else from PATH. */
+static int execute(char **args)
+{
+	char self[PATH_MAX - 32], path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+	self[n < 0 ? 0 : n] = 0;
+	char *slash = strrchr(self, '/');
+	const char *const places[] = {"hither", "../hither/hither"};
+	for (size_t i = 0; slash && i < COUNT_OF(places); i++) {
+		snprintf(path, sizeof path, "%.*s/%s", (int)(slash - self), self, places[i]);
+		execv(path, args);
+	}
+	execvp("hither", args);
+	fprintf(stderr, "tapisk: the program hither: %m\n");
+	return FAILED;
+}
+
+/*
+ * A tape that is flushed stops, and takes seconds to go on: so an fsync is answered by the cache's
+ * disk, and the tape is written rarely, much at a time. What is given behind these counts. A cache
+ * in memory answers no fsync.
+ */
+static int add_habits(int argc, char **argv, char **args, int count)
+{
+	static char interval[] = "--push-interval=5min", dirty[] = "--push-dirty=1G",
+	            sync[] = "--sync=local";
+	bool in_memory = false;
+	for (int i = 2; i < argc; i++)
+		in_memory |= !strcmp(argv[i], "none") || !strcmp(argv[i], "--cache=none") ||
+		             !strcmp(argv[i], "-cnone");
+	args[count++] = interval;
+	args[count++] = dirty;
+	if (!in_memory)
+		args[count++] = sync;
+	return count;
+}
+
+static char program[] = "hither";
+
+int run_mount(int argc, char **argv)
+{
+	char url[PATH_MAX + 8], *args[MOST_ARGS] = {program};
+	int count = 1;
+	bool named = false;
+	if (argc > MOST_ARGS - OURS)
+		return misused("too many arguments");
+	args[count++] = argv[1];
+	count = add_habits(argc, argv, args, count);
+	for (int i = 2; i < argc; i++) {
+		args[count++] = argv[i];
+		if (argv[i][0] == '-' || named)
+			continue;
+		snprintf(url, sizeof url, "tape:%s", argv[i]);
+		args[count - 1] = url;
+		named = true;
+	}
+	return execute(args);
+}
+
+int run_as_is(int argc, char **argv)
+{
+	char *args[MOST_ARGS] = {program};
+	if (argc >= MOST_ARGS)
+		return misused("too many arguments");
+	for (int i = 1; i < argc; i++)
+		args[i] = argv[i];
+	return execute(args);
+}
