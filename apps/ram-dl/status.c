@@ -8,6 +8,7 @@
 #include "json.h"
 #include "run_dir.h"
 #include "swap_area.h"
+#include "swap_io.h"
 #include "units.h"
 #include "url.h"
 #include "util.h"
@@ -19,15 +20,11 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAGE = 4096, PROBES = 100, PROBE_NS_MOST = 2000000000, SECTORS_A_PAGE = 8 };
+enum { PAGE = 4096, PROBES = 100, PROBE_NS_MOST = 2000000000 };
 
 struct latency {
 	unsigned count; /* 0: no page could be read */
 	uint64_t p50_ns, p99_ns;
-};
-
-struct io_counts {
-	uint64_t in_pages, out_pages, in_ms, out_ms, in_requests, out_requests;
 };
 
 static int by_size(const void *a, const void *b)
@@ -57,40 +54,17 @@ static struct latency probe(const char *device, uint64_t size)
 	return l;
 }
 
-/* Documentation/block/stat.rst of Linux. */
-static struct io_counts count_io(const char *device)
-{
-	char path[128];
-	uint64_t f[8] = {0};
-	struct io_counts c = {0};
-	snprintf(path, sizeof path, "/sys/block/%s/stat", strrchr(device, '/') + 1);
-	FILE *file = fopen(path, "re");
-	if (file && fscanf(file,
-	                   "%" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-	                   " %" SCNu64 " %" SCNu64,
-	                   &f[0], &f[1], &f[2], &f[3], &f[4], &f[5], &f[6], &f[7]) == 8)
-		c = (struct io_counts){.in_requests = f[0],
-		                       .in_pages = f[2] / SECTORS_A_PAGE,
-		                       .in_ms = f[3],
-		                       .out_requests = f[4],
-		                       .out_pages = f[6] / SECTORS_A_PAGE,
-		                       .out_ms = f[7]};
-	if (file)
-		fclose(file);
-	return c;
-}
-
 struct area {
 	const struct hither_block_entry *entry;
 	struct swap_use use;
-	struct io_counts io;
+	struct swap_io io; /* since it was attached */
 	struct latency latency;
 	char *url; /* as it may be shown */
 };
 
-static uint64_t mean_us(uint64_t ms, uint64_t requests)
+static uint64_t mean_ns(uint64_t ms, uint64_t requests)
 {
-	return requests ? ms * 1000 / requests : 0;
+	return requests ? ms * 1000000 / requests : 0;
 }
 
 static void print_json(struct json *j, const struct area *a)
@@ -106,11 +80,11 @@ static void print_json(struct json *j, const struct area *a)
 	json_uint(j, "used_bytes", a->use.used_bytes);
 	json_uint(j, "pages_in", a->io.in_pages);
 	json_uint(j, "pages_out", a->io.out_pages);
-	json_uint(j, "in_mean_us", mean_us(a->io.in_ms, a->io.in_requests));
-	json_uint(j, "out_mean_us", mean_us(a->io.out_ms, a->io.out_requests));
+	json_uint(j, "in_mean_ns", mean_ns(a->io.in_ms, a->io.in_requests));
+	json_uint(j, "out_mean_ns", mean_ns(a->io.out_ms, a->io.out_requests));
 	json_uint(j, "probes", a->latency.count);
-	json_uint(j, "probe_p50_us", a->latency.p50_ns / 1000);
-	json_uint(j, "probe_p99_us", a->latency.p99_ns / 1000);
+	json_uint(j, "probe_p50_ns", a->latency.p50_ns);
+	json_uint(j, "probe_p99_ns", a->latency.p99_ns);
 	json_end_object(j);
 }
 
@@ -121,9 +95,9 @@ static void print_text(const struct area *a)
 	printf("  paged out   %s of %s, priority %d\n", units_format_size(used, a->use.used_bytes),
 	       units_format_size(size, a->use.size_bytes), a->use.priority);
 	printf("  in          %" PRIu64 " pages, %" PRIu64 " us a request on average\n",
-	       a->io.in_pages, mean_us(a->io.in_ms, a->io.in_requests));
+	       a->io.in_pages, mean_ns(a->io.in_ms, a->io.in_requests) / 1000);
 	printf("  out         %" PRIu64 " pages, %" PRIu64 " us a request on average\n",
-	       a->io.out_pages, mean_us(a->io.out_ms, a->io.out_requests));
+	       a->io.out_pages, mean_ns(a->io.out_ms, a->io.out_requests) / 1000);
 	if (a->latency.count)
 		printf("  a page now  p50 %" PRIu64 " us, p99 %" PRIu64 " us, of %u\n",
 		       a->latency.p50_ns / 1000, a->latency.p99_ns / 1000, a->latency.count);
@@ -145,7 +119,7 @@ static int report(void *user, const struct hither_block_entry *entry)
 		return 0;
 	AUTO_FREE char *url = url_redact(entry->name);
 	a.url = url ? url : (char[]){""};
-	a.io = count_io(entry->path);
+	a.io = swap_io_since(entry->path, entry->pid);
 	a.latency = probe(entry->path, a.use.size_bytes);
 	r->count++;
 	if (r->json)
@@ -171,8 +145,8 @@ static void print_run_json(struct json *j, long pid, const struct note *n)
 	json_uint(j, "discarded_bytes", n->discarded_bytes);
 	json_uint(j, "faults", n->faults);
 	json_uint(j, "waits", n->waits);
-	json_uint(j, "wait_p50_us", n->wait_p50_ns / 1000);
-	json_uint(j, "wait_p99_us", n->wait_p99_ns / 1000);
+	json_uint(j, "wait_p50_ns", n->wait_p50_ns);
+	json_uint(j, "wait_p99_ns", n->wait_p99_ns);
 	json_int(j, "error", n->error);
 	json_string(j, "message", n->error ? n->message : "");
 	json_end_object(j);
@@ -214,9 +188,8 @@ int command_status(int argc, char **argv)
 	bool as_json = argc == 2 && (!strcmp(argv[1], "--json") || !strcmp(argv[1], "-j"));
 	if (argc == 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))) {
 		puts("Usage: ram-dl status [--json]\n\n"
-		     "Show each swap area of ram-dl (root only): how much is paged out, pages in "
-		     "and "
-		     "out,\n"
+		     "Show each swap area of ram-dl (root only): how much is paged out, pages in\n"
+		     "and out since it was attached,\n"
 		     "and how long a page takes (p50 and p99 of a hundred that are read now). And "
 		     "each\n"
 		     "process of ram-dl run: what of its memory is here, pages in and out, how "

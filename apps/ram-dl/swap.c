@@ -5,6 +5,7 @@
 #include "steady.h"
 #include "swap_area.h"
 #include "swap_device.h"
+#include "swap_io.h"
 #include "units.h"
 #include "util.h"
 
@@ -170,9 +171,12 @@ static int attach(struct swap *s, struct hither_error *err)
 	steady_protect(missing, sizeof missing);
 	if (*missing && s->device.mount)
 		fail_with(EXIT_DONE, "note: %s", missing);
+	swap_io_begin(path);
 	r = swap_area_on(path, s->priority, err);
-	if (r)
+	if (r) {
+		swap_io_end(path);
 		return r;
+	}
 	printf("%s: %s of swap, priority %d, %s\n", path, units_format_size(size, s->size_bytes),
 	       s->priority,
 	       s->device.mount ? hither_block_kind_name(hither_block_kind(s->device.block))
@@ -191,8 +195,10 @@ static void serve(struct swap *s, const sigset_t *set)
 		while (sigwait(set, &number))
 			;
 		if (!swap_area_off(hither_block_path(s->device.block), force, &err) ||
-		    err.code == -EINVAL) /* somebody else has done it */
+		    err.code == -EINVAL) { /* somebody else has done it */
+			swap_io_end(hither_block_path(s->device.block));
 			return;
+		}
 		fail_with(EXIT_FAILED, "%s; still attached, a signal tries nevertheless",
 		          err.message);
 	}

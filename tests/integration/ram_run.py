@@ -88,7 +88,7 @@ def sort_at_a_quarter():
         assert told["tracking"] in ("async", "fault", "hash"), told
         assert told["kernel_faults"] == (not more and os.geteuid() == 0) or not more, told
         print(f"sort of {SIZE} MiB{how}: equal, {time.monotonic() - begin:.1f} s, "
-              f"{told['out_bytes'] >> 20} MiB out, wait p50 {told['wait_p50_us']} us, {told['tracking']}")
+              f"{told['out_bytes'] >> 20} MiB out, wait p50 {told['wait_p50_ns'] // 1000} us, {told['tracking']}")
     os.unlink(f"{folder}/paged")
     nothing_left()
     server.kill()

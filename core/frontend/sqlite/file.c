@@ -257,10 +257,10 @@ static char *stats_json(struct hsq_share *s)
 	        "{\"size_bytes\":%llu,\"local_bytes\":%llu,\"dirty_bytes\":%llu,"
 	        "\"pulled_bytes\":%llu,\"demand_bytes\":%llu,\"pushed_bytes\":%llu,"
 	        "\"pull_requests\":%llu,\"push_requests\":%llu,\"retries\":%llu,\"reads\":%llu,"
-	        "\"reads_waited\":%llu,\"wait_ms\":%.3f,\"rtt_ms\":%.3f,\"rate_bytes\":%llu}",
+	        "\"reads_waited\":%llu,\"wait_ns\":%llu,\"rtt_ns\":%llu,\"rate_bytes\":%llu}",
 	        t.size_bytes, t.local_bytes, t.dirty_bytes, t.pulled_bytes, t.demand_bytes,
 	        t.pushed_bytes, t.pull_requests, t.push_requests, t.retries, t.reads,
-	        t.reads_waited, (double)t.wait_ns / 1e6, (double)t.rtt_ns / 1e6, t.rate_bytes);
+	        t.reads_waited, t.wait_ns, t.rtt_ns, t.rate_bytes);
 }
 
 static char *latest_error(void)
