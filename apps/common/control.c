@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control.h"
 
-#include "daemon.h"
-#include "ender.h"
 #include "json.h"
 #include "program.h"
 #include "progress.h"
+#include "units.h"
 #include "util.h"
 
 #include <errno.h>
@@ -28,19 +27,22 @@ enum {
 	TICK_MS = 250,
 };
 
+/* What a client waits for, and hears of. */
+enum waits { NOTHING, END, PULL };
+
 struct client {
 	int fd; /* -1: free */
 	char line[LINE_BYTES];
 	size_t line_len;
 	char *out; /* not sent yet */
 	size_t out_len;
-	bool waits;        /* for the end: gets progress */
+	enum waits waits;  /* meanwhile it gets progress */
 	bool closes;       /* once out is empty */
 	uint64_t since_ns; /* when its side last did something */
 };
 
 struct control {
-	struct daemon *daemon;
+	struct control_owner owner;
 	pthread_t thread;
 	int signal_fd, wake_fd, timer_fd;
 	pthread_mutex_t draw_lock; /* guards progress; nothing is taken under it */
@@ -63,6 +65,8 @@ struct control {
 	pthread_mutex_t lock; /* guards what other threads hand over, below */
 	int new_listen_fd;    /* -1: none */
 	char *failure;
+	bool pulled;
+	char *pull_failure; /* pulled, but not all */
 	bool ends;
 	char *end; /* the last message, or NULL */
 	bool forced;
@@ -138,15 +142,29 @@ static void say_progress(struct client *cl, const struct hither_mount_stats *sta
 	say(cl, &j);
 }
 
+static void answer_pull(struct control *c, struct client *cl)
+{
+	struct hither_error err = {0};
+	cl->waits = PULL;
+	if (c->owner.ops->pull && !c->owner.ops->pull(c->owner.user, &err))
+		return;
+	cl->closes = true;
+	say_event(cl, "failed", *err.message ? err.message : "it cannot pull everything", false);
+}
+
 static void answer(struct control *c, struct client *cl)
 {
 	char *rest = cl->line, *word = strsep(&rest, " ");
 	bool lazy = false, force = false;
 	if (!strcmp(word, "status")) {
 		AUTO_JSON struct json j = {0};
-		daemon_describe(c->daemon, &j);
+		c->owner.ops->describe(c->owner.user, &j);
 		cl->closes = true;
 		say(cl, &j);
+		return;
+	}
+	if (!strcmp(word, "pull")) {
+		answer_pull(c, cl);
 		return;
 	}
 	bool known = !strcmp(word, "umount");
@@ -160,8 +178,8 @@ static void answer(struct control *c, struct client *cl)
 		say_event(cl, "failed", "the daemon does not know this request", false);
 		return;
 	}
-	cl->waits = true;
-	daemon_end(c->daemon, lazy, force, false);
+	cl->waits = END;
+	c->owner.ops->end(c->owner.user, lazy, force, false);
 }
 
 static void hear(struct control *c, struct client *cl)
@@ -217,9 +235,9 @@ static void welcome(struct control *c)
 /* Is there a line on the terminal, or may there be? */
 static bool shows(const struct control *c)
 {
-	const struct daemon *d = c->daemon;
-	return c->serving && d->settings->foreground && progress_wanted(&c->progress) &&
-	       (!d->quiet || atomic_load(&d->shows));
+	const struct control_owner *o = &c->owner;
+	return c->serving && o->foreground && progress_wanted(&c->progress) &&
+	       (!o->ops->shows || o->ops->shows(o->user));
 }
 
 static void clear_progress(struct control *c)
@@ -233,31 +251,38 @@ static void announce(struct control *c)
 {
 	struct hither_mount_stats stats = {0};
 	char size[UNITS_TEXT_BYTES];
-	daemon_stats(c->daemon, &stats);
+	c->owner.ops->stats(c->owner.user, &stats);
 	clear_progress(c);
 	if (stats.dirty_bytes)
-		fprintf(stderr,
-		        "%s: unmounting, waiting for %s to be pushed; once more to quit at "
-		        "once\n",
-		        program_name, units_format_size(size, stats.dirty_bytes));
+		fprintf(stderr, "%s: %s, waiting for %s to be pushed; once more to quit at once\n",
+		        program_name, c->owner.ending, units_format_size(size, stats.dirty_bytes));
 	else
-		fprintf(stderr, "%s: unmounting\n", program_name);
+		fprintf(stderr, "%s: %s\n", program_name, c->owner.ending);
 }
 
-/* The first asks to end, the second to end without pushing, the third is obeyed here and now. */
+/*
+ * The first asks to end, the second to end without pushing, the third is obeyed here and now. A ^C
+ * takes a mount away from programs that use it only where it comes again while they do; other
+ * signals come from whoever shuts a machine or a session down, which does not wait.
+ */
 static void obey_signal(struct control *c, const struct signalfd_siginfo *info)
 {
-	const struct daemon_hooks *hooks = c->daemon->hooks;
-	if (hooks && hooks->signalled && hooks->signalled(c->daemon, info))
+	const struct control_owner *o = &c->owner;
+	if (o->ops->signalled && o->ops->signalled(o->user, info))
 		return;
+	if (c->signal_count && o->ops->in_use && o->ops->in_use(o->user)) {
+		o->ops->end(o->user, true, false, true);
+		return;
+	}
 	switch (c->signal_count++) {
 	case 0:
-		if (c->daemon->settings->foreground)
+		if (o->foreground)
 			announce(c);
-		daemon_end(c->daemon, true, false, true);
+		o->ops->end(o->user, !(o->waits_for_users && info->ssi_signo == SIGINT), false,
+		            true);
 		break;
 	case 1:
-		daemon_end(c->daemon, true, true, true);
+		o->ops->end(o->user, true, true, true);
 		break;
 	default:
 		_exit(EXIT_FAILED); /* something hangs; what is dirty is in the cache, if it is on
@@ -270,10 +295,9 @@ static void on_signal(struct control *c)
 	struct signalfd_siginfo info;
 	if (read(c->signal_fd, &info, sizeof info) != (ssize_t)sizeof info)
 		return;
-	if (c->serving)
+	if (c->serving) {
 		obey_signal(c, &info);
-	else if (daemon_state(c->daemon) == DAEMON_OPENING) {
-		runtime_leave(&c->daemon->entry, false);
+	} else if (c->owner.ops->abandon(c->owner.user)) {
 		_exit(128 + (int)info.ssi_signo);
 	} else {
 		c->signal_early = true;
@@ -284,7 +308,7 @@ static void on_signal(struct control *c)
 static void tick(struct control *c)
 {
 	struct hither_mount_stats stats;
-	if (!daemon_stats(c->daemon, &stats))
+	if (!c->owner.ops->stats(c->owner.user, &stats))
 		return;
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		if (c->clients[i].fd >= 0 && c->clients[i].waits)
@@ -323,6 +347,16 @@ static void drop_stalled(struct control *c)
 
 /* --- the thread --- */
 
+/* Tell those who wait for `what`, and let them go. */
+static void tell_waiting(struct control *c, enum waits what, const char *event, const char *message)
+{
+	for (int i = 0; i < MAX_CLIENTS; i++)
+		if (c->clients[i].fd >= 0 && c->clients[i].waits == what) {
+			c->clients[i].closes = true;
+			say_event(&c->clients[i], event, message, false);
+		}
+}
+
 /* Take what other threads handed over. False: that was all. */
 static bool take_over(struct control *c)
 {
@@ -331,7 +365,8 @@ static bool take_over(struct control *c)
 		return true;
 	pthread_mutex_lock(&c->lock);
 	AUTO_FREE char *failure = TAKE(c->failure, NULL);
-	bool starts = c->new_listen_fd >= 0, ends = c->ends;
+	AUTO_FREE char *pull_failure = TAKE(c->pull_failure, NULL);
+	bool starts = c->new_listen_fd >= 0, ends = c->ends, pulled = TAKE(c->pulled, false);
 	if (starts)
 		c->listen_fd = TAKE(c->new_listen_fd, -1);
 	pthread_mutex_unlock(&c->lock);
@@ -340,11 +375,13 @@ static bool take_over(struct control *c)
 		c->signal_count = 0;
 	if (c->serving && TAKE(c->signal_early, false))
 		obey_signal(c, &c->early);
-	for (int i = 0; failure && i < MAX_CLIENTS; i++)
-		if (c->clients[i].fd >= 0 && c->clients[i].waits) {
-			c->clients[i].closes = true;
-			say_event(&c->clients[i], "failed", failure, false);
-		}
+	if (failure)
+		tell_waiting(c, END, "failed", failure);
+	if (pulled) {
+		tick(c); /* the last figures */
+		tell_waiting(c, PULL, pull_failure ? "failed" : "done",
+		             pull_failure ? pull_failure : "");
+	}
 	return !ends;
 }
 
@@ -390,11 +427,12 @@ static void *run(void *arg)
 	bool goes_on = true;
 	while (goes_on)
 		run_once(c, &goes_on);
-	if (c->daemon->settings->foreground)
+	if (c->owner.foreground)
 		clear_progress(c);
+	tell_waiting(c, PULL, "failed", "it ended before everything was here");
 	for (int i = 0; i < MAX_CLIENTS; i++) {
 		struct client *cl = &c->clients[i];
-		if (cl->fd >= 0 && cl->waits) {
+		if (cl->fd >= 0 && cl->waits == END) {
 			c->heard = true;
 			/* Fits the socket's buffer, or nobody reads. */
 			say_event(cl, "done", c->end ? c->end : "", c->forced);
@@ -421,13 +459,14 @@ static void destroy(struct control *c)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	free(c->failure);
+	free(c->pull_failure);
 	free(c->end);
 	pthread_mutex_destroy(&c->lock);
 	pthread_mutex_destroy(&c->draw_lock);
 	free(c);
 }
 
-int control_start(struct daemon *d, struct control **out, struct hither_error *err)
+int control_start(const struct control_owner *owner, struct control **out, struct hither_error *err)
 {
 	struct control *c = calloc(1, sizeof *c);
 	sigset_t signals;
@@ -438,14 +477,14 @@ int control_start(struct daemon *d, struct control **out, struct hither_error *e
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, &signals, NULL);
-	c->daemon = d;
+	c->owner = *owner;
 	c->listen_fd = c->new_listen_fd = -1;
 	c->spare_fd = open_spare();
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		c->clients[i].fd = -1;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->draw_lock, NULL);
-	progress_init(&c->progress, PROGRESS_MOUNT, d->settings->progress_fd);
+	progress_init(&c->progress, PROGRESS_MOUNT, owner->progress_fd);
 	c->signal_fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
 	c->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	c->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -483,14 +522,24 @@ void control_failed(struct control *c, const char *message)
 	wake(c);
 }
 
-bool control_finish(struct control *c, const struct ending *e)
+void control_pulled(struct control *c, const char *message)
+{
+	pthread_mutex_lock(&c->lock);
+	c->pulled = true;
+	free(c->pull_failure);
+	c->pull_failure = message ? strdup(message) : NULL;
+	pthread_mutex_unlock(&c->lock);
+	wake(c);
+}
+
+bool control_finish(struct control *c, const char *message, bool forced)
 {
 	if (!c)
 		return false;
 	pthread_mutex_lock(&c->lock);
 	c->ends = true;
-	c->end = strdup(e->text);
-	c->forced = e->forced;
+	c->end = strdup(message);
+	c->forced = forced;
 	pthread_mutex_unlock(&c->lock);
 	wake(c);
 	pthread_join(c->thread, NULL);

@@ -43,7 +43,7 @@ void daemon_log(struct daemon *d, const char *fmt, ...)
 		dprintf(file, "%s %s: %s\n", when, d->at.path, text);
 }
 
-enum daemon_state daemon_state(struct daemon *d)
+static enum daemon_state state_of(struct daemon *d)
 {
 	pthread_mutex_lock(&d->lock);
 	enum daemon_state state = d->state;
@@ -74,15 +74,16 @@ static void describe_place(const struct daemon *d, struct json *j)
 	json_int(j, "started_at", d->started_at);
 }
 
-void daemon_describe(struct daemon *d, struct json *j)
+static void describe(void *user, struct json *j)
 {
+	struct daemon *d = user;
 	static const char *const states[] = {"opening",    "opening", "mounted",
 	                                     "unmounting", "closing", "ended"};
 	struct hither_mount_stats stats = {0};
 	daemon_stats(d, &stats);
 	json_object(j, NULL);
 	describe_place(d, j);
-	json_string(j, "state", states[daemon_state(d)]);
+	json_string(j, "state", states[state_of(d)]);
 	progress_stats(j, &stats);
 	json_end_object(j);
 }
@@ -110,6 +111,86 @@ void daemon_show_progress(struct daemon *d, bool on)
 {
 	atomic_store(&d->shows, on);
 	control_show_progress(d->control);
+}
+
+/* --- what the control thread wants --- */
+
+static bool stats(void *user, struct hither_mount_stats *out)
+{
+	return daemon_stats(user, out);
+}
+
+static void end(void *user, bool lazy, bool force, bool signal)
+{
+	daemon_end(user, lazy, force, signal);
+}
+
+static bool abandon(void *user)
+{
+	struct daemon *d = user;
+	if (state_of(d) != DAEMON_OPENING)
+		return false;
+	runtime_leave(&d->entry, false);
+	return true;
+}
+
+static bool shows(void *user)
+{
+	struct daemon *d = user;
+	return !d->quiet || atomic_load(&d->shows);
+}
+
+static bool in_use(void *user)
+{
+	struct daemon *d = user;
+	pthread_mutex_lock(&d->lock);
+	bool waits = d->in_use;
+	pthread_mutex_unlock(&d->lock);
+	return waits;
+}
+
+static bool signalled(void *user, const struct signalfd_siginfo *info)
+{
+	struct daemon *d = user;
+	return d->hooks && d->hooks->signalled && d->hooks->signalled(d, info);
+}
+
+static void pulled(void *user, const char *message)
+{
+	struct daemon *d = user;
+	control_pulled(d->control, message);
+}
+
+static int pull(void *user, struct hither_error *err)
+{
+	struct daemon *d = user;
+	pthread_mutex_lock(&d->lock);
+	int r = d->mount ? puller_begin(&d->puller, err)
+	                 : hither_fail(err, -ENOTCONN, "it is being unmounted");
+	pthread_mutex_unlock(&d->lock);
+	return r;
+}
+
+static int start_control(struct daemon *d, struct hither_error *err)
+{
+	static const struct control_ops ops = {.describe = describe,
+	                                       .stats = stats,
+	                                       .end = end,
+	                                       .abandon = abandon,
+	                                       .shows = shows,
+	                                       .in_use = in_use,
+	                                       .signalled = signalled,
+	                                       .pull = pull};
+	const struct control_owner owner = {.ops = &ops,
+	                                    .user = d,
+	                                    .foreground = d->settings->foreground,
+	                                    .progress_fd = d->settings->progress_fd,
+	                                    .ending = "unmounting",
+	                                    /* A program of ours ends with the mount. */
+	                                    .waits_for_users =
+	                                            d->settings->foreground && !d->hooks};
+	d->puller = (struct puller){.mounts = &d->pulls, .count = 1, .over = pulled, .user = d};
+	return control_start(&owner, &d->control, err);
 }
 
 static void set_state(struct daemon *d, enum daemon_state state)
@@ -264,7 +345,7 @@ static int begin(struct daemon *d, struct hither_error *err)
 		            ? 0
 		            : service_leave_terminal(d->settings, d->entry.log_fd, err);
 	if (!r)
-		r = control_start(d, &d->control, err);
+		r = start_control(d, err);
 	if (!r)
 		r = ender_start(d, err);
 	if (!r)
@@ -274,7 +355,7 @@ static int begin(struct daemon *d, struct hither_error *err)
 	if (r)
 		return r;
 	pthread_mutex_lock(&d->lock);
-	d->mount = mount;
+	d->mount = d->pulls = mount;
 	pthread_mutex_unlock(&d->lock);
 	return attach(d, err);
 }
@@ -286,7 +367,7 @@ static int finish(struct daemon *d, const struct ending *e)
 	mountpoint_remove(&d->at);
 	if (*e->text)
 		daemon_log(d, "%s", e->text);
-	bool heard = control_finish(d->control, e);
+	bool heard = control_finish(d->control, e->text, e->forced);
 	/* Whoever looks for what is kept must find it here. */
 	bool told = heard || d->settings->foreground;
 	runtime_leave(&d->entry, e->kept_bytes || (e->result && !told));
@@ -306,9 +387,10 @@ static int give_up(struct daemon *d, const struct hither_error *err)
 	hither_mount_close(mount, NULL);
 	mountpoint_remove(&d->at);
 	ender_stop(d);
-	control_finish(d->control, &(struct ending){0});
+	control_finish(d->control, "", false);
 	runtime_leave(&d->entry, false);
 	report(d, '-', err->message, NULL);
+	d->never = err->code;
 	return EXIT_FAILED;
 }
 

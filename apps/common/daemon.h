@@ -13,6 +13,7 @@
 #include "json.h"
 #include "mountpoint.h"
 #include "progress.h"
+#include "puller.h"
 #include "runtime.h"
 #include "settings.h"
 
@@ -70,6 +71,7 @@ struct daemon {
 	bool quiet;
 	_Atomic bool shows; /* it does */
 	bool hook_failed;
+	int never;                /* -errno: it never came to be mounted; 0: it did */
 	bool executable;          /* a file that is shown is a program */
 	uint32_t readahead_bytes; /* the kernel's; 0: by the link */
 	struct hither_fuse *fuse;
@@ -87,7 +89,10 @@ struct daemon {
 	pthread_cond_t changed;     /* state, for the ender */
 	bool has_ender;
 	pthread_t ender;
-	bool lazy;   /* unmount even if in use */
+	struct puller puller;       /* of `pulls`, as long as mount is there */
+	struct hither_mount *pulls; /* mount, for the puller, until it has been stopped */
+	bool in_use;                /* it shall end, and waits for those who use it */
+	bool lazy;                  /* unmount even if in use */
 	bool signal; /* asked by a signal: end even if the push fails, as long as nothing is lost */
 	bool forced; /* no more pushing */
 };
@@ -95,15 +100,10 @@ struct daemon {
 /* Run from start to end; the exit code. at is resolved already. */
 int daemon_run(struct daemon *d);
 
-/* --- for the control thread --- */
-
-/* Begin to end. Again: adds its wishes to the one under way. */
+/* Begin to end. Again: adds its wishes to the one under way. Any thread. */
 void daemon_end(struct daemon *d, bool lazy, bool force, bool signal);
 /* Stats of now; false: there is no mount (any more). */
 bool daemon_stats(struct daemon *d, struct hither_mount_stats *out);
-/* Everything about it, as an object. */
-void daemon_describe(struct daemon *d, struct json *j);
-enum daemon_state daemon_state(struct daemon *d);
 /* Of a quiet one: begin or end to show progress on the terminal, in one line. Ended, the line is
  * gone when this returns. Any thread. */
 void daemon_show_progress(struct daemon *d, bool on);

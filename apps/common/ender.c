@@ -2,6 +2,7 @@
 #include "ender.h"
 
 #include "control.h"
+#include "mountpoint.h"
 #include "units.h"
 #include "util.h"
 
@@ -53,6 +54,67 @@ static int push_first(struct daemon *d, struct hither_error *err)
 	return w.forced || (w.signal && d->on_disk) ? 0 : r;
 }
 
+/* --- who uses it --- */
+
+enum { USERS_BYTES = 256, AGAIN_MS = 250 };
+
+/* Until the next try; no event tells that the last file was closed. */
+static void wait_a_little(struct daemon *d)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += AGAIN_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_mutex_lock(&d->lock);
+	d->in_use = true;
+	if (!d->lazy && !d->forced && d->state == DAEMON_UNMOUNTING)
+		pthread_cond_timedwait(&d->changed, &d->lock, &until);
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void set_in_use(struct daemon *d, bool in_use)
+{
+	pthread_mutex_lock(&d->lock);
+	d->in_use = in_use;
+	pthread_mutex_unlock(&d->lock);
+}
+
+static void tell_users(struct daemon *d, const char *users)
+{
+	daemon_log(d,
+	           "%s is in use by %s: it ends once they have closed it; ^C again takes it away",
+	           d->at.path, *users ? users : "others");
+}
+
+/* 0: it is not mounted any more. Asked by a ^C it waits for those who use it. */
+static int unmount(struct daemon *d, struct hither_error *err)
+{
+	char users[USERS_BYTES] = "";
+	bool told = false;
+	for (;;) {
+		struct hither_error why = {0};
+		struct wishes w = wishes(d);
+		int r = hither_fuse_stop(d->fuse, w.lazy || w.forced, &why);
+		if (r == -EBUSY && !told)
+			mountpoint_users(d->at.path, users, sizeof users);
+		if (r == -EBUSY && w.signal) {
+			if (!told)
+				tell_users(d, users);
+			told = true;
+			wait_a_little(d);
+			continue;
+		}
+		set_in_use(d, false);
+		if (r == -EBUSY && *users)
+			return hither_fail(err, r,
+			                   "%s is in use by %s: close it there, or unmount it with "
+			                   "--lazy",
+			                   d->at.path, users);
+		return r ? hither_fail(err, r, "%s", why.message) : 0;
+	}
+}
+
 /* 0: it is unmounted. */
 static int try_to_end(struct daemon *d, char *text, size_t size)
 {
@@ -68,7 +130,7 @@ static int try_to_end(struct daemon *d, char *text, size_t size)
 		         d->on_disk ? "leaves" : "drops");
 		return r;
 	}
-	r = hither_fuse_stop(d->fuse, wishes(d).lazy || wishes(d).forced, &err);
+	r = unmount(d, &err);
 	snprintf(text, size, "%s", err.message);
 	return r;
 }
@@ -115,10 +177,9 @@ void daemon_end(struct daemon *d, bool lazy, bool force, bool signal)
 	d->signal |= signal;
 	if (force && d->mount)
 		hither_mount_cancel(d->mount);
-	if (d->state == DAEMON_MOUNTED) {
+	if (d->state == DAEMON_MOUNTED)
 		d->state = DAEMON_UNMOUNTING;
-		pthread_cond_signal(&d->changed);
-	}
+	pthread_cond_signal(&d->changed); /* also to who waits for those who use it */
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -181,12 +242,14 @@ void ender_close_mount(struct daemon *d, struct ending *out)
 	struct hither_error err = {0};
 	struct hither_mount *mount = d->mount;
 	out->result = push_rest(d, out);
-	if (out->result)
-		hither_mount_cancel(mount); /* or closing would try for as long again */
 	pthread_mutex_lock(&d->lock);
 	d->mount = NULL;
 	d->state = DAEMON_ENDED;
 	pthread_mutex_unlock(&d->lock);
+	/* Closing would try for as long again; and nobody waits for a pull that is cut short. */
+	if (out->result || puller_runs(&d->puller))
+		hither_mount_cancel(mount);
+	puller_stop(&d->puller);
 	int closed = hither_mount_close(mount, &err);
 	if (!out->result && closed) {
 		out->result = closed;

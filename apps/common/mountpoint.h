@@ -38,6 +38,13 @@ void mountpoint_finish(struct mountpoint *mp);
  */
 int mountpoint_scratch(const char *name, char *out, size_t size, struct hither_error *err);
 
+/*
+ * Who has something open at or below path, works there, or runs it: "sqlite3 (pid 12), bash (pid
+ * 7)", as far as we may see; "": nobody known. Looks at names only, never into the mount. Returns
+ * out.
+ */
+const char *mountpoint_users(const char *path, char *out, size_t size);
+
 /* path with its folder resolved, so that two ways of writing it compare equal. The caller frees it.
  */
 char *mountpoint_canonical(const char *path, struct hither_error *err);

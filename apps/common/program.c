@@ -7,7 +7,10 @@
 #include "util.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <hither/backend.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdio_ext.h>
@@ -39,6 +42,19 @@ void program_tell(const char *fmt, ...)
 		return;
 	__fpurge(stdout);
 	clearerr(stdout);
+}
+
+void program_end_by_pipe(void)
+{
+	struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+	sigset_t pipe;
+	if (poll(&out, 1, 0) <= 0 || !(out.revents & POLLERR))
+		return;
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_UNBLOCK, &pipe, NULL);
+	raise(SIGPIPE);
 }
 
 static void print_help(const struct program *p)
@@ -88,9 +104,11 @@ static int run(const struct command *command, struct settings *s, int argc, char
 	int code = options_parse(command, argc, argv, s, args);
 	if (code < 0)
 		code = command->run(s, args);
-	if (fflush(stdout) || ferror(stdout))
-		code = code ? code : fail_with(EXIT_FAILED, "write to stdout: %m");
-	return code;
+	if (!fflush(stdout) && !ferror(stdout))
+		return code;
+	int why = errno;
+	program_end_by_pipe();
+	return code ? code : fail_with(EXIT_FAILED, "write to stdout: %s", strerror(why));
 }
 
 int program_run(const struct program *p, struct settings *s, int argc, char **argv)

@@ -48,17 +48,23 @@ static bool own_folder(const char *path)
 	       st.st_uid == geteuid() && !(st.st_mode & 022);
 }
 
-/* The i-th place to look in; NULL: no more. The caller frees it. */
+/* The i-th place to look in, the first one for our own; NULL: no more. The caller frees it. */
 static char *place(int i)
 {
 	const char *base = getenv("XDG_RUNTIME_DIR");
-	char *path = NULL;
+	char session[32], *path = NULL;
 	bool has_base = own_folder(base);
-	if (i == 0 && has_base)
-		return asprintf(&path, "%s/hither", base) < 0 ? NULL : path;
-	if (i == (has_base ? 1 : 0))
-		return asprintf(&path, "/tmp/hither-%u", (unsigned)geteuid()) < 0 ? NULL : path;
-	return NULL;
+	unsigned uid = (unsigned)geteuid();
+	int r = -1;
+	snprintf(session, sizeof session, "/run/user/%u", uid);
+	i -= has_base;
+	if (i < 0)
+		r = asprintf(&path, "%s/hither", base);
+	else if (i == 0)
+		r = asprintf(&path, "/tmp/hither-%u", uid);
+	else if (i == 1 && own_folder(session) && !(has_base && !strcmp(base, session)))
+		r = asprintf(&path, "%s/hither", session);
+	return r < 0 ? NULL : path;
 }
 
 /* sun_path is short; this way around any folder fits, and nothing on the way can be swapped. */
@@ -152,15 +158,15 @@ void runtime_leave(struct runtime_entry *e, bool keep)
 
 /* --- all entries --- */
 
-static int connect_to(int folder_fd, pid_t pid)
+int runtime_connect(const struct runtime_daemon *d)
 {
 	struct sockaddr_un address;
 	char name[32];
-	entry_name(name, pid, "sock");
-	socket_address(folder_fd, name, &address);
-	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	entry_name(name, d->pid, "sock");
+	socket_address(d->folder_fd, name, &address);
+	AUTO_CLOSE int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
-		return -1;
+		return -errno;
 	return TAKE(fd, -1);
 }
 
@@ -207,7 +213,7 @@ static bool may_keep(const char *info)
 }
 
 struct visit {
-	bool connect;
+	bool pidfds;
 	int (*each)(void *user, struct runtime_daemon *d);
 	void *user;
 };
@@ -220,7 +226,7 @@ static int visit_entry(const char *folder, int folder_fd, pid_t pid, const struc
 	AUTO_CLOSE int info_fd = openat(folder_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (info_fd < 0)
 		return 0; /* it has just ended */
-	AUTO_CLOSE int pidfd = v->connect ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+	AUTO_CLOSE int pidfd = v->pidfds ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
 	/* Asked after the pidfd was opened: whoever holds the lock now is what the pidfd means. */
 	bool alive = flock(info_fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
 	read_last_log(folder_fd, pid, last_log);
@@ -235,20 +241,18 @@ static int visit_entry(const char *folder, int folder_fd, pid_t pid, const struc
 		unlink_entry(folder_fd, pid, lasting);
 		return 0;
 	}
-	AUTO_CLOSE int sock = alive && v->connect ? connect_to(folder_fd, pid) : -1;
 	if (asprintf(&log_path, "%s/%ld.log", folder, (long)pid) < 0)
 		log_path = NULL;
 	struct runtime_daemon d = {
 	        .pid = pid,
 	        .alive = alive,
-	        .socket = TAKE(sock, -1),
 	        .pidfd = TAKE(pidfd, -1),
+	        .folder_fd = folder_fd,
 	        .info = len > 0 ? info : "{}",
 	        .last_log = last_log,
 	        .log_path = log_path ? log_path : "",
 	};
 	int r = v->each ? v->each(v->user, &d) : 0;
-	sock = d.socket;
 	pidfd = d.pidfd;
 	if (d.forget && !alive)
 		unlink_entry(folder_fd, pid, lasting);
@@ -299,9 +303,9 @@ static int visit_folder(const char *folder, const struct visit *v)
 	return r;
 }
 
-int runtime_each(bool connect, int (*each)(void *user, struct runtime_daemon *d), void *user)
+int runtime_each(bool pidfds, int (*each)(void *user, struct runtime_daemon *d), void *user)
 {
-	const struct visit v = {connect, each, user};
+	const struct visit v = {pidfds, each, user};
 	int r = 0;
 	for (int i = 0; !r; i++) {
 		AUTO_FREE char *folder = place(i);

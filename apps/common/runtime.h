@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The runtime folder: where this user's daemons can be found. $XDG_RUNTIME_DIR/hither, or
- * /tmp/hither-UID where that is unset or not ours. For each daemon:
+ * /tmp/hither-UID where that is unset or not ours. Others are looked for in both, and in
+ * /run/user/UID, where those of a session are when cron or sudo asks. For each daemon:
  *
  *     PID.info   a line of JSON (pid, path, url ...), locked (flock) as long as the daemon lives
  *     PID.sock   its control socket
@@ -43,8 +44,8 @@ void runtime_leave(struct runtime_entry *e, bool keep);
 struct runtime_daemon {
 	pid_t pid;
 	bool alive;
-	int socket; /* connected, if asked for and alive; else -1. The callee may take it (-1). */
-	int pidfd;  /* likewise */
+	int pidfd;            /* if asked for and alive; else -1. The callee may take it (-1). */
+	int folder_fd;        /* for runtime_connect() */
 	const char *info;     /* JSON object; "{}" if it cannot be read */
 	const char *last_log; /* the log's last line, "" if it is empty */
 	const char *log_path;
@@ -54,9 +55,14 @@ struct runtime_daemon {
  * Call each() for every daemon, lowest pid first, until it returns non-zero, which is returned.
  * What dead daemons left is cleared away first, their mounts and the mount points they had made
  * included; the dead are shown only if their log says why, or if they may have left bytes that are
- * not pushed. connect: open socket and pidfd. each NULL: only clear.
+ * not pushed. pidfds: open them. each NULL: only clear.
  */
-int runtime_each(bool connect, int (*each)(void *user, struct runtime_daemon *d), void *user);
+int runtime_each(bool pidfds, int (*each)(void *user, struct runtime_daemon *d), void *user);
+/*
+ * A connection to a daemon's control socket, non-blocking. Never waits: -EAGAIN, where many wait
+ * for it already, as for one that is stopped; another -errno: it has none (any more).
+ */
+int runtime_connect(const struct runtime_daemon *d);
 /*
  * info is of something new that is mounted: forget dead daemons whose cache it has taken over, and
  * those that were at its path and have left nothing to push.

@@ -310,9 +310,18 @@ static int apply_ranges(struct settings *s, struct hither_error *err)
 	return 0;
 }
 
+/* Whoever says how to cache or pull wants that done. */
+static bool asks_for_cache(const struct settings *s)
+{
+	return s->cache_dir || s->mount.cache_cap_bytes || s->mount.offline || s->mount.pull_off ||
+	       s->order || s->sync || s->on_change || s->profile || s->record || s->range_count ||
+	       s->wrap || s->mount.push_interval_ms || s->mount.push_dirty_bytes;
+}
+
 int settings_apply(struct settings *s, const char *url, struct hither_error *err)
 {
 	int r = check_together(s, err);
+	s->cache_asked = asks_for_cache(s);
 	if (!r)
 		r = apply_choices(s, err);
 	if (!r)

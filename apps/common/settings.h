@@ -35,7 +35,9 @@ struct settings {
 	struct hither_block_options block;
 	/* Of a URL that is a manifest, see source.h. */
 	char *root_hash;
-	bool takes_tree;          /* the command can show a folder */
+	bool takes_tree;  /* the command can show a folder */
+	bool own_copy;    /* do without the cache if another process has it */
+	bool cache_asked; /* settings_apply(): something was said of a cache, or of pulling */
 	struct hither_tree *tree; /* source_open() found one; it lives as long as this */
 	int profile_fd;           /* the profile beside it; -1: none */
 	char *output, *base;      /* of index, profile */

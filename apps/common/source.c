@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "source.h"
 
+#include "holder.h"
+#include "program.h"
+#include "url.h"
 #include "util.h"
 
 #include <errno.h>
@@ -8,10 +11,13 @@
 #include <hither/profile.h>
 #include <hither/tree.h>
 #include <hither/url.h>
+#include <linux/magic.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 static int wrap_delay(struct hither_backend *inner, const char *value, struct hither_backend **out,
                       struct hither_error *err)
@@ -208,18 +214,91 @@ static int open_tree(struct settings *s, struct hither_mount **out, struct hithe
 	if (r)
 		return r;
 	if (!hither_tree_is_file(s->tree) && !s->takes_tree)
-		return hither_fail(err, -EISDIR,
-		                   "this manifest is a folder's: hither mount shows it");
+		return hither_fail(
+		        err, -EISDIR,
+		        "this manifest is of a folder: hither mount shows it, hither exec "
+		        "URL/PROGRAM runs what is in it");
 	return hither_tree_mount(s->tree, s->url, &s->mount, out, err);
 }
 
-int source_open(struct settings *s, bool may_write, struct hither_mount **out,
-                struct hither_error *err)
+static int open_it(struct settings *s, bool may_write, struct hither_mount **out,
+                   struct hither_error *err)
 {
+	hither_tree_destroy(TAKE(s->tree, NULL)); /* of an earlier try */
 	if (hither_tree_is_url(s->url))
 		return open_tree(s, out, err);
 	if (s->root_hash)
 		return hither_fail(err, -EINVAL,
 		                   "--root-hash is for manifests, whose names end in .hither");
 	return open_any(s, may_write, out, err);
+}
+
+/* --- what is near already --- */
+
+/* Behind these a file may be far away. */
+static bool is_far(const char *path)
+{
+	struct statfs fs;
+	if (statfs(path, &fs))
+		return true;
+	switch ((unsigned)fs.f_type) {
+	case NFS_SUPER_MAGIC:
+	case SMB_SUPER_MAGIC:
+	case CIFS_SUPER_MAGIC:
+	case SMB2_SUPER_MAGIC:
+	case V9FS_MAGIC:
+	case FUSE_SUPER_MAGIC:
+	case AFS_SUPER_MAGIC:
+	case CODA_SUPER_MAGIC:
+	case CEPH_SUPER_MAGIC:
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool source_is_near(const struct settings *s)
+{
+	struct stat st;
+	const char *path = s->url;
+	if (s->cache_asked || s->mount.direct || hither_tree_is_url(s->url))
+		return false;
+	if (!strncmp(path, "file:", 5))
+		path += 5;
+	if (!strncmp(path, "//", 2)) /* file://HOST/PATH */
+		path = strchr(path + 2, '/');
+	return path && *path == '/' && !stat(path, &st) &&
+	       (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)) && !is_far(path);
+}
+
+/* --- where somebody has the cache already --- */
+
+enum { OWN_COPY_BYTES = 512 << 20 };
+
+/* What runs beside another of its kind needs no cache for later: that one keeps it. */
+static int open_own_copy(struct settings *s, bool may_write, struct hither_mount **out,
+                         struct hither_error *err)
+{
+	AUTO_FREE char *url = url_redact(s->url);
+	fail_with(0,
+	          "note: another process has the cache of %s; this one keeps a copy of its own, in "
+	          "memory",
+	          url ? url : "it");
+	*err = (struct hither_error){0};
+	s->mount.cache_dir = NULL;
+	if (!s->mount.cache_cap_bytes || s->mount.cache_cap_bytes > OWN_COPY_BYTES)
+		s->mount.cache_cap_bytes = OWN_COPY_BYTES;
+	return open_it(s, may_write, out, err);
+}
+
+int source_open(struct settings *s, bool may_write, struct hither_mount **out,
+                struct hither_error *err)
+{
+	int r = open_it(s, may_write, out, err);
+	if (r != -EBUSY || s->mount.direct || !s->mount.cache_dir)
+		return r;
+	if (s->own_copy && !s->mount.offline)
+		return open_own_copy(s, may_write, out, err);
+	holder_explain(s, err);
+	return r;
 }

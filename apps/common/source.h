@@ -12,9 +12,19 @@
  * A URL that ends in .hither is a manifest: what is opened is what that says, into s->tree. A
  * folder is refused (-EISDIR) unless s->takes_tree. A profile beside it (URL-profile) is used
  * unless another was given.
+ *
+ * -EBUSY: another process has the cache, and err says where it shows the resource. With s->own_copy
+ * it is opened without a cache on disk then, which stderr is told.
  */
 int source_open(struct settings *s, bool may_write, struct hither_mount **out,
                 struct hither_error *err);
+
+/*
+ * Is s->url a file or disk of this machine, and was nothing said of a cache? It is near already: a
+ * copy of it would take room and time, and win nothing; a direct mount will do. After
+ * settings_apply().
+ */
+bool source_is_near(const struct settings *s);
 
 /* Check a list of layers ("delay=25ms,rate=10M") without opening anything. */
 int source_check_layers(const char *layers, struct hither_error *err);

@@ -270,6 +270,7 @@ static int play(struct game_settings *g, char **args)
 	if (mountpoint_scratch("game-assets", folder, sizeof folder, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	g->base.foreground = true;
+	g->base.own_copy = true;
 	g->base.takes_tree = true;
 	int code = run_at(&p, folder);
 	rmdir(folder);

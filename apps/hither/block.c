@@ -280,6 +280,8 @@ static int make(struct settings *s, const char *url)
 		r = choose_kind(s, &err);
 	if (!r)
 		r = settings_apply(s, url, &err);
+	if (!r)
+		s->mount.direct |= source_is_near(s);
 	if (r)
 		return fail_with(EXIT_MISUSED, "block: %s", err.message);
 	if (hither_block_probe(s->block.kind, &err))

@@ -27,18 +27,18 @@ static const struct option_group *const groups[] = {&group, &options_cache_dir, 
 
 static void print_entry(const struct hither_cache_entry *e)
 {
-	char disk[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES], dirty[UNITS_TEXT_BYTES], when[32] = "";
+	char here[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES], dirty[UNITS_TEXT_BYTES], when[32] = "";
 	AUTO_FREE char *name = url_redact(e->name);
 	time_t used_at = (time_t)e->used_at;
 	struct tm local;
 	if (e->error) {
-		printf("%9s  %s: %s\n", units_format_size(disk, e->disk_bytes), e->path,
+		printf("%9s  %s: %s\n", units_format_size(here, e->disk_bytes), e->path,
 		       strerror(-e->error));
 		return;
 	}
 	localtime_r(&used_at, &local);
 	strftime(when, sizeof when, "%Y-%m-%d %H:%M", &local);
-	printf("%9s of %9s  %s  %s", units_format_size(disk, e->disk_bytes),
+	printf("%9s of %9s  %s  %s", units_format_size(here, e->local_bytes),
 	       units_format_size(size, e->size_bytes), when, name ? name : "");
 	if (e->dirty_bytes)
 		printf("  (%s not pushed)", units_format_size(dirty, e->dirty_bytes));
@@ -52,6 +52,7 @@ static void add_entry(struct json *j, const struct hither_cache_entry *e)
 	json_string(j, "url", e->error ? NULL : name);
 	json_string(j, "path", e->path);
 	json_uint(j, "size_bytes", e->size_bytes);
+	json_uint(j, "local_bytes", e->local_bytes);
 	json_uint(j, "disk_bytes", e->disk_bytes);
 	json_uint(j, "dirty_bytes", e->dirty_bytes);
 	json_bool(j, "in_use", e->in_use);
@@ -119,63 +120,117 @@ static int list(struct settings *s, const char *dir, bool entries)
 
 /* --- clear --- */
 
-static int told(int r, const struct hither_error *err)
-{
-	return r ? fail_with(EXIT_FAILED, "%s", err->message) : EXIT_DONE;
-}
+/* A cache that is to go. */
+struct victim {
+	char *path, *shown; /* its folder; its URL, or the folder again */
+	uint64_t disk_bytes;
+	bool in_use, damaged;
+};
 
-struct paths {
-	char **list;
+struct clearing {
+	struct victim *list;
 	size_t count;
-	bool force, damaged;
+	bool force, failed;
+	uint64_t freed_bytes, freed_count;
 };
 
 /* Deleting while the folder is walked would pull it from under the walker's feet. */
-static int note_path(void *user, const struct hither_cache_entry *e)
+static int note(void *user, const struct hither_cache_entry *e)
 {
-	struct paths *n = user;
-	if (e->error && !n->force) {
-		n->damaged = true;
-		fail_with(EXIT_FAILED,
-		          "%s cannot be read (%s): what was not pushed is lost by clearing it "
-		          "(--force)",
-		          e->path, strerror(-e->error));
-		return 0;
-	}
-	char **grown = reallocarray(n->list, n->count + 1, sizeof *grown);
+	struct clearing *c = user;
+	struct victim *grown = reallocarray(c->list, c->count + 1, sizeof *grown);
 	if (!grown)
 		return -ENOMEM;
-	n->list = grown;
-	n->list[n->count] = strdup(e->path);
-	return n->list[n->count] ? (n->count++, 0) : -ENOMEM;
+	c->list = grown;
+	struct victim *v = &grown[c->count];
+	*v = (struct victim){.path = strdup(e->path),
+	                     .shown = *e->name ? url_redact(e->name) : strdup(e->path),
+	                     .disk_bytes = e->disk_bytes,
+	                     .in_use = e->in_use,
+	                     .damaged = e->error};
+	c->count++;
+	return v->path && v->shown ? 0 : -ENOMEM;
 }
 
-static int clear_all(const char *dir, bool force)
+/* What somebody works with is not what clearing is for: it is no failure that it stays. */
+static void tell_in_use(const struct victim *v)
+{
+	char size[UNITS_TEXT_BYTES];
+	fail_with(0, "kept %s of %s: in use", units_format_size(size, v->disk_bytes), v->shown);
+}
+
+static void clear_one(struct clearing *c, const struct victim *v)
 {
 	struct hither_error err = {0};
-	struct paths n = {.force = force};
-	int r = hither_cache_list(dir, note_path, &n, &err);
-	int code = n.damaged ? EXIT_FAILED : EXIT_DONE;
-	if (r)
-		code = fail_with(EXIT_FAILED, "%s", err.code ? err.message : "no memory");
-	for (size_t i = 0; i < n.count; i++) {
-		struct hither_error why = {0};
-		if (!r && told(hither_cache_delete_at(n.list[i], force, &why), &why))
-			code = EXIT_FAILED;
-		free(n.list[i]);
+	if (v->in_use) {
+		tell_in_use(v);
+		return;
 	}
-	free(n.list);
-	return code;
+	if (v->damaged && !c->force) {
+		c->failed = true;
+		fail_with(0,
+		          "%s cannot be read: what was not pushed is lost by clearing it (--force)",
+		          v->path);
+		return;
+	}
+	int r = hither_cache_delete_at(v->path, c->force, &err);
+	if (r == -EBUSY) {
+		tell_in_use(v);
+	} else if (r) {
+		c->failed = true;
+		fail_with(0, "%s", err.message);
+	} else {
+		c->freed_bytes += v->disk_bytes;
+		c->freed_count++;
+	}
+}
+
+static int tell_freed(const struct clearing *c)
+{
+	char size[UNITS_TEXT_BYTES];
+	printf("%s freed, %llu cache%s cleared\n", units_format_size(size, c->freed_bytes),
+	       (unsigned long long)c->freed_count, c->freed_count == 1 ? "" : "s");
+	return c->failed ? EXIT_FAILED : EXIT_DONE;
+}
+
+static int clear_all(struct clearing *c)
+{
+	for (size_t i = 0; i < c->count; i++)
+		clear_one(c, &c->list[i]);
+	return tell_freed(c);
+}
+
+/* Only the cache itself tells what it is of: two names may look alike without their secrets. */
+static int clear_named(struct clearing *c, const char *dir, const char *url)
+{
+	struct hither_error err = {0};
+	AUTO_FREE char *name = url_absolute(url);
+	if (!name)
+		return fail_with(EXIT_FAILED, "no memory");
+	if (hither_cache_delete(dir, name, c->force, &err))
+		return fail_with(EXIT_FAILED, "%s", err.message);
+	for (size_t i = 0; i < c->count; i++)
+		if (access(c->list[i].path, F_OK)) {
+			c->freed_bytes += c->list[i].disk_bytes;
+			c->freed_count++;
+		}
+	return tell_freed(c);
 }
 
 static int clear(struct settings *s, const char *dir, const char *url)
 {
-	if (!url)
-		return clear_all(dir, s->force);
-	AUTO_FREE char *name = url_absolute(url);
 	struct hither_error err = {0};
-	return name ? told(hither_cache_delete(dir, name, s->force, &err), &err)
-	            : fail_with(EXIT_FAILED, "no memory");
+	struct clearing c = {.force = s->force};
+	int r = hither_cache_list(dir, note, &c, &err);
+	int code = r     ? fail_with(EXIT_FAILED, "%s", err.code ? err.message : "no memory")
+	           : url ? clear_named(&c, dir, url)
+	                 : clear_all(&c);
+	for (size_t i = 0; i < c.count; i++) {
+		free(c.list[i].path);
+		free(c.list[i].shown);
+	}
+	free(c.list);
+	return code;
 }
 
 static int run(struct settings *s, char **args)
@@ -198,8 +253,8 @@ const struct command command_cache = {
         .name = "cache",
         .usage = "[OPTIONS] [list | size | clear [URL]]",
         .summary = "show or clear what is kept on disk",
-        .text = "Show what is kept on disk (list), how much that is (size), or delete what is\n"
-                "not in use: all of it, or what is kept of URL (clear).",
+        .text = "Show what is kept on disk (list: how much of each URL is here), how much that is\n"
+                "(size), or delete it (clear): what is kept of URL, or all that is not in use.",
         .groups = groups,
         .min_args = 0,
         .max_args = 2,

@@ -14,7 +14,6 @@
 #include <errno.h>
 #include <hither/mount.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -180,18 +179,6 @@ static int copy(struct settings *s, struct hither_mount *m, const struct units_r
 	return r;
 }
 
-/* Whoever reads our output has enough: end as other commands do, by the signal. */
-static int end_quietly(void)
-{
-	sigset_t pipe;
-	sigemptyset(&pipe);
-	sigaddset(&pipe, SIGPIPE);
-	signal(SIGPIPE, SIG_DFL);
-	sigprocmask(SIG_UNBLOCK, &pipe, NULL);
-	raise(SIGPIPE);
-	return EXIT_DONE;
-}
-
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
@@ -208,7 +195,7 @@ static int run(struct settings *s, char **args)
 		r = copy(s, m, args[1] ? &range : NULL, &err);
 	hither_mount_close(m, NULL);
 	if (r == -EPIPE && !strncmp(err.message, "write to stdout", 15))
-		return end_quietly();
+		program_end_by_pipe();
 	return r ? fail_with(EXIT_FAILED, "%s", err.message) : EXIT_DONE;
 }
 

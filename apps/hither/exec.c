@@ -63,9 +63,9 @@ static int code_of(int r)
 static int start(struct job *j, struct hither_error *err)
 {
 	const struct child_wish wish = {.program = j->program,
-	                                /* A tree says what is a program; a server may answer with
-	                                 * a page. */
-	                                .proper = !j->inside,
+	                                /* A server may answer with a page, and a tree may hold
+	                                 * anything: sh shall make nothing of it. */
+	                                .proper = true,
 	                                .argv = j->argv,
 	                                .name = "HITHER_TREE",
 	                                .value = j->daemon.at.path};
@@ -91,9 +91,10 @@ static void *job_main(void *arg)
 		j->code = r == -ECANCELED ? 128 + SIGTERM : code_of(r);
 		if (r == -ENOEXEC)
 			fail_with(0,
-			          "exec: %s is no program: it is not ELF for this machine, and "
+			          "exec: %s%s%s is no program: it is not ELF for this machine, and "
 			          "does not begin with #!",
-			          j->daemon.shown_url);
+			          j->daemon.shown_url, j->inside ? "/" : "",
+			          j->inside ? j->inside : "");
 		else if (r != -ECANCELED)
 			fail_with(0, "exec: %s", err.message);
 	}
@@ -194,7 +195,8 @@ static int run_at(struct job *j, const char *folder)
 	int code = r ? fail_with(EXIT_FAILED, "%s", err.message) : daemon_run(d);
 	mountpoint_finish(&d->at);
 	free(d->shown_url);
-	return j->has_thread ? j->code : code;
+	/* What could not even be mounted is no program that could be found, or run. */
+	return j->has_thread ? j->code : d->never ? code_of(d->never) : code;
 }
 
 static int run(struct settings *s, char **args)
@@ -204,7 +206,7 @@ static int run(struct settings *s, char **args)
 	char folder[512];
 	AUTO_FREE char *inside = NULL;
 	AUTO_FREE char *manifest = split(args[0], &inside);
-	s->read_only = s->foreground = true;
+	s->read_only = s->foreground = s->own_copy = true;
 	if ((s->wrap && source_check_layers(s->wrap, &err)) ||
 	    settings_apply(s, manifest ? manifest : args[0], &err))
 		return fail_with(EXIT_MISUSED, "exec: %s", err.message);

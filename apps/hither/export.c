@@ -2,10 +2,12 @@
 /*
  * hither export: make URLs block devices for NBD clients.
  *
- *     main thread     open, listen -> hither_export_serve() ......... -> push the rest, close
- *     signal thread   the first signal stops the export, the second one also the pushing
+ *     main thread      open, listen -> hither_export_serve() ......... -> push the rest, close
+ *     control thread   signals, the control socket: the first signal stops the export, the second
+ *                      one also the pushing
  */
 #include "command.h"
+#include "exporter.h"
 
 #include "apart.h"
 #include "service.h"
@@ -18,15 +20,12 @@
 #include <fcntl.h>
 #include <hither/export.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 
 #define FIELD(member) offsetof(struct settings, member)
 #define DEFAULT_ADDRESS "localhost:10809" /* NBD's port, and nobody from elsewhere */
-
-enum { MAX_VOLUMES = 32 };
 
 static const struct option_spec specs[] = {
         {"listen", 'l', "WHERE",
@@ -36,7 +35,8 @@ static const struct option_spec specs[] = {
         {"name", 'n', "NAME",
          "The export's name; given several times, those of the URLs in their order.", add_text,
          FIELD(names)},
-        {"foreground", 'f', NULL, "Stay; ^C pushes and ends.", set_true, FIELD(foreground)},
+        {"foreground", 'f', NULL, "Stay, and show progress; ^C pushes and ends.", set_true,
+         FIELD(foreground)},
         {"pid-file", 0, "FILE", "Write the process id to FILE once it is ready.", set_path,
          FIELD(pid_file)},
         {"log", 0, "FILE", "Add what goes wrong later to FILE.", set_path, FIELD(log)},
@@ -67,24 +67,6 @@ static const struct option_group tls_group = {"TLS", tls_specs, COUNT_OF(tls_spe
 static const struct option_group *const groups[] = {
         &group,         &tls_group,       &options_cache, &options_pull,
         &options_write, &options_network, &options_test,  NULL};
-
-struct volume {
-	char *url, *shown, *name;
-	struct hither_mount *mount;
-};
-
-struct exporter {
-	struct settings *settings;
-	struct volume volumes[MAX_VOLUMES];
-	size_t count;
-	int report_fd; /* to the waiting parent; -1 in the foreground */
-	struct hither_export *server;
-	pthread_t signals;
-	bool has_signals;
-
-	pthread_mutex_t lock; /* guards the two below, and closing mounts */
-	bool serving, over;
-};
 
 /* --- what is given --- */
 
@@ -166,55 +148,6 @@ static int check(struct exporter *x, char **args, struct hither_error *err)
 	return r ? r : settings_apply(s, NULL, err);
 }
 
-/* --- signals --- */
-
-static void *signal_main(void *arg)
-{
-	struct exporter *x = arg;
-	sigset_t set;
-	int number;
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	for (unsigned count = 1; !sigwait(&set, &number); count++) {
-		pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, NULL);
-		pthread_mutex_lock(&x->lock);
-		if (!x->serving && !x->over)
-			_exit(EXIT_FAILED); /* it is just being opened: nothing can be lost */
-		if (!x->over)
-			hither_export_stop(x->server);
-		for (size_t i = 0; count > 1 && i < x->count; i++)
-			if (x->volumes[i].mount)
-				hither_mount_cancel(x->volumes[i].mount);
-		pthread_mutex_unlock(&x->lock);
-		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
-	}
-	return NULL;
-}
-
-/* Threads that are started later do not get signals either. */
-static int start_signals(struct exporter *x, struct hither_error *err)
-{
-	sigset_t set;
-	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGHUP);
-	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	int r = pthread_create(&x->signals, NULL, signal_main, x);
-	x->has_signals = !r;
-	return r ? hither_fail(err, -r, "start a thread: %s", strerror(r)) : 0;
-}
-
-static void end_signals(struct exporter *x)
-{
-	if (!x->has_signals)
-		return;
-	pthread_cancel(x->signals); /* which then waits for a signal */
-	pthread_join(x->signals, NULL);
-}
-
 /* --- life --- */
 
 static void log_line(void *user, const char *message)
@@ -230,7 +163,10 @@ static int open_volumes(struct exporter *x, struct hither_error *err)
 		x->settings->url = strdup(v->url);
 		if (!x->settings->url)
 			return hither_fail(err, -ENOMEM, "no memory");
+		v->near = source_is_near(x->settings);
+		x->settings->mount.direct |= v->near;
 		int r = source_open(x->settings, true, &v->mount, err);
+		x->settings->mount.direct &= !v->near;
 		if (r)
 			return r;
 	}
@@ -264,22 +200,18 @@ static int start(struct exporter *x, struct hither_error *err)
 }
 
 /* "nbd://127.0.0.1:10809/name: 1.0 GB from URL" for each way to each. */
-static void describe(const struct exporter *x, FILE *out)
+static void describe_start(const struct exporter *x, FILE *out)
 {
-	const char *tls = x->settings->export.tls ? "s" : "", *address, *line = "";
-	char size[UNITS_TEXT_BYTES];
+	char *address, size[UNITS_TEXT_BYTES];
+	const char *line = "";
 	for (size_t i = 0; i < x->count; i++) {
 		const struct volume *v = &x->volumes[i];
-		for (size_t k = 0; (address = hither_export_address(x->server, k)); k++) {
-			if (strncmp(address, "unix:", 5))
-				fprintf(out, "%snbd%s://%s/%s", line, tls, address, v->name);
-			else
-				fprintf(out, "%snbd%s+unix:///%s?socket=%s", line, tls, v->name,
-				        address + 5);
-			units_format_size(size, hither_mount_size(v->mount));
-			bool written = hither_mount_writable(v->mount) && !x->settings->read_only;
-			fprintf(out, ": %s from %s%s", size, v->shown,
+		bool written = hither_mount_writable(v->mount) && !x->settings->read_only;
+		for (size_t k = 0; (address = exporter_address(x, v, k)); k++) {
+			fprintf(out, "%s%s: %s from %s%s", line, address,
+			        units_format_size(size, hither_mount_size(v->mount)), v->shown,
 			        written ? "" : ", read-only");
+			free(address);
 			line = "\n";
 		}
 	}
@@ -289,7 +221,7 @@ static void describe(const struct exporter *x, FILE *out)
 static int report_ready(const struct exporter *x, struct hither_error *err)
 {
 	if (x->report_fd < 0) {
-		describe(x, stdout);
+		describe_start(x, stdout);
 		fflush(stdout);
 		return 0;
 	}
@@ -297,7 +229,7 @@ static int report_ready(const struct exporter *x, struct hither_error *err)
 	if (!out)
 		return hither_fail(err, -errno, "no memory");
 	fputc('+', out);
-	describe(x, out);
+	describe_start(x, out);
 	prctl(PR_SET_PDEATHSIG, 0); /* the parent may end now */
 	fclose(out);
 	return 0;
@@ -312,71 +244,95 @@ static int fail(struct exporter *x, const struct hither_error *err)
 	return EXIT_FAILED;
 }
 
-/* Push what is dirty, and say what could not be. */
-static int close_volumes(struct exporter *x)
+/* Push what is dirty of one, and close it. text: what could not be pushed, and why. */
+static int close_volume(struct exporter *x, struct volume *v, int pushed, struct hither_error *err,
+                        char *text, size_t size)
 {
-	int code = EXIT_DONE;
-	for (size_t i = 0; i < x->count; i++) {
-		struct volume *v = &x->volumes[i];
-		struct hither_error err = {0};
-		struct hither_mount_stats stats = {0};
-		char bytes[UNITS_TEXT_BYTES];
-		if (!v->mount)
-			continue;
-		/* Not under the lock: a second signal must be able to cut it short. */
-		int r = hither_mount_writable(v->mount) ? hither_mount_push(v->mount, &err) : 0;
-		pthread_mutex_lock(&x->lock);
-		struct hither_mount *mount = TAKE(v->mount, NULL);
-		pthread_mutex_unlock(&x->lock);
-		hither_mount_stats(mount, &stats);
-		if (r)
-			hither_mount_cancel(mount); /* or closing would try for as long again */
-		int closed = hither_mount_close(mount, r ? NULL : &err);
-		if (!r && !closed)
-			continue;
-		code = fail_with(EXIT_FAILED, "%s: %s; %s not pushed %s", v->shown, err.message,
-		                 units_format_size(bytes, stats.dirty_bytes),
-		                 x->settings->mount.cache_dir && !x->settings->mount.direct
-		                         ? "are kept in the cache: use the same URL again to push "
-		                           "them"
-		                         : "are lost, there was no cache on disk");
-	}
+	struct hither_mount_stats stats = {0};
+	char bytes[UNITS_TEXT_BYTES];
+	pthread_mutex_lock(&x->lock);
+	struct hither_mount *mount = TAKE(v->mount, NULL);
+	pthread_mutex_unlock(&x->lock);
+	hither_mount_stats(mount, &stats);
+	if (pushed)
+		hither_mount_cancel(mount); /* or closing would try for as long again */
+	int closed = hither_mount_close(mount, pushed ? NULL : err);
+	if (!pushed && !closed)
+		return 0;
+	snprintf(text, size, "%s: %s; %s not pushed %s", v->shown, err->message,
+	         units_format_size(bytes, stats.dirty_bytes),
+	         x->settings->mount.cache_dir && !x->settings->mount.direct && !v->near
+	                 ? "are kept in the cache: use the same URL again to push them"
+	                 : "are lost, there was no cache on disk");
+	return -EIO;
+}
+
+/* Not under the lock: a second signal must be able to cut a push short. */
+static int close_volumes(struct exporter *x, char *text, size_t size)
+{
+	struct hither_error errs[MAX_VOLUMES] = {0};
+	int pushed[MAX_VOLUMES] = {0}, code = EXIT_DONE;
+	for (size_t i = 0; i < x->count; i++)
+		if (x->volumes[i].mount && hither_mount_writable(x->volumes[i].mount))
+			pushed[i] = hither_mount_push(x->volumes[i].mount, &errs[i]);
+	for (size_t i = 0; puller_runs(&x->puller) && i < x->count; i++)
+		if (x->volumes[i].mount)
+			hither_mount_cancel(
+			        x->volumes[i].mount); /* all is pushed, as far as it goes */
+	puller_stop(&x->puller);
+	for (size_t i = 0; i < x->count; i++)
+		if (x->volumes[i].mount &&
+		    close_volume(x, &x->volumes[i], pushed[i], &errs[i], text, size))
+			code = fail_with(EXIT_FAILED, "%s", text);
 	return code;
 }
 
-static void set_state(struct exporter *x, bool serving, bool over)
+static void set_over(struct exporter *x)
 {
 	pthread_mutex_lock(&x->lock);
-	x->serving = serving;
-	x->over = over;
+	x->serving = false;
+	x->over = true;
 	pthread_mutex_unlock(&x->lock);
+}
+
+static int begin(struct exporter *x, struct hither_error *err)
+{
+	int r = runtime_enter(&x->entry, err);
+	if (!r)
+		r = exporter_control(x, err);
+	if (!r)
+		r = open_volumes(x, err);
+	if (!r)
+		r = start(x, err);
+	if (!r)
+		r = service_write_pid(x->settings, err);
+	if (!r)
+		r = service_leave_terminal(x->settings, x->entry.log_fd, err);
+	if (!r)
+		r = exporter_publish(x, err);
+	return r ? r : report_ready(x, err);
 }
 
 static int serve(struct exporter *x)
 {
 	struct hither_error err = {0};
-	int r = start_signals(x, &err);
-	if (!r)
-		r = open_volumes(x, &err);
-	if (!r)
-		r = start(x, &err);
-	if (!r)
-		r = service_write_pid(x->settings, &err);
-	if (!r)
-		r = service_leave_terminal(x->settings, -1, &err);
-	set_state(x, !r, r);
-	if (!r)
-		r = report_ready(x, &err);
+	char text[1024] = "";
+	x->started_at = (int64_t)time(NULL);
+	int r = begin(x, &err);
 	int code = r ? fail(x, &err) : EXIT_DONE;
-	if (!r && hither_export_serve(x->server, &err))
-		code = fail_with(EXIT_FAILED, "%s", err.message);
-	set_state(x, false, true);
+	if (!r && hither_export_serve(x->server, &err)) {
+		snprintf(text, sizeof text, "%s", err.message);
+		code = fail_with(EXIT_FAILED, "%s", text);
+	}
+	set_over(x);
 	hither_export_destroy(x->server);
-	int closed = close_volumes(x);
-	end_signals(x);
+	int closed = close_volumes(x, text, sizeof text);
+	bool heard = control_finish(x->control, text, x->forced && closed);
+	/* Whoever looks for what is kept must find it here. */
+	runtime_leave(&x->entry, !r && closed && (x->forced || !heard));
 	if (!r && x->settings->pid_file)
 		unlink(x->settings->pid_file);
-	return code ? code : closed;
+	return code ? code : x->forced && heard ? EXIT_DONE : closed;
 }
 
 static void finish(struct exporter *x)
@@ -386,13 +342,18 @@ static void finish(struct exporter *x)
 		free(x->volumes[i].shown);
 		free(x->volumes[i].name);
 	}
+	free(x->addresses);
+	free(x->urls);
 	pthread_mutex_destroy(&x->lock);
 }
 
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
-	struct exporter x = {.settings = s, .report_fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
+	struct exporter x = {.settings = s,
+	                     .report_fd = -1,
+	                     .entry = {.folder_fd = -1, .info_fd = -1, .log_fd = -1},
+	                     .lock = PTHREAD_MUTEX_INITIALIZER};
 	int code;
 	if (check(&x, args, &err)) {
 		code = fail_with(EXIT_MISUSED, "export: %s", err.message);
@@ -415,7 +376,8 @@ const struct command command_export = {
         .summary = "offer URLs to NBD clients",
         .text = "Offer each URL by NAME to NBD clients: the kernel, QEMU, libnbd, another hither.\n"
                 "What they read comes first, the rest follows in the background, and what they\n"
-                "write is pushed back. Returns when clients can connect; SIGTERM ends it.",
+                "write is pushed back. Returns when clients can connect. hither status lists it;\n"
+                "hither umount nbd://HOST:PORT/NAME (as printed) or SIGTERM ends it.",
         .groups = groups,
         .min_args = 1,
         .max_args = MAX_VOLUMES,

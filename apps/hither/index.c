@@ -64,21 +64,31 @@ static void tell(const struct hither_tree_index_result *r, const char *out)
 	        units_format_size(size, r->manifest_bytes));
 }
 
+/* "game" of "game/"; of what does not say its name, as ".", where it leads. The caller frees it. */
+static char *named(const char *path)
+{
+	size_t len = strlen(path);
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	AUTO_FREE char *plain = strndup(path, len);
+	const char *slash = plain ? strrchr(plain, '/') : NULL, *last = slash ? slash + 1 : plain;
+	if (!last || (strcmp(last, ".") && strcmp(last, "..")))
+		return TAKE(plain, NULL);
+	return realpath(plain, NULL);
+}
+
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
 	struct hither_tree_index_result result;
 	struct shower shower = {.terminal = !s->quiet && isatty(STDERR_FILENO)};
-	size_t len = strlen(args[0]);
-	while (len > 1 && args[0][len - 1] == '/')
-		args[0][--len] = 0;
-	const char *slash = strrchr(args[0], '/'), *last = slash ? slash + 1 : args[0];
-	if (!s->output && (!strcmp(last, ".") || !strcmp(last, "..")))
-		return fail_with(EXIT_MISUSED,
-		                 "index: %s does not say its name: --output ../NAME.hither",
-		                 args[0]);
+	AUTO_FREE char *path = named(args[0]);
+	if (!path)
+		return fail_with(EXIT_FAILED, "index: %s: %s", args[0], strerror(errno));
+	if (!s->output && !strcmp(path, "/"))
+		return fail_with(EXIT_MISUSED, "index: / has no name: give --output NAME.hither");
 	AUTO_FREE char *own = NULL;
-	if (!s->output && asprintf(&own, "%s.hither", args[0]) < 0)
+	if (!s->output && asprintf(&own, "%s.hither", path) < 0)
 		return fail_with(EXIT_FAILED, "no memory");
 	const char *out = s->output ? s->output : own;
 	if (!hither_tree_is_url(out))
@@ -90,7 +100,7 @@ static int run(struct settings *s, char **args)
 	                                                  .left_out = left_out,
 	                                                  .progress = progress,
 	                                                  .user = &shower};
-	int r = hither_tree_index(args[0], out, &options, &result, &err);
+	int r = hither_tree_index(path, out, &options, &result, &err);
 	if (shower.terminal && shower.shown_ns)
 		fputs("\r\033[K", stderr);
 	if (r)

@@ -22,7 +22,9 @@ static const struct option_spec specs[] = {
          set_fd, FIELD(progress_fd)},
         {"log", 0, "FILE", "Add what goes wrong later to FILE.", set_path, FIELD(log)},
         {"allow-other", 0, NULL, "Let other users open the file.", set_true, FIELD(allow_other)},
-        {"direct", 'd', NULL, "Keep nothing here: each read and write goes to the resource.",
+        {"direct", 'd', NULL,
+         "Keep nothing here: each read and write goes to the resource (what a file of this machine "
+         "has, unless an option is about cache or order).",
          set_true, FIELD(mount.direct)},
         {"offline", 0, NULL, "Use only what the cache has.", set_true, FIELD(mount.offline)},
         {"root-hash", 0, "HASH",
@@ -56,6 +58,7 @@ static int run(struct settings *s, char **args)
 	if (check(s, args, &err))
 		return fail_with(EXIT_MISUSED, "mount: %s", err.message);
 	s->takes_tree = true;
+	s->mount.direct |= source_is_near(s);
 	options_hide(args[0]);
 	d.entry = (struct runtime_entry){.folder_fd = -1, .info_fd = -1, .log_fd = -1};
 	d.shown_url = url_redact(s->url);

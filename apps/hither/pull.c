@@ -2,8 +2,10 @@
 /* hither pull: fill the cache. */
 #include "command.h"
 
+#include "holder.h"
 #include "progress.h"
 #include "source.h"
+#include "talk.h"
 #include "util.h"
 
 #include <errno.h>
@@ -114,11 +116,69 @@ static int block_signals(void)
 	return signalfd(-1, &signals, SFD_CLOEXEC);
 }
 
+/* --- where somebody else has the cache: that one pulls --- */
+
+struct there {
+	struct progress progress;
+	bool quiet;
+};
+
+static void show_there(void *user, const struct hither_mount_stats *stats)
+{
+	struct there *t = user;
+	if (progress_wanted(&t->progress))
+		progress_update(&t->progress, stats);
+}
+
+static void say_waiting(void *user, const char *why)
+{
+	struct there *t = user;
+	progress_clear(&t->progress);
+	fail_with(0, "pull: %s", why);
+}
+
+/* The exit code; -1: it has gone, so that we can do it; err tells who is in the way otherwise. */
+static int pull_there(struct settings *s, const struct hither_error *err)
+{
+	struct holder h;
+	struct there there = {.quiet = s->quiet};
+	sigset_t none, before;
+	if (!holder_find(s, &h))
+		return fail_with(EXIT_FAILED, "%s", err->message);
+	if (!s->quiet)
+		fail_with(
+		        0,
+		        "%s has the cache (process %ld), and pulls it there; ^C leaves it to that",
+		        h.path, (long)h.pid);
+	progress_init(&there.progress, PROGRESS_PULL, s->progress_fd);
+	there.progress.terminal &= !s->quiet;
+	struct talk t = {.socket = h.socket,
+	                 .pidfd = h.pidfd,
+	                 .pid = h.pid,
+	                 .request = "pull\n",
+	                 .progress = show_there,
+	                 .waiting = say_waiting,
+	                 .user = &there};
+	sigemptyset(&none); /* nothing of ours is lost by ^C */
+	sigprocmask(SIG_SETMASK, &none, &before);
+	enum talk_result r = h.socket != -EAGAIN ? talk(&t)
+	                     : talk_stopped(&t)  ? TALK_FAILED
+	                                         : TALK_AGAIN; /* many wait for it */
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	finish_line(&there.progress);
+	if (r == TALK_AGAIN) /* it may be ending */
+		poll(&(struct pollfd){.fd = h.pidfd, .events = POLLIN}, 1, TICK_MS);
+	holder_finish(&h);
+	return r == TALK_DONE     ? EXIT_DONE
+	       : r == TALK_FAILED ? fail_with(EXIT_FAILED, "pull: %s", t.message)
+	                          : -1;
+}
+
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
 	struct hither_mount *m = NULL;
-	s->read_only = true;
+	s->read_only = s->takes_tree = true;
 	if (s->cache_dir && !strcmp(s->cache_dir, "none"))
 		return fail_with(EXIT_MISUSED,
 		                 "pull: it fills a cache on disk, and --cache none is none");
@@ -126,7 +186,15 @@ static int run(struct settings *s, char **args)
 		return fail_with(EXIT_MISUSED, "pull: %s", err.message);
 	options_hide(args[0]);
 	AUTO_CLOSE int signal_fd = block_signals();
-	int r = source_open(s, false, &m, &err);
+	int code = -1, r;
+	do {
+		err = (struct hither_error){0};
+		r = source_open(s, false, &m, &err);
+		if (r == -EBUSY)
+			code = pull_there(s, &err);
+	} while (r == -EBUSY && code < 0);
+	if (code >= 0)
+		return code;
 	if (!r)
 		r = pull_all(s, signal_fd, m, &err);
 	struct hither_error closing = {0};
@@ -142,8 +210,9 @@ const struct command command_pull = {
         .name = "pull",
         .usage = "[OPTIONS] URL",
         .summary = "fill the cache",
-        .text = "Pull all of URL into the cache, for a later mount, also an --offline one. What\n"
-                "the cache has already is not pulled again.",
+        .text = "Pull all of URL into the cache, for a later mount, also an --offline one; of a\n"
+                "manifest (NAME.hither), all of its tree. What the cache has already is not\n"
+                "pulled again. Where the URL is mounted, that mount pulls it.",
         .groups = groups,
         .min_args = 1,
         .max_args = 1,

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hither status: this user's mounts, for people, as JSON, or as metrics. */
+/* hither status: this user's mounts and exports, for people, as JSON, or as metrics. */
 #include "command.h"
 
 #include "mountpoint.h"
@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <hither/cache.h>
+#include <hither/fuse.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -39,8 +40,10 @@ struct list {
 };
 
 struct collected {
-	const char *path; /* only this one; NULL: all */
-	struct list live, ended;
+	const char *path; /* only this one, or an export's address; NULL: all */
+	struct list live, ended, exports;
+	struct list known;     /* paths of live ones */
+	struct list elsewhere; /* mounts whose daemon is in a folder that we do not know */
 };
 
 /* One line from the daemon, or NULL. The caller frees it. */
@@ -107,7 +110,8 @@ static uint64_t kept_bytes(const struct runtime_daemon *d)
 
 static char *describe(const struct runtime_daemon *d, uint64_t kept)
 {
-	char *answer = ask(d->socket);
+	AUTO_CLOSE int fd = d->alive ? runtime_connect(d) : -1;
+	char *answer = ask(fd);
 	struct json j = {0};
 	if (answer && !*d->last_log)
 		return answer;
@@ -143,6 +147,12 @@ static int append(struct list *l, char *object)
 	return 0;
 }
 
+static bool is_export(const char *object)
+{
+	char kind[16];
+	return json_get_string(object, "kind", kind, sizeof kind) && !strcmp(kind, "export");
+}
+
 /* Of those that have ended only what is left to push matters, but to who asks for one by name. */
 static int collect(void *user, struct runtime_daemon *d)
 {
@@ -150,12 +160,35 @@ static int collect(void *user, struct runtime_daemon *d)
 	char path[PATH_MAX];
 	uint64_t kept = d->alive ? 0 : kept_bytes(d);
 	d->forget = !d->alive && !kept && !*d->last_log;
-	if (c->path &&
-	    (!json_get_string(d->info, "path", path, sizeof path) || strcmp(path, c->path)))
+	if (!json_get_string(d->info, "path", path, sizeof path))
+		*path = 0;
+	if (d->alive && append(&c->known, strdup(path)))
+		return -ENOMEM;
+	if (c->path && strcmp(path, c->path))
 		return 0;
 	if (!d->alive && !kept && (!c->path || d->forget))
 		return 0;
-	return append(d->alive ? &c->live : &c->ended, describe(d, kept));
+	return append(is_export(d->info) ? &c->exports
+	              : d->alive         ? &c->live
+	                                 : &c->ended,
+	              describe(d, kept));
+}
+
+/* What the kernel has mounted, and no daemon that we can find tells of. */
+static int consider_mount(void *user, const char *path, const char *source)
+{
+	struct collected *c = user;
+	AUTO_JSON struct json j = {0};
+	bool known = c->path && strcmp(path, c->path);
+	for (size_t i = 0; !known && i < c->known.count; i++)
+		known = !strcmp(c->known.objects[i], path);
+	if (known)
+		return 0;
+	json_object(&j, NULL);
+	json_string(&j, "path", path);
+	json_string(&j, "url", source);
+	json_end_object(&j);
+	return append(&c->elsewhere, j.failed ? NULL : TAKE(j.text, NULL));
 }
 
 /* The live ones first. */
@@ -177,12 +210,23 @@ static void finish(struct list *l)
 
 /* --- showing --- */
 
-static void show_json(const struct list *c)
+static void show_array(const char *name, const struct list *c)
 {
-	printf("{\"mounts\":[");
+	printf("\"%s\":[", name);
 	for (size_t i = 0; i < c->count; i++)
 		printf("%s\n%s", i ? "," : "", c->objects[i]);
-	printf("%s]}\n", c->count ? "\n" : "");
+	printf("%s]", c->count ? "\n" : "");
+}
+
+static void show_json(const struct collected *c)
+{
+	putchar('{');
+	show_array("mounts", &c->live);
+	putchar(',');
+	show_array("exports", &c->exports);
+	putchar(',');
+	show_array("elsewhere", &c->elsewhere);
+	puts("}");
 }
 
 /* What can be counted, and how Prometheus is to see it. */
@@ -243,49 +287,96 @@ static bool is_up(const char *object)
 	return strcmp(state, "ended") && strcmp(state, "unreachable");
 }
 
-static void show_metrics(const struct list *c)
+static void show_up(const struct list *l)
 {
-	printf("# HELP hither_up Is the mount served, without an error now?\n# TYPE hither_up "
-	       "gauge\n");
-	for (size_t i = 0; i < c->count; i++)
-		put_sample("hither_up", c->objects[i],
-		           is_up(c->objects[i]) && !json_get_int(c->objects[i], "error"));
+	for (size_t i = 0; i < l->count; i++)
+		put_sample("hither_up", l->objects[i],
+		           is_up(l->objects[i]) && !json_get_int(l->objects[i], "error"));
+}
+
+static void show_values(const char *metric, const char *field, const struct list *l)
+{
+	for (size_t i = 0; i < l->count; i++)
+		if (is_up(l->objects[i]) || !strcmp(field, "dirty_bytes"))
+			put_sample(metric, l->objects[i], json_get_uint(l->objects[i], field));
+}
+
+static void show_metrics(const struct collected *c)
+{
+	printf("# HELP hither_up Is the mount or export served, without an error now?\n"
+	       "# TYPE hither_up gauge\n");
+	show_up(&c->live);
+	show_up(&c->exports);
 	for (size_t m = 0; m < COUNT_OF(metrics); m++) {
 		printf("# HELP %s %s\n# TYPE %s %s\n", metrics[m].metric, metrics[m].help,
 		       metrics[m].metric, metrics[m].type);
-		for (size_t i = 0; i < c->count; i++)
-			if (is_up(c->objects[i]) || !strcmp(metrics[m].field, "dirty_bytes"))
-				put_sample(metrics[m].metric, c->objects[i],
-				           json_get_uint(c->objects[i], metrics[m].field));
+		show_values(metrics[m].metric, metrics[m].field, &c->live);
+		show_values(metrics[m].metric, metrics[m].field, &c->exports);
 	}
+}
+
+/* How much is here, and what has passed. */
+static void show_figures(const char *object, bool direct)
+{
+	char size[UNITS_TEXT_BYTES], local[UNITS_TEXT_BYTES], dirty[UNITS_TEXT_BYTES];
+	uint64_t total = json_get_uint(object, "size_bytes");
+	uint64_t here = json_get_uint(object, "local_bytes");
+	if (direct)
+		printf("  size   %s\n", units_format_size(size, total));
+	else
+		printf("  local  %s of %s (%.0f %%)\n", units_format_size(local, here),
+		       units_format_size(size, total),
+		       total ? (double)here * 100 / (double)total : 100);
+	printf("  %s %s, ", direct ? "read  " : "pulled",
+	       units_format_size(local, json_get_uint(object, "pulled_bytes")));
+	printf("%s %s", direct ? "written" : "pushed",
+	       units_format_size(size, json_get_uint(object, "pushed_bytes")));
+	if (!direct)
+		printf(", %s dirty, %llu waiting",
+		       units_format_size(dirty, json_get_uint(object, "dirty_bytes")),
+		       (unsigned long long)json_get_uint(object, "waiting"));
+	putchar('\n');
+}
+
+static void show_addresses(const char *object)
+{
+	char addresses[8192];
+	if (!json_get_string(object, "addresses", addresses, sizeof addresses))
+		return;
+	for (char *at = addresses, *line; (line = strsep(&at, "\n"));)
+		printf("%s\n", line);
+	if (is_up(object))
+		printf("  ends   by hither umount %.*s\n", (int)strcspn(addresses, "\n"),
+		       addresses);
 }
 
 static void show_one(const char *object)
 {
 	char path[PATH_MAX] = "", url[4096] = "", cache[PATH_MAX] = "", state[16] = "", text[1200];
-	char size[UNITS_TEXT_BYTES], local[UNITS_TEXT_BYTES], dirty[UNITS_TEXT_BYTES];
+	char dirty[UNITS_TEXT_BYTES];
 	json_get_string(object, "path", path, sizeof path);
 	json_get_string(object, "url", url, sizeof url);
 	json_get_string(object, "cache", cache, sizeof cache);
 	json_get_string(object, "state", state, sizeof state);
-	printf("%s\n  from   %s\n  cache  %s\n  state  %s, pid %lld%s\n", path, url, cache, state,
+	bool export = is_export(object), direct = !strcmp(cache, "direct");
+	if (export)
+		show_addresses(object);
+	else
+		printf("%s\n", path);
+	printf("  from   %s\n  cache  %s\n  state  %s, pid %lld%s\n", url,
+	       direct ? "none: each access goes to the resource" : cache, state,
 	       (long long)json_get_int(object, "pid"),
 	       json_get_bool(object, "writable") ? "" : ", read-only");
-	if (!strcmp(state, "ended") && json_get_uint(object, "dirty_bytes"))
-		printf("  kept   %s not pushed; hither mount %s %s pushes them\n",
-		       units_format_size(dirty, json_get_uint(object, "dirty_bytes")), url, path);
-	if (is_up(object)) {
-		uint64_t total = json_get_uint(object, "size_bytes");
-		uint64_t here = json_get_uint(object, "local_bytes");
-		printf("  local  %s of %s (%.0f %%)\n", units_format_size(local, here),
-		       units_format_size(size, total),
-		       total ? (double)here * 100 / (double)total : 100);
-		printf("  pulled %s, ",
-		       units_format_size(local, json_get_uint(object, "pulled_bytes")));
-		printf("pushed %s, %s dirty, %llu waiting\n",
-		       units_format_size(size, json_get_uint(object, "pushed_bytes")),
+	if (!strcmp(state, "ended") && json_get_uint(object, "dirty_bytes")) {
+		printf("  kept   %s not pushed; hither %s %s%s%s pushes them\n",
 		       units_format_size(dirty, json_get_uint(object, "dirty_bytes")),
-		       (unsigned long long)json_get_uint(object, "waiting"));
+		       export ? "export" : "mount", url, export ? "" : " ", export ? "" : path);
+	}
+	if (is_up(object)) {
+		if (export)
+			printf("  serves %llu clients now\n",
+			       (unsigned long long)json_get_uint(object, "clients"));
+		show_figures(object, direct);
 	}
 	if (json_get_int(object, "error") && json_get_string(object, "message", text, sizeof text))
 		printf("  error  %s\n", text);
@@ -293,19 +384,36 @@ static void show_one(const char *object)
 		printf("  log    %s\n", text);
 }
 
-static int show(const struct settings *s, const struct list *c, const char *path)
+static void show_elsewhere(const char *object)
 {
-	if (s->json)
+	char path[PATH_MAX] = "", url[4096] = "";
+	json_get_string(object, "path", path, sizeof path);
+	json_get_string(object, "url", url, sizeof url);
+	printf("%s\n  from   %s\n  state  mounted, but its process is not found from here: it was "
+	       "started\n         with another XDG_RUNTIME_DIR\n",
+	       path, url);
+}
+
+static int show(const struct settings *s, const struct collected *c)
+{
+	size_t count = c->live.count + c->exports.count + c->elsewhere.count;
+	if (s->json) {
 		show_json(c);
-	else if (s->metrics)
+	} else if (s->metrics) {
 		show_metrics(c);
-	else if (!c->count && !path)
-		printf("No mounts.\n");
-	for (size_t i = 0; i < c->count && !s->json && !s->metrics; i++)
-		show_one(c->objects[i]);
+	} else {
+		if (!count && !c->path)
+			printf("No mounts, no exports.\n");
+		for (size_t i = 0; i < c->live.count; i++)
+			show_one(c->live.objects[i]);
+		for (size_t i = 0; i < c->exports.count; i++)
+			show_one(c->exports.objects[i]);
+		for (size_t i = 0; i < c->elsewhere.count; i++)
+			show_elsewhere(c->elsewhere.objects[i]);
+	}
 	fflush(stdout);
-	if (path && !c->count)
-		return fail_with(EXIT_FAILED, "status: %s is not a mount of yours", path);
+	if (c->path && !count)
+		return fail_with(EXIT_FAILED, "status: %s is not a mount of yours", c->path);
 	return EXIT_DONE;
 }
 
@@ -313,7 +421,9 @@ static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
 	struct collected c = {0};
-	AUTO_FREE char *path = args[0] ? mountpoint_canonical(args[0], &err) : NULL;
+	AUTO_FREE char *path = !args[0]                 ? NULL
+	                       : strstr(args[0], "://") ? strdup(args[0])
+	                                                : mountpoint_canonical(args[0], &err);
 	int code = EXIT_DONE;
 	if (s->json && s->metrics)
 		return fail_with(EXIT_MISUSED, "status: --json and --metrics exclude each other");
@@ -322,24 +432,28 @@ static int run(struct settings *s, char **args)
 	c.path = path;
 	bool clear = s->watch && isatty(STDOUT_FILENO);
 	do {
-		if (runtime_each(true, collect, &c) || join(&c))
+		if (runtime_each(false, collect, &c) || join(&c) ||
+		    hither_fuse_each(consider_mount, &c))
 			code = fail_with(EXIT_FAILED, "status: no memory");
 		if (clear)
 			fputs("\033[H\033[J", stdout);
 		if (!code)
-			code = show(s, &c.live, path);
+			code = show(s, &c);
 		finish(&c.live);
 		finish(&c.ended);
+		finish(&c.exports);
+		finish(&c.known);
+		finish(&c.elsewhere);
 	} while (s->watch && !code && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0);
 	return code;
 }
 
 const struct command command_status = {
         .name = "status",
-        .usage = "[OPTIONS] [PATH]",
-        .summary = "show what is mounted, and how it fares",
-        .text = "Show this user's mounts, or the one at PATH. One that has ended is listed if\n"
-                "what was written to it is still in a cache and not pushed.",
+        .usage = "[OPTIONS] [PATH | ADDRESS]",
+        .summary = "show what is mounted or exported, and how it fares",
+        .text = "Show this user's mounts and exports, or the one at PATH or ADDRESS. One that has\n"
+                "ended is listed if what was written to it is still in a cache and not pushed.",
         .groups = groups,
         .min_args = 0,
         .max_args = 1,

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hither umount: push everything, unmount, and return when the daemon is gone. */
+/* hither umount: push everything, unmount or end the export, and return when the daemon is gone. */
 #include "command.h"
 
 #include "mountpoint.h"
 #include "progress.h"
 #include "runtime.h"
 #include "settings.h"
+#include "talk.h"
 #include "units.h"
 #include "util.h"
 
@@ -15,7 +16,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
 
 static const struct option_spec specs[] = {
         {"lazy", 'l', NULL, "Unmount even if somebody has the file open.", set_true,
@@ -28,22 +28,40 @@ static const struct option_spec specs[] = {
 static const struct option_group group = {"Unmounting", specs, COUNT_OF(specs)};
 static const struct option_group *const groups[] = {&group, NULL};
 
-enum { SILENCE_S = 8 }; /* a daemon tells of its progress four times a second */
-
 /* --- finding the daemon --- */
 
 struct search {
-	const char *path;
-	bool inside; /* take a mount right inside the folder `path` */
+	const char *path; /* or an export's address */
+	bool inside;      /* take a mount right inside the folder `path` */
 	unsigned count;
 	pid_t pid;
 	int socket, pidfd;
-	char found[PATH_MAX];
+	bool export, on_disk; /* what is not pushed stays in a cache */
+	char found[PATH_MAX], url[4096];
 };
 
-static bool matches(const struct search *s, const char *path)
+/* One of an export's addresses, a line each; with or without a slash at the end. */
+static bool is_address(const char *lines, const char *wanted)
 {
+	size_t len = strlen(wanted);
+	while (len && wanted[len - 1] == '/')
+		len--;
+	for (const char *at = lines; at && *at; at = strchr(at, '\n'), at += at != NULL) {
+		size_t has = strcspn(at, "\n");
+		while (has && at[has - 1] == '/')
+			has--;
+		if (has == len && !strncmp(at, wanted, len))
+			return true;
+	}
+	return false;
+}
+
+static bool matches(const struct search *s, const char *info, const char *path)
+{
+	char addresses[8192];
 	size_t len = strlen(s->path);
+	if (json_get_string(info, "addresses", addresses, sizeof addresses))
+		return !s->inside && is_address(addresses, s->path);
 	if (!s->inside)
 		return !strcmp(path, s->path);
 	return !strncmp(path, s->path, len) && path[len] == '/' && !strchr(path + len + 1, '/');
@@ -52,16 +70,30 @@ static bool matches(const struct search *s, const char *path)
 static int consider(void *user, struct runtime_daemon *d)
 {
 	struct search *s = user;
-	char path[PATH_MAX];
-	if (!d->alive || !json_get_string(d->info, "path", path, sizeof path) || !matches(s, path))
+	char path[PATH_MAX], text[PATH_MAX];
+	if (!d->alive || !json_get_string(d->info, "path", path, sizeof path) ||
+	    !matches(s, d->info, path))
 		return 0;
 	if (s->count++)
 		return 0;
 	strcpy(s->found, path);
+	if (!json_get_string(d->info, "url", s->url, sizeof s->url))
+		strcpy(s->url, "its resource");
+	s->export = json_get_string(d->info, "addresses", text, sizeof text);
+	s->on_disk = json_get_string(d->info, "cache", text, sizeof text) && *text == '/';
 	s->pid = d->pid;
-	s->socket = TAKE(d->socket, -1);
+	s->socket = runtime_connect(d);
 	s->pidfd = TAKE(d->pidfd, -1);
 	return 0;
+}
+
+static void search_finish(struct search *s)
+{
+	if (s->socket >= 0)
+		close(s->socket);
+	if (s->pidfd >= 0)
+		close(s->pidfd);
+	s->socket = s->pidfd = -1;
 }
 
 static void search(struct search *s, const char *path, bool inside)
@@ -70,75 +102,102 @@ static void search(struct search *s, const char *path, bool inside)
 	runtime_each(true, consider, s);
 }
 
-/* --- talking to it --- */
+/* --- waiting for it --- */
 
-/* An object of progress becomes a line on the terminal; it takes a while only if there is much to
- * push. */
-static void show(struct progress *p, const char *line)
+enum { PATIENCE_S = 2, AGAIN_S = 15, RETRY_MS = 250 };
+
+/* What is shown of a wait that takes long: the line of progress, and what is waited for. */
+struct wait {
+	const struct search *daemon;
+	struct progress progress;
+	uint64_t began_ns, told_ns; /* when it was last said what is waited for; 0: not yet */
+	uint64_t pushed, moved_ns;  /* so much had been pushed, and when that had last grown */
+	bool stuck;                 /* nothing had moved for a while */
+};
+
+static void tell(struct wait *w, const struct hither_mount_stats *stats, unsigned stuck_s)
 {
-	struct hither_mount_stats stats = {
-	        .size_bytes = json_get_uint(line, "size_bytes"),
-	        .local_bytes = json_get_uint(line, "local_bytes"),
-	        .dirty_bytes = json_get_uint(line, "dirty_bytes"),
-	        .pulled_bytes = json_get_uint(line, "pulled_bytes"),
-	        .pushed_bytes = json_get_uint(line, "pushed_bytes"),
-	        .error = (int)json_get_int(line, "error"),
-	};
-	json_get_string(line, "message", stats.message, sizeof stats.message);
-	if (progress_wanted(p))
-		progress_update(p, &stats);
+	char bytes[UNITS_TEXT_BYTES], since[64] = "";
+	const char *end =
+	        w->daemon->on_disk ? "leaves them in the cache, for the next mount" : "drops them";
+	progress_clear(&w->progress);
+	if (stuck_s)
+		snprintf(since, sizeof since, ", which has taken nothing for %u s", stuck_s);
+	if (!stats->dirty_bytes)
+		fail_with(0, "umount %s: waiting for process %ld to write back and unmount",
+		          w->daemon->found, (long)w->daemon->pid);
+	else
+		fail_with(0,
+		          "umount %s: waiting for %s to be pushed to %.200s%s%s%.*s%s; --force %s",
+		          w->daemon->found, units_format_size(bytes, stats->dirty_bytes),
+		          w->daemon->url, since, stats->error ? " (" : "",
+		          stats->error ? hither_error_fact_len(stats->message) : 0, stats->message,
+		          stats->error ? ")" : "", end);
 }
 
-/* Until the daemon has nothing more to say. -1: done, else the exit code. */
-static int listen_to(FILE *stream, const char *path, pid_t pid, bool force)
+/* It takes a while only if there is much to push, or nobody takes it. */
+static void show(void *user, const struct hither_mount_stats *stats)
 {
-	AUTO_FREE char *line = NULL;
-	size_t size = 0;
-	struct progress p;
-	char event[16], message[1200];
-	int code = -1;
-	progress_init(&p, PROGRESS_MOUNT, -1);
-	const struct timeval patience = {.tv_sec = SILENCE_S};
-	setsockopt(fileno(stream), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-	while (code < 0 && getline(&line, &size, stream) > 0) {
-		json_get_string(line, "event", event, sizeof event);
-		if (!strcmp(event, "progress"))
-			show(&p, line);
-		else if (json_get_string(line, "message", message, sizeof message)) {
-			progress_clear(&p);
-			/* Who forces it wants to know what was left, and has what they wanted. */
-			code = fail_with(force && json_get_bool(line, "forced") ? EXIT_DONE
-			                                                        : EXIT_FAILED,
-			                 "umount %s: %s", path, message);
-		}
+	struct wait *w = user;
+	uint64_t now = now_ns();
+	if (stats->pushed_bytes != w->pushed) {
+		w->pushed = stats->pushed_bytes;
+		w->moved_ns = now;
 	}
-	progress_clear(&p);
-	if (code < 0 && ferror(stream))
-		code = fail_with(
-		        EXIT_FAILED,
-		        "umount %s: process %ld is silent; if it is stopped, kill -CONT %ld", path,
-		        (long)pid, (long)pid);
-	return code;
+	uint64_t still_s = (now - w->moved_ns) / NS_PER_S;
+	bool stuck = still_s >= PATIENCE_S && stats->dirty_bytes;
+	bool news = w->told_ns ? stuck && !w->stuck : now - w->began_ns >= PATIENCE_S * NS_PER_S;
+	bool again = w->told_ns && !w->progress.terminal && now - w->told_ns >= AGAIN_S * NS_PER_S;
+	if (news || again) {
+		tell(w, stats, stuck ? (unsigned)still_s : 0);
+		w->told_ns = now;
+	}
+	w->stuck = stuck;
+	if (progress_wanted(&w->progress))
+		progress_update(&w->progress, stats);
 }
 
+static void say(void *user, const char *why)
+{
+	struct wait *w = user;
+	progress_clear(&w->progress);
+	fail_with(0, "umount %s: %s", w->daemon->found, why);
+}
+
+/* -1: it hung up without a word, and lives. */
 static int ask(const struct settings *s, const struct search *daemon)
 {
 	char request[32];
+	uint64_t now = now_ns();
+	struct wait w = {.daemon = daemon, .began_ns = now, .moved_ns = now};
 	snprintf(request, sizeof request, "umount%s%s\n", s->lazy ? " lazy" : "",
 	         s->force ? " force" : "");
-	FILE *stream = daemon->socket < 0 ? NULL : fdopen(daemon->socket, "r");
-	if (!stream || send(daemon->socket, request, strlen(request), MSG_NOSIGNAL) < 0)
-		return fail_with(EXIT_FAILED, "umount %s: process %ld does not answer",
-		                 daemon->found, (long)daemon->pid);
-	int code = listen_to(stream, daemon->found, daemon->pid, s->force);
-	bool still = code == EXIT_FAILED && hither_fuse_at(daemon->found) == HITHER_FUSE_HITHER;
-	fclose(stream);
-	if (still)
+	progress_init(&w.progress, PROGRESS_MOUNT, -1);
+	struct talk t = {.socket = daemon->socket,
+	                 .pidfd = daemon->pidfd,
+	                 .pid = daemon->pid,
+	                 .request = request,
+	                 .progress = show,
+	                 .waiting = say,
+	                 .user = &w};
+	enum talk_result r = daemon->socket != -EAGAIN ? talk(&t)
+	                     : talk_stopped(&t)        ? TALK_FAILED
+	                                               : TALK_AGAIN; /* many wait for it */
+	progress_clear(&w.progress);
+	int code = EXIT_DONE;
+	if (r == TALK_AGAIN)
+		return -1;
+	if (r == TALK_FAILED)
+		code = fail_with(EXIT_FAILED, "umount %s: %s", daemon->found, t.message);
+	else if (t.forced && *t.message) /* who forces it wants to know what was left */
+		code = fail_with(s->force ? EXIT_DONE : EXIT_FAILED, "umount %s: %s", daemon->found,
+		                 t.message);
+	if (r == TALK_FAILED &&
+	    (daemon->export || hither_fuse_at(daemon->found) == HITHER_FUSE_HITHER))
 		return code;
-	struct pollfd end = {.fd = daemon->pidfd, .events = POLLIN};
-	while (end.fd >= 0 && poll(&end, 1, -1) < 0 && errno == EINTR)
-		;
-	return code < 0 ? EXIT_DONE : code;
+	return talk_end(&t) == TALK_GONE
+	               ? code
+	               : fail_with(EXIT_FAILED, "umount %s: %s", daemon->found, t.message);
 }
 
 /* --- without a daemon --- */
@@ -161,31 +220,56 @@ static int unmount_alone(const char *path, bool lazy, enum hither_fuse_found bef
 	return EXIT_DONE;
 }
 
+/* -1: ask again. asked: it was there before. */
+static int try(const struct settings *s, const char *path, bool address, bool asked)
+{
+	struct search daemon;
+	int code;
+	enum hither_fuse_found before = address ? HITHER_FUSE_NOTHING : hither_fuse_at(path);
+	search(&daemon, path, false);
+	if (!daemon.count && !address && before != HITHER_FUSE_HITHER)
+		search(&daemon, path, true);
+	if (daemon.count == 1)
+		code = ask(s, &daemon);
+	else if (daemon.count > 1)
+		code = fail_with(EXIT_FAILED, "umount: %u mounts are in %s; name one of them",
+		                 daemon.count, path);
+	else if (asked && before == HITHER_FUSE_NOTHING)
+		code = EXIT_DONE;
+	else if (address)
+		code = fail_with(EXIT_FAILED,
+		                 "umount: %s is not exported by hither; hither status "
+		                 "shows what is",
+		                 path);
+	else
+		code = unmount_alone(path, s->lazy || s->force, before);
+	if (code < 0)
+		poll(&(struct pollfd){.fd = daemon.pidfd, .events = POLLIN}, 1, RETRY_MS);
+	search_finish(&daemon);
+	return code;
+}
+
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
-	struct search daemon;
-	AUTO_FREE char *path = mountpoint_canonical(args[0], &err);
+	bool address = !strncmp(args[0], "nbd", 3) && strstr(args[0], "://");
+	AUTO_FREE char *path = address ? strdup(args[0]) : mountpoint_canonical(args[0], &err);
+	int code = -1;
 	if (!path)
 		return fail_with(EXIT_FAILED, "umount: %s", err.message);
-	enum hither_fuse_found before = hither_fuse_at(path);
-	search(&daemon, path, false);
-	if (!daemon.count && before != HITHER_FUSE_HITHER)
-		search(&daemon, path, true);
-	if (daemon.count == 1)
-		return ask(s, &daemon);
-	if (daemon.count > 1)
-		return fail_with(EXIT_FAILED, "umount: %u mounts are in %s; name one of them",
-		                 daemon.count, path);
-	return unmount_alone(path, s->lazy || s->force, before);
+	for (bool asked = false; code < 0; asked = true)
+		code = try(s, path, address, asked);
+	return code;
 }
 
 const struct command command_umount = {
         .name = "umount",
-        .usage = "[OPTIONS] PATH",
-        .summary = "push what has changed, and unmount",
+        .usage = "[OPTIONS] PATH | ADDRESS",
+        .summary = "push what has changed, and unmount or end an export",
         .text = "Push everything that was written, unmount PATH, and return when its daemon has\n"
-                "ended. If the push fails, PATH stays mounted and nothing is lost.",
+                "ended. If the push fails, PATH stays mounted and nothing is lost. While it waits\n"
+                "it says what for. ADDRESS ends an export: nbd://HOST:PORT/NAME, as hither export\n"
+                "and hither status print it.",
         .groups = groups,
         .min_args = 1,
         .max_args = 1,

@@ -133,7 +133,7 @@ static int run(struct settings *base, char **args)
 	options_hide(args[0]);
 	if (make_folder(folder, sizeof folder, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
-	base->foreground = true;
+	base->foreground = base->own_copy = true;
 	p.a.daemon.quiet = true;
 	p.a.daemon.hooks = &hooks;
 	p.a.daemon.hooks_user = &p;

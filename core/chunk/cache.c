@@ -17,6 +17,7 @@ static int translate(void *user, const struct hither_store_info *info)
 	        .path = info->path,
 	        .size_bytes = info->size_bytes,
 	        .disk_bytes = info->disk_bytes,
+	        .local_bytes = info->local_bytes,
 	        .dirty_bytes = info->dirty_bytes,
 	        .in_use = info->in_use,
 	        .used_at = info->used_at,

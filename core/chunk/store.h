@@ -138,7 +138,8 @@ struct hither_store_info {
 	char name[2048]; /* URL */
 	char path[4096];
 	uint64_t size_bytes;
-	uint64_t disk_bytes; /* taken on disk */
+	uint64_t disk_bytes;  /* taken on disk */
+	uint64_t local_bytes; /* dirty ones included */
 	uint64_t dirty_bytes;
 	bool in_use;
 	int64_t used_at; /* seconds since 1970, last use */

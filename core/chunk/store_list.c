@@ -22,18 +22,24 @@ static uint64_t disk_bytes(int dir_fd)
 	return sum;
 }
 
-static uint64_t dirty_bytes(const struct hither_store_state *state)
+static uint64_t bytes_in(const struct hither_store_state *state, enum hither_block_state which)
 {
-	uint64_t blocks = hither_block_map_count(state->map, HITHER_BLOCK_DIRTY);
+	uint64_t blocks = hither_block_map_count(state->map, which);
 	uint64_t size = state->header.identity.size_bytes;
 	uint64_t last = hither_log_blocks(size) - 1;
 	if (blocks == 0)
 		return 0;
 	/* The last block may be cut short. */
 	uint64_t cut = hither_log_blocks(size) * HITHER_BLOCK_BYTES - size;
-	if (hither_block_map_get(state->map, last) != HITHER_BLOCK_DIRTY)
+	if (hither_block_map_get(state->map, last) != which)
 		cut = 0;
 	return blocks * HITHER_BLOCK_BYTES - cut;
+}
+
+/* The log knows no other state of a block that is here. */
+static uint64_t dirty_bytes(const struct hither_store_state *state)
+{
+	return bytes_in(state, HITHER_BLOCK_DIRTY);
 }
 
 /* A folder that was only half made is an empty store. */
@@ -52,6 +58,7 @@ static void describe(int dir_fd, struct hither_store_info *info)
 	if (!r) {
 		info->size_bytes = state.header.identity.size_bytes;
 		info->dirty_bytes = dirty_bytes(&state);
+		info->local_bytes = bytes_in(&state, HITHER_BLOCK_LOCAL) + info->dirty_bytes;
 	}
 	hither_block_map_destroy(state.map);
 }

@@ -13,6 +13,7 @@ import glob
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -263,8 +264,8 @@ def secrets_do_not_keep_a_cache(p):
 def a_cache_has_one_user(p):
     with Web(SIZE) as web, p.mounted(web.url(), "--cache", p.cache) as mount:
         pid = str(mount.daemon())
-        done = run([p.hither, "pull", "--cache", p.cache, web.url()], check=False)
-        check_message(done.stderr, done.returncode, [p.cache, pid, "unmount", "another cache"])
+        done = run([p.hither, "mount", "--cache", p.cache, web.url(), p.room.path("second")], check=False)
+        check_message(done.stderr, done.returncode, [web.url(), p.path, pid, "umount", "--cache DIR"])
         done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()], check=False)
         check_message(done.stderr, done.returncode, [p.cache, pid])
         expect(read(p.path, 1, SIZE) == content(1, SIZE - 1), "the first user suffered")
@@ -422,8 +423,17 @@ def a_stopped_daemon_is_told(p):
         os.kill(int(pid), signal.SIGSTOP)
         try:
             expect("unreachable" in run([p.hither, "status", p.path], timeout=30).stdout, "not told")
-            done = run([p.hither, "umount", p.path], check=False, timeout=60)
-            check_message(done.stderr, done.returncode, ["silent", f"kill -CONT {pid}"])
+            [address] = [a for folder in (os.environ.get("XDG_RUNTIME_DIR", "/tmp") + "/hither", f"/tmp/hither-{os.getuid()}")
+                         for a in glob.glob(f"{folder}/{pid}.sock")]
+            for _ in range(40):  # more than may wait for it: nobody else is kept by that
+                queue = socket.socket(socket.AF_UNIX)
+                queue.setblocking(False)
+                p.room.callback(queue.close)
+                with contextlib.suppress(BlockingIOError):
+                    queue.connect(address)
+            expect("unreachable" in run([p.hither, "status", p.path], timeout=30).stdout, "not told")
+            done = run([p.hither, "umount", p.path], check=False, timeout=30)
+            check_message(done.stderr, done.returncode, ["is stopped", f"kill -CONT {pid}"])
         finally:
             os.kill(int(pid), signal.SIGCONT)
 

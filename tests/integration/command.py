@@ -21,7 +21,7 @@ import time
 
 from bad_luck import FAST, Place, check_message, fails, read
 from moody_web import MODIFIED, Web, content
-from nbd_line import Line, Server, expect, need, run
+from nbd_line import Failed, Line, Server, expect, need, run
 from rig.process import is_mount, run_each, wait_until
 
 SIZE = (8 << 20) + 1234
@@ -264,7 +264,238 @@ def a_page_instead_of_a_folder_is_told(p):
         server.shutdown()
 
 
-TESTS = (a_page_instead_of_a_folder_is_told, a_file_has_its_date, forcing_is_told_and_succeeds, what_an_umount_cannot_push_keeps_it_mounted,
+# --- what is in use, and what is waited for ---
+
+def hold(path):
+    """A process that has the file open, until its standard input ends."""
+    process = subprocess.Popen([sys.executable, "-c", "import sys; f = open(sys.argv[1], 'rb'); print('has it', flush=True); "
+                                "sys.stdin.read(); print(len(f.read()))", path],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    expect(process.stdout.readline() == "has it\n", f"cannot open {path}")
+    return process
+
+
+class Foreground:
+    """hither mount --foreground; its standard error is read line by line."""
+
+    def __init__(self, p, url, *options):
+        self.process = subprocess.Popen([p.hither, "mount", "--foreground", *options, url, p.path],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        p.room.will_unmount(p.path)
+        p.room.callback(self.process.kill)
+        expect(p.path in self.process.stdout.readline(), "it is not mounted")
+
+    def says(self, *words):
+        for line in self.process.stderr:
+            if all(word in line for word in words):
+                return line
+        raise Failed(f"it never said {words}")
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGINT)
+
+
+def an_interrupt_waits_for_users(p):
+    with Web(SIZE) as web:
+        mount = Foreground(p, web.url(), "--cache", "none", "--pull", "off")
+        user = hold(p.path)
+        mount.interrupt()
+        mount.says("in use by python3", f"(pid {user.pid})", "^C again")
+        expect(read(p.path, 5, 100) == content(5, 100), "it was taken away")
+        said = user.communicate("", timeout=20)[0]
+        expect(said == f"{SIZE}\n", f"the user has read {said!r}")
+        expect(mount.process.wait(20) == 0, "not a good end")
+        expect(not is_mount(p.path), "it is still mounted")
+
+
+def a_second_interrupt_takes_it_away(p):
+    with Web(SIZE) as web:
+        mount = Foreground(p, web.url(), "--cache", "none", "--pull", "off")
+        user = hold(p.path)
+        mount.interrupt()
+        mount.says("in use by python3")
+        mount.interrupt()
+        expect(mount.process.wait(20) == 0, "not a good end")
+        expect(not is_mount(p.path), "it is still mounted")
+        user.communicate("", timeout=20)
+        expect(user.returncode, "it could go on reading")
+
+
+def umount_names_who_uses_it(p):
+    with Web(SIZE) as web, p.mounted(web.url(), "--cache", "none"):
+        user = hold(p.path)
+        done = run([p.hither, "umount", p.path], check=False)
+        check_message(done.stderr, done.returncode, ["in use by python3", f"(pid {user.pid})", "--lazy"])
+        user.communicate("", timeout=20)
+        run([p.hither, "umount", p.path])
+
+
+def umount_says_what_it_waits_for(p):
+    server = Unreachable(p, "awaited")
+    with p.mounted(server.url, "--cache", p.cache, "--sync", "local", "--deadline", "4s"):
+        server.write(p.path, b"kept")
+        done = run([p.hither, "umount", p.path], check=False, timeout=60)
+        said = done.stderr.splitlines()
+        expect(done.returncode == 1 and len(said) >= 2, f"not two lines: {said}")
+        for word in ("waiting for", "to be pushed", server.url, "taken nothing for", "--force leaves them in the cache"):
+            expect(word in said[0], f"{said[0]!r} lacks {word!r}")
+        server.line.tell("outage", "off")
+        run([p.hither, "umount", p.path])
+
+
+# --- one cache, one process ---
+
+def a_pull_is_done_by_who_has_the_cache(p):
+    with Web(SIZE) as web:
+        with p.mounted(web.url(), "--cache", p.cache, "--pull", "off"):
+            done = run([p.hither, "pull", "--cache", p.cache, web.url()], check=False, timeout=60)
+            expect(done.returncode == 0 and p.path in done.stderr, f"exit {done.returncode}: {done.stderr}")
+            here = status(p)[0]
+            expect(here["local_bytes"] == here["size_bytes"] == SIZE, f"not all is here: {here}")
+            run([p.hither, "umount", p.path])
+        with p.mounted(web.url(), "--cache", p.cache, "--offline"):
+            expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong bytes")
+
+
+def clearing_keeps_what_is_in_use(p):
+    with Web(SIZE) as web:
+        run([p.hither, "pull", "--cache", p.cache, web.url() + "?other"])
+        listed = run([p.hither, "cache", "--cache", p.cache]).stdout
+        expect(listed.count(" 8.4 MB") == 2, f"all of it is not all of it: {listed}")
+        with p.mounted(web.url(), "--cache", p.cache, "--pull", "off"):
+            read(p.path, 0, 100)
+            done = run([p.hither, "cache", "--cache", p.cache, "clear"])
+            expect("8.5 MB freed, 1 cache cleared" in done.stdout or "8.4 MB freed, 1" in done.stdout, f"{done.stdout}")
+            check_message(done.stderr, 1, ["kept", web.url(), "in use"])
+            done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()], check=False)
+            check_message(done.stderr, done.returncode, ["in use"])
+            expect(read(p.path, 4 << 20, 100) == content(4 << 20, 100), "the mount has lost its cache")
+            run([p.hither, "umount", p.path])
+        done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()])
+        expect("freed, 1 cache cleared" in done.stdout, done.stdout)
+        expect(json.loads(run([p.hither, "cache", "--json", "--cache", p.cache]).stdout)["count"] == 0, "some is left")
+
+
+def a_local_file_needs_no_cache(p):
+    image, home = local_file(p, "near"), p.room.make("home")
+    environment = os.environ | {"XDG_CACHE_HOME": home}
+    for url in (image, f"file://{image}"):
+        said = run([p.hither, "mount", url, p.path], env=environment).stdout
+        p.room.will_unmount(p.path)
+        expect("no cache" in said, said)
+        expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong bytes")
+        with open(p.path, "r+b") as f:
+            f.write(content(0, 10))
+            os.fsync(f.fileno())
+        expect("none: each access goes to the resource" in p.status(), p.status())
+        run([p.hither, "umount", p.path])
+        expect(not os.listdir(home), f"it was copied: {os.listdir(home)}")
+    run([p.hither, "mount", "--order", "none", image, p.path], env=environment)
+    expect("local" in p.status(), "who asks for an order gets none")
+    run([p.hither, "umount", p.path])
+
+
+# --- exports ---
+
+def exports_are_listed_and_ended(p):
+    with Web(SIZE) as web:
+        address = run([p.hither, "export", "--listen", f"unix:{p.room.path('socket')}", "--cache", p.cache, web.url()]
+                      ).stdout.partition(": ")[0]
+        listed = json.loads(run([p.hither, "status", "--json"]).stdout)["exports"]
+        expect([(x["path"], x["url"], x["state"]) for x in listed] == [(address, web.url(), "exported")], f"{listed}")
+        p.room.callback(subprocess.run, ["kill", str(listed[0]["pid"])], check=False, stderr=subprocess.DEVNULL)
+        text = run([p.hither, "status"]).stdout
+        expect(f"hither umount {address}" in text, f"it does not say how it ends: {text}")
+        expect(address in run([p.hither, "status", address]).stdout, "not found by its address")
+        run([p.hither, "pull", "--cache", p.cache, web.url()], timeout=60)
+        gone = os.pidfd_open(listed[0]["pid"])
+        run([p.hither, "umount", address])
+        expect(select.select([gone], [], [], 0)[0], "its process is still there")
+        os.close(gone)
+        expect(not json.loads(run([p.hither, "status", "--json"]).stdout)["exports"], "it is still listed")
+        done = run([p.hither, "umount", address], check=False)
+        check_message(done.stderr, done.returncode, [address, "hither status"])
+
+
+def an_export_says_what_it_waits_for(p):
+    server = Unreachable(p, "exported")
+    socket_path = p.room.path("socket")
+    address = run([p.hither, "export", "--listen", f"unix:{socket_path}", "--cache", p.cache, "--sync", "local",
+                   "--deadline", "4s", server.url]).stdout.partition(": ")[0]
+    pid = json.loads(run([p.hither, "status", "--json"]).stdout)["exports"][0]["pid"]
+    p.room.callback(subprocess.run, ["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
+    with p.mounted(address, "--cache", "none"):
+        server.write(p.path, b"kept")
+        run([p.hither, "umount", p.path])
+    done = run([p.hither, "umount", address], check=False, timeout=60)
+    said = done.stderr.splitlines()
+    expect(done.returncode == 1 and "waiting for" in said[0] and server.url in said[0], f"{done.returncode}: {said}")
+    expect("not pushed are kept in the cache" in said[-1], f"{said}")
+    server.line.tell("outage", "off")
+    with p.mounted(server.url, "--cache", p.cache):
+        run([p.hither, "umount", p.path])
+    expect(read(server.image, 0, 4) == b"kept", "it was not pushed")
+
+
+# --- names, pipes, units ---
+
+def a_session_elsewhere_is_told(p):
+    image = local_file(p, "far")
+    with p.mounted(image, "--cache", "none"):
+        other = os.environ | {"XDG_RUNTIME_DIR": p.room.make("other-run")}
+        os.chmod(p.room.path("other-run"), 0o700)
+        text = run([p.hither, "status", p.path], env=other).stdout
+        expect(p.path in text and "XDG_RUNTIME_DIR" in text, text)
+        listed = json.loads(run([p.hither, "status", "--json"], env=other).stdout)
+        expect(p.path in [m["path"] for m in listed["elsewhere"]], f"{listed}")
+        expect(p.path not in [m["path"] for m in json.loads(run([p.hither, "status", "--json"]).stdout)["elsewhere"]],
+               "found and not found")
+        run([p.hither, "umount", p.path])
+
+
+def a_reader_that_goes_is_no_failure(p):
+    profile = p.room.path("profile")
+    image = local_file(p, "read")
+    with p.mounted(image, "--cache", "none", "--record", profile):
+        read(p.path, 0, 100)
+        run([p.hither, "umount", p.path])
+    for words in (["export", "--help"], ["profile", "--list", profile], ["status"], ["cat", image]):
+        read_end, write_end = os.pipe()
+        os.close(read_end)
+        done = subprocess.run([p.hither, *words], stdout=write_end, stderr=subprocess.PIPE, text=True, check=False,
+                              timeout=30)
+        os.close(write_end)
+        expect(done.returncode == -signal.SIGPIPE and not done.stderr, f"{words}: {done.returncode}, {done.stderr!r}")
+
+
+def index_names_the_folder_it_is_in(p):
+    folder = p.room.make("game/data")
+    with open(p.room.path("game/data/file"), "wb") as f:
+        f.write(b"bytes")
+    for word, where, manifest in ((".", folder, "game/data.hither"), ("..", folder, "game.hither"),
+                                  ("data/", p.room.path("game"), "game/data.hither")):
+        run([p.hither, "index", "-q", word], cwd=where)
+        expect(os.path.exists(p.room.path(manifest)), f"index {word} made no {manifest}")
+        run([p.hither, "mount", p.room.path(manifest), p.path])
+        p.room.will_unmount(p.path)
+        expect(read(os.path.join(p.path, "data" if manifest == "game.hither" else "", "file"), 0, 9) == b"bytes", "lost")
+        run([p.hither, "umount", p.path])
+        os.unlink(p.room.path(manifest))
+
+
+def times_are_in_nanoseconds(p):
+    image = local_file(p, "timed")
+    with p.mounted(image, "--cache", "none"):
+        names = status(p)[0].keys()
+        expect("wait_ns" in names and "rtt_ns" in names, f"{names}")
+        expect(not [n for n in names if n.endswith(("_ms", "_us", "_s"))], f"{names}")
+
+
+TESTS = (an_interrupt_waits_for_users, a_second_interrupt_takes_it_away, umount_names_who_uses_it,
+         umount_says_what_it_waits_for, a_pull_is_done_by_who_has_the_cache,
+         clearing_keeps_what_is_in_use, a_local_file_needs_no_cache, exports_are_listed_and_ended,
+         an_export_says_what_it_waits_for, a_session_elsewhere_is_told, a_reader_that_goes_is_no_failure,
+         index_names_the_folder_it_is_in, times_are_in_nanoseconds, a_page_instead_of_a_folder_is_told, a_file_has_its_date, forcing_is_told_and_succeeds, what_an_umount_cannot_push_keeps_it_mounted,
          status_lists_what_matters, a_closed_output_is_no_failure, a_silent_server_is_given_up,
          the_foreground_has_a_log_too, slips_are_told)
 PLAIN_TESTS = (little_address_space,)  # a sanitizer needs address space of its own

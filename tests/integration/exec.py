@@ -156,10 +156,12 @@ class Test:
         page = self.run("page", code=126)
         assert not page.stdout and "/page is no program" in page.stderr, page.stderr
         self.run("tools.hither/bin", code=126)
-        self.run("tools.hither/bin/bare", code=9)  # without #!, by sh, as shells have it
+        bare = self.run("tools.hither/bin/bare", code=126)  # without #!: nobody makes sh read it
+        assert "bin/bare is no program" in bare.stderr, bare.stderr
         self.run("program", "die", code=128 + signal.SIGSEGV)
-        assert "404" in self.run("missing", code=1).stderr
-        self.run("tools.hither", code=1)
+        assert "404" in self.run("missing", code=127).stderr
+        assert "404" in self.run("missing.hither/bin/frob", code=127).stderr
+        assert "a folder" in self.run("tools.hither", code=126).stderr
         done = subprocess.run([HITHER, "exec"], capture_output=True, text=True, check=False)
         assert done.returncode == 2
 
@@ -189,6 +191,33 @@ class Test:
                                "5"], capture_output=True, text=True, timeout=60, check=False)
         self.web.away = False
         assert done.returncode == 5, done
+
+    def two_at_a_time(self):
+        first = self.waiting()
+        second = subprocess.run([HITHER, "exec", "--cache", f"{self.work}/cache", self.web.url("program"), "6"],
+                                capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 6 and "[6]" in second.stdout and "a copy of its own" in second.stderr, second
+        first.send_signal(signal.SIGTERM)
+        assert first.wait(20) == 128 + signal.SIGTERM
+        first.stdout.close()
+        self.nothing_is_left()
+
+    def a_tree_is_pulled_whole(self):
+        shutil.rmtree(f"{self.work}/cache", ignore_errors=True)
+        url = self.web.url("tools.hither")
+        subprocess.run([HITHER, "pull", "--cache", f"{self.work}/cache", url], check=True, timeout=120)
+        self.web.away = True
+        done = subprocess.run([HITHER, "exec", "--offline", "--cache", f"{self.work}/cache", f"{url}/bin/large", "9"],
+                              capture_output=True, text=True, timeout=60, check=False)
+        at = f"{self.work}/at"
+        subprocess.run([HITHER, "mount", "--offline", "--cache", f"{self.work}/cache", url, at], check=True,
+                       stdout=subprocess.DEVNULL)
+        for name in ("bin/large", "lib/text", "lib/libseven.so"):
+            with open(f"{at}/{name}", "rb") as ours, open(f"{self.site}/tools/{name}", "rb") as theirs:
+                assert ours.read() == theirs.read(), name
+        subprocess.run([HITHER, "umount", at], check=True)
+        self.web.away = False
+        assert done.returncode == 9, done
 
     def profiles(self):
         at, files = f"{self.work}/at", []
@@ -226,7 +255,8 @@ def main():
     try:
         test = Test(work)
         for part in (test.a_few_percent_are_enough, test.what_is_beside_it_is_found, test.how_it_ended_is_passed_on,
-                     test.signals_are_the_programs, test.offline, test.profiles):
+                     test.signals_are_the_programs, test.offline, test.two_at_a_time,
+                     test.a_tree_is_pulled_whole, test.profiles):
             print(" ", part.__name__, flush=True)
             begin = time.monotonic()
             part()

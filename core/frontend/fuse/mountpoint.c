@@ -72,6 +72,44 @@ bool fuse_mountinfo_at(const char *path, struct fuse_mountinfo *out)
 	return found;
 }
 
+/* The words behind the "-": type, source, options of the file system, as "rw,user_id=0,...". */
+static bool is_own(char *line, char **path, char **source)
+{
+	char *save = NULL, *word = strtok_r(line, " ", &save), owner[32];
+	for (int i = 0; word && i < 4; i++)
+		word = strtok_r(NULL, " ", &save);
+	*path = word;
+	while (word && strcmp(word, "-"))
+		word = strtok_r(NULL, " ", &save);
+	const char *type = word ? strtok_r(NULL, " ", &save) : NULL;
+	*source = type ? strtok_r(NULL, " ", &save) : NULL;
+	const char *options = *source ? strtok_r(NULL, " \n", &save) : NULL;
+	if (!options || strcmp(type, TYPE))
+		return false;
+	int len = snprintf(owner, sizeof owner, ",user_id=%u", (unsigned)geteuid());
+	const char *found = strstr(options, owner);
+	if (!found || (found[len] && found[len] != ','))
+		return false;
+	unescape(*path);
+	unescape(*source);
+	return true;
+}
+
+int hither_fuse_each(int (*each)(void *user, const char *path, const char *source), void *user)
+{
+	FILE *info = fopen("/proc/self/mountinfo", "re");
+	HITHER_FREE char *line = NULL;
+	size_t size = 0;
+	char *path, *source;
+	int r = 0;
+	while (info && !r && getline(&line, &size, info) > 0)
+		if (is_own(line, &path, &source))
+			r = each(user, path, source);
+	if (info)
+		fclose(info);
+	return r;
+}
+
 /* The canonical name of path, whose last part is not looked at (it may be a mount that hangs). */
 static int canonical_parent(const char *path, char out[PATH_MAX])
 {

@@ -16,7 +16,8 @@ struct hither_cache_entry {
 	                     read */
 	const char *path; /* its folder */
 	uint64_t size_bytes;  /* of the resource */
-	uint64_t disk_bytes;  /* taken on disk */
+	uint64_t disk_bytes;  /* taken on disk, with what is noted about them */
+	uint64_t local_bytes; /* of these, what is here, dirty ones included */
 	uint64_t dirty_bytes; /* changed here and not pushed yet */
 	bool in_use;          /* a process has it open now */
 	int64_t used_at;      /* last use, seconds since 1970 */

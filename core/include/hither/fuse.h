@@ -69,6 +69,12 @@ enum hither_fuse_found {
 };
 /** What is mounted at path, topmost. Does not look into it, so never waits. */
 enum hither_fuse_found hither_fuse_at(const char *path);
+/**
+ * Call each(user, path, source) for every mount of hither's that this user made and that can be
+ * seen here, until it returns non-zero, which is returned. source is what was mounted, as it may be
+ * shown. Does not look into them.
+ */
+int hither_fuse_each(int (*each)(void *user, const char *path, const char *source), void *user);
 /** Is this a mount whose server is gone? Asks it: waits for one that is stopped. */
 bool hither_fuse_is_dead(const char *path);
 /** Unmount what is at path, by fusermount3 where we have no right. lazy: even if in use, else

@@ -102,7 +102,7 @@ def beside_swap(bench, quick):
     own_table, own_passes = line.ours("table", str(SIZE), looks), line.ours("pass", str(SIZE), "3")
     trip = bench.rtt * 1e6
     swap = "ram-dl swap"
-    yield Row("ram", "a page over the line, as swap reads it", told["probe_p50_us"], "us", (), "", None)
+    yield Row("ram", "a page over the line, as swap reads it", told["probe_p50_ns"] / 1e3, "us", (), "", None)
     # Half of what it looks up is here: three quarters of all is half of those that wait.
     fault = own_table["p75"][0]
     yield Row("ram", "run: a fault, p50", fault, "us", [(swap, table["p75"][0])], "1.3 round trips + 20 us",
