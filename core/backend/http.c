@@ -6,6 +6,7 @@
  *   http_open.c     the first request
  *   http_url.c      the URL and the secrets in it
  *   http_slot.c     connections, one for each request under way
+ *   http_early.c    sockets that are connected before they are needed
  *   http_request.c  one request
  *   http_headers.c, http_judge.c, http_parts.c   what was answered, and is it what was asked for?
  * (no network) http_error.c    what libcurl's failures mean
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum {
 	MOST_PARALLEL = 64,
@@ -48,6 +50,7 @@ static void http_close(struct hither_backend *base)
 		else
 			http_slot_destroy(slot);
 	}
+	http_early_finish(b);
 	if (b->share)
 		curl_share_cleanup(b->share);
 	curl_slist_free_all(b->headers);
@@ -261,17 +264,28 @@ static int take_nothing(struct hither_sink *sink, const void *buf, size_t len)
 }
 
 /*
- * libcurl keeps a connection for another request only after it has had one. The least that any
- * server which serves us answers, one that knows signed URLs of GET alone, too, is a byte.
+ * With TLS a socket that is connected saves one of two round trips. libcurl keeps a connection
+ * whose handshakes are over only after a request: the least that any server which serves us
+ * answers, one that knows signed URLs of GET alone, too, is a byte.
  */
+static int warm_tls(struct http_backend *b, struct hither_error *err)
+{
+	struct hither_sink sink = {take_nothing};
+	return read_ranges(b, HTTP_PICK_COLD, &(struct hither_range){0, 1}, 1, &sink,
+	                   &(struct outcome){0}, err);
+}
+
 static int http_warm(struct hither_backend *base, struct hither_error *err)
 {
 	struct http_backend *b = (struct http_backend *)base;
-	struct hither_sink sink = {take_nothing};
+	if (atomic_load(&b->cancelled))
+		return hither_fail(err, -ECANCELED, "http: %s: cancelled", b->shown);
 	if (b->first_bytes >= b->base.size_bytes)
 		return 0; /* all is here */
-	return read_ranges(b, HTTP_PICK_COLD, &(struct hither_range){0, 1}, 1, &sink,
-	                   &(struct outcome){0}, err);
+	if (!strncasecmp(b->url, "https:", 6))
+		return warm_tls(b, err);
+	http_early_connect(b);
+	return 0;
 }
 
 static uint32_t http_most_ranges(struct hither_backend *base)

@@ -9,9 +9,11 @@
 #include <hither/backend.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
 enum {
-	HTTP_MOST_RANGES = 32,         /* of one request: their header fits into one packet */
+	HTTP_MOST_RANGES = 32, /* of one request: their header fits into one packet */
+	HTTP_EARLY_MOST = 32,
 	HTTP_SHOWN_BYTES = 160,        /* of a URL in a message, which has more to say */
 	HTTP_GATHER_BYTES = 256 << 10, /* received, and given to the sink, at most at a time */
 };
@@ -23,6 +25,8 @@ struct http_backend;
  * connection and that another thread can wake. Used by one thread at a time.
  */
 struct http_slot {
+	struct http_backend *b; /* that it is set up for */
+	int early_fd;           /* between two callbacks of libcurl; -1: none */
 	CURL *easy;
 	CURLM *multi;
 	char curl_message[CURL_ERROR_SIZE];
@@ -31,6 +35,12 @@ struct http_slot {
 	struct http_slot *next;      /* of all; fixed once it is in the list */
 	struct http_slot *next_idle; /* guarded by http_backend.lock */
 	bool used;                   /* it may have a connection */
+};
+
+/* A socket that is being connected, or is. */
+struct http_early {
+	int fd;
+	uint64_t since_ns;
 };
 
 struct http_backend {
@@ -56,12 +66,16 @@ struct http_backend {
 
 	atomic_bool cancelled;
 
-	pthread_mutex_t lock;     /* guards what follows; nothing is taken under it */
-	struct http_slot *slots;  /* all */
-	struct http_slot *idle;   /* last used first: its connection is the warmest */
-	char *location;           /* where redirects led; NULL: nowhere else than `url` */
-	uint64_t location_serial; /* counts its changes */
-	atomic_bool single;       /* this server does not send several ranges in one answer */
+	pthread_mutex_t lock;         /* guards what follows; nothing is taken under it */
+	struct http_slot *slots;      /* all */
+	struct http_slot *idle;       /* last used first: its connection is the warmest */
+	char *location;               /* where redirects led; NULL: nowhere else than `url` */
+	uint64_t location_serial;     /* counts its changes */
+	struct sockaddr_storage peer; /* whom connections lead to: the server, or a proxy */
+	socklen_t peer_len;           /* 0: not known */
+	struct http_early early[HTTP_EARLY_MOST]; /* oldest first */
+	size_t early_count;
+	atomic_bool single; /* this server does not send several ranges in one answer */
 	atomic_uint cuts; /* answers with several that broke off, in a row, where one went well */
 };
 
@@ -113,6 +127,16 @@ void http_slot_destroy(struct http_slot *slot);
 size_t http_on_header(char *line, size_t size, size_t count, void *request);
 size_t http_on_body(char *data, size_t size, size_t count, void *request);
 int http_on_connected(void *request, char *ip, char *local_ip, int port, int local_port);
+
+/* Where the connection of this handle leads, others shall lead, too. */
+void http_early_note_peer(struct http_backend *b, CURL *easy);
+/* Begin to connect one more socket, for a request that comes soon. Never blocks. False: it cannot.
+ */
+bool http_early_connect(struct http_backend *b);
+void http_early_finish(struct http_backend *b);
+/* A slot's callbacks: libcurl wants a socket, and has it. */
+curl_socket_t http_early_open(void *slot, curlsocktype purpose, struct curl_sockaddr *to);
+int http_early_settled(void *slot, curl_socket_t fd, curlsocktype purpose);
 
 /*
  * Run x to its end. 0: judged well, and all its body delivered; x->verdict says what it was. Else

@@ -36,9 +36,15 @@ static void set_up_tls(CURL *easy, const struct http_backend *b)
 		curl_easy_setopt(easy, CURLOPT_SSLKEY, b->key_file);
 }
 
-static void set_up(struct http_slot *slot, const struct http_backend *b)
+static void set_up(struct http_slot *slot, struct http_backend *b)
 {
 	CURL *easy = slot->easy;
+	slot->b = b;
+	slot->early_fd = -1;
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, http_early_open);
+	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, slot);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, http_early_settled);
+	curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, slot);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, slot->curl_message);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, http_on_header);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, http_on_body);
@@ -71,7 +77,7 @@ void http_slot_destroy(struct http_slot *slot)
 	free(slot);
 }
 
-static struct http_slot *create(const struct http_backend *b)
+static struct http_slot *create(struct http_backend *b)
 {
 	struct http_slot *slot = calloc(1, sizeof *slot);
 	if (!slot)

@@ -559,6 +559,14 @@ void http_server_stop(struct http_server *s)
 	pthread_mutex_destroy(&s->lock);
 }
 
+void http_server_hang_up(struct http_server *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (int i = 0; i < s->thread_count; i++)
+		shutdown(s->fds[i], SHUT_RDWR);
+	pthread_mutex_unlock(&s->lock);
+}
+
 bool http_server_saw(struct http_server *s, const char *text)
 {
 	pthread_mutex_lock(&s->lock);

@@ -39,6 +39,8 @@ struct http_server {
 
 void http_server_start(struct http_server *s);
 void http_server_stop(struct http_server *s);
+/* On every connection. */
+void http_server_hang_up(struct http_server *s);
 /* Did the last request have this text in it? */
 bool http_server_saw(struct http_server *s, const char *text);
 

@@ -352,6 +352,7 @@ static void sqlite_arrived(struct hither_order *base, uint64_t offset, uint64_t 
 	struct sq_order *o = (struct sq_order *)base;
 	look_anew(o);
 	o->news = o->lookups_news = true;
+	sq_fts_arrived(o);
 	if (o->schema_known)
 		settle_unread(o);
 }

@@ -21,6 +21,7 @@ void sq_fts_finish(struct sq_order *o)
 		o->fts = f->next;
 		free(f->idx_pages);
 		free(f->entries);
+		free(f->segments);
 		free(f);
 	}
 }
@@ -139,6 +140,12 @@ static void start(struct sq_order *o, struct sq_fts *f)
 	sq_lookup(o, f->data, ROW_AVERAGES, SQ_HOPS_MOST);
 }
 
+void sq_fts_arrived(struct sq_order *o)
+{
+	for (struct sq_fts *f = o->fts; f; f = f->next)
+		f->arrivals++;
+}
+
 void sq_fts_run(struct sq_order *o)
 {
 	for (struct sq_fts *f = o->fts; f; f = f->next) {
@@ -146,6 +153,7 @@ void sq_fts_run(struct sq_order *o)
 			continue;
 		f->data_wide = f->data_wide || take_interior(o, f->data);
 		fts_idx_run(o, f);
+		fts_rows_run(o, f);
 		/* What is searched for will be looked at. */
 		if (!f->content_wide && f->content != SQ_NONE)
 			f->content_wide = take_interior(o, f->content);

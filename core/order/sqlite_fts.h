@@ -4,6 +4,7 @@
  *
  *     sqlite_fts.c        FTS5's tables, opening one, what was read
  *     sqlite_fts_idx.c    its index of blocks: where other segments have a term
+ *     sqlite_fts_segments.c   which segments there are
  *     sqlite_fts_list.c   blocks: terms and their rows
  *     sqlite_fts_rows.c   the rows that a query comes to
  *
@@ -25,7 +26,14 @@ enum {
 	FTS_BLOCKS = 128,    /* read last, that are remembered */
 	FTS_WAVES = 8,
 	FTS_IDX_PAGES = 256,
-	FTS_ROWS = 256, /* of a query, that are known ahead */
+	FTS_ROWS = 256,      /* of a query, that are known ahead */
+	FTS_SEGMENTS = 2000, /* FTS5_MAX_SEGMENT */
+};
+
+/* Of blocks first to last; those before were merged into another segment already, though _idx still
+ * has them. */
+struct fts_segment {
+	uint32_t id, first;
 };
 
 struct fts_term {
@@ -45,7 +53,8 @@ struct fts_wave {
 	uint8_t number; /* 0: none */
 	bool open;      /* there is no `high` */
 	struct fts_term low, high;
-	uint64_t at; /* clock when a block of it was read last */
+	uint64_t at;   /* clock when a block of it was read last */
+	uint8_t reads; /* blocks that were, up to 2 */
 };
 
 struct fts_block {
@@ -62,6 +71,9 @@ struct sq_fts {
 	uint32_t *idx_pages; /* FTS_IDX_PAGES; of leaves */
 	uint32_t idx_count, idx_here;
 	bool idx_asked, idx_dead;
+	struct fts_segment *segments; /* NULL: not known */
+	uint32_t segment_count;
+	bool segments_read;
 	struct fts_entry *entries; /* NULL: not known yet */
 	uint32_t entry_count;
 	struct fts_wave waves[FTS_WAVES];
@@ -71,11 +83,20 @@ struct sq_fts {
 	/* sqlite_fts_rows.c */
 	int64_t rows[FTS_ROWS];
 	uint32_t row_count, content_given, docsize_given;
+	struct sq_rowids at; /* where the reader of the text is */
+	bool reading;        /* there is one */
+	unsigned arrivals;   /* since the rows were looked for */
 	struct sq_fts *next;
 };
 
 /* Is a row of _data no block but a part of a doclist index? */
 bool fts_is_dlidx(int64_t id);
+/* Read the structure record. False: it is not here yet. */
+bool fts_segments_read(struct sq_order *o, struct sq_fts *f);
+/* NULL: there is none of this id. */
+const struct fts_segment *fts_segment_of(const struct sq_fts *f, uint32_t id);
+/* The bytes of a row of _data, in o->other, if they are here. */
+bool fts_data(struct sq_order *o, const struct sq_fts *f, int64_t id, struct sq_value *out);
 /* Take _idx whole, once its root is here. */
 void fts_idx_take(struct sq_order *o, struct sq_fts *f);
 /* Read it, once all of it is here. */
@@ -97,6 +118,8 @@ unsigned fts_lists(const uint8_t *block, uint32_t len, struct fts_list out[FTS_L
 void fts_rows(const uint8_t *block, const struct fts_list *list,
               bool (*each)(void *user, int64_t rowid), void *user);
 
+/* Something has arrived: lists may go on further by now. */
+void fts_rows_run(struct sq_order *o, struct sq_fts *f);
 /* The reader is among these rows of the text's table (or of _docsize). */
 void fts_predict(struct sq_order *o, struct sq_fts *f, uint16_t tree, struct sq_rowids at);
 

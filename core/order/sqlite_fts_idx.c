@@ -14,7 +14,8 @@ enum {
 	ENTRIES_MOST = 1 << 16,
 	SEGMENT_SHIFT = 37, /* FTS5_DATA_PAGE_B + FTS5_DATA_HEIGHT_B + FTS5_DATA_DLI_B */
 	DLIDX_SHIFT = 36,   /* the bit below: FTS5_DLIDX_ROWID; its lowest level has height 0 */
-	SEGMENT_MOST_BLOCKS = 16, /* of one wave */
+	SEGMENT_MOST_BLOCKS = 16, /* of one wave; a segment that has more is left for later */
+	LONG_LIST_BLOCKS = 8,     /* of a list with an index of its own, with its first */
 	/* Blocks ahead of a reader who goes on along a list: first so many, then four times that.
 	 */
 	CONTINUED = 24,
@@ -64,6 +65,14 @@ void fts_idx_take(struct sq_order *o, struct sq_fts *f)
 	}
 }
 
+static bool add_first(struct sq_fts *f, int64_t segment, uint32_t first)
+{
+	struct fts_entry *e = &f->entries[f->entry_count];
+	*e = (struct fts_entry){.block = segment * (INT64_C(1) << SEGMENT_SHIFT) + first};
+	f->entry_count += !f->entry_count || e[-1].block != e->block;
+	return true;
+}
+
 static bool add_entry(struct sq_fts *f, const struct sq_cell *c)
 {
 	struct sq_value segment, term, block;
@@ -73,9 +82,16 @@ static bool add_entry(struct sq_fts *f, const struct sq_cell *c)
 	    !sq_cell_value(c, 2, &block) || !sq_value_int(&block, &b) || s < 0 || s > UINT16_MAX ||
 	    b < 0 || b > INT32_MAX)
 		return false;
+	const struct fts_segment *known = fts_segment_of(f, (uint32_t)s);
+	if (f->segments && !known)
+		return true; /* it is no more */
 	struct fts_entry *e = &f->entries[f->entry_count];
 	*e = (struct fts_entry){.block = s * (INT64_C(1) << SEGMENT_SHIFT) + b / 2,
 	                        .has_dlidx = b & 1};
+	if (known && b / 2 < known->first) /* any term before the next entry's leads there */
+		return add_first(f, s, known->first);
+	if (f->entry_count > 0 && e[-1].block == e->block)
+		return true; /* it was added as such a one */
 	e->term.len = (uint8_t)(term.len < FTS_TERM_BYTES ? term.len : FTS_TERM_BYTES);
 	memcpy(e->term.bytes, term.bytes, e->term.len);
 	if (f->entry_count > 0 && e[-1].block >= e->block)
@@ -110,6 +126,20 @@ static bool read_all(struct sq_order *o, struct sq_fts *f)
 	return true;
 }
 
+static void ask(struct sq_order *o, struct sq_fts *f, int64_t block)
+{
+	sq_lookup(o, f->data, block, SQ_HOPS_MOST);
+}
+
+/* Where a part of a segment is gone, many a term leads to the first block that is left. */
+static void ask_firsts(struct sq_order *o, struct sq_fts *f)
+{
+	for (uint32_t i = 0; i < f->segment_count; i++)
+		if (f->segments[i].first > 1)
+			ask(o, f,
+			    (int64_t)f->segments[i].id << SEGMENT_SHIFT | f->segments[i].first);
+}
+
 void fts_idx_run(struct sq_order *o, struct sq_fts *f)
 {
 	fts_idx_take(o, f);
@@ -119,10 +149,14 @@ void fts_idx_run(struct sq_order *o, struct sq_fts *f)
 		f->idx_here++;
 	if (f->idx_here < f->idx_count)
 		return;
+	if (!fts_segments_read(o, f))
+		return;
 	f->entries = malloc(ENTRIES_MOST * sizeof *f->entries);
 	f->idx_dead = !f->entries || !read_all(o, f) || !f->entry_count;
-	if (!f->idx_dead)
+	if (!f->idx_dead) {
+		ask_firsts(o, f);
 		return;
+	}
 	free(f->entries);
 	f->entries = NULL;
 }
@@ -148,16 +182,14 @@ static bool has_next(const struct sq_fts *f, uint32_t i)
 	       segment_of(f->entries[i + 1].block) == segment_of(f->entries[i].block);
 }
 
-static void ask(struct sq_order *o, struct sq_fts *f, int64_t block)
-{
-	sq_lookup(o, f->data, block, SQ_HOPS_MOST);
-}
-
-static void ask_entry(struct sq_order *o, struct sq_fts *f, const struct fts_entry *e)
+static void ask_entry(struct sq_order *o, struct sq_fts *f, const struct fts_entry *e, bool narrow)
 {
 	ask(o, f, e->block);
-	if (e->has_dlidx)
-		ask(o, f, e->block | INT64_C(1) << DLIDX_SHIFT);
+	if (!e->has_dlidx)
+		return;
+	ask(o, f, e->block | INT64_C(1) << DLIDX_SHIFT);
+	for (int64_t k = 1; narrow && k <= LONG_LIST_BLOCKS; k++)
+		ask(o, f, e->block + k);
 }
 
 /* The blocks of one segment, whose entries begin at `first`, that may have a term of the wave.
@@ -165,25 +197,23 @@ static void ask_entry(struct sq_order *o, struct sq_fts *f, const struct fts_ent
 static uint32_t ask_segment(struct sq_order *o, struct sq_fts *f, uint32_t first,
                             const struct fts_wave *w)
 {
-	uint32_t end = first, asked = 0;
+	uint32_t end = first, from = first, to;
 	while (end < f->entry_count &&
 	       segment_of(f->entries[end].block) == segment_of(f->entries[first].block))
 		end++;
-	for (uint32_t i = first; i < end && asked < SEGMENT_MOST_BLOCKS; i++) {
-		bool before =
-		        i + 1 < end && fts_term_compare(&f->entries[i + 1].term, &w->low) <= 0;
-		bool after = !w->open && i > first &&
-		             fts_term_compare(&f->entries[i].term, &w->high) >= 0;
-		if (after) { /* where it is looked whether the last list goes on */
-			ask(o, f, f->entries[i].block); /* no query for the term begins here */
+	while (from + 1 < end && fts_term_compare(&f->entries[from + 1].term, &w->low) <= 0)
+		from++;
+	for (to = from + 1; to < end; to++)
+		if (!w->open && fts_term_compare(&f->entries[to].term, &w->high) >= 0)
 			break;
-		}
-		if (before)
-			continue;
+	if (to - from > SEGMENT_MOST_BLOCKS)
+		return end;
+	for (uint32_t i = from; i < to; i++) {
 		f->entries[i].wave = w->number;
-		ask_entry(o, f, &f->entries[i]);
-		asked++;
+		ask_entry(o, f, &f->entries[i], w->reads > 1);
 	}
+	if (to < end) /* where it is looked whether the last list goes on */
+		ask(o, f, f->entries[to].block);
 	return end;
 }
 
@@ -224,6 +254,7 @@ static void new_wave(struct sq_order *o, struct sq_fts *f, uint32_t i)
 	f->wave_number = f->wave_number == UINT8_MAX ? 1 : f->wave_number + 1;
 	w.number = f->wave_number;
 	w.at = o->clock;
+	w.reads = 1;
 	f->waves[w.number % FTS_WAVES] = w;
 	ask_all(o, f, &w);
 	f->entries[i].wave = w.number;
@@ -237,6 +268,7 @@ static void begin_wave(struct sq_order *o, struct sq_fts *f, uint32_t i)
 	struct fts_wave both = both_of(latest, &w);
 	if (latest->number && !is_empty(&both)) {
 		both.at = o->clock;
+		both.reads = 2;
 		*latest = both;
 		ask_all(o, f, &both);
 		f->entries[i].wave = both.number;
@@ -258,8 +290,13 @@ static void narrow_wave(struct sq_order *o, struct sq_fts *f, uint32_t i)
 		new_wave(o, f, i);
 		return;
 	}
+	bool narrower = both.open != w->open || fts_term_compare(&both.low, &w->low) != 0 ||
+	                (!both.open && fts_term_compare(&both.high, &w->high) != 0);
 	both.at = o->clock;
+	both.reads = 2;
 	*w = both;
+	if (narrower)
+		ask_all(o, f, w);
 }
 
 uint8_t fts_idx_block(struct sq_order *o, struct sq_fts *f, int64_t id)

@@ -14,6 +14,7 @@ enum {
 	ROWS_AHEAD = 32,
 	CONTINUED_MOST = 192, /* blocks of one list that are gone along */
 	WAVE_SPAN = 256,      /* pages read since a wave's last block was */
+	ARRIVALS_LEAST = 8,   /* before rows are looked for again */
 };
 
 struct hit {
@@ -54,25 +55,28 @@ static bool find_term(struct gather *g, uint8_t wave, const struct fts_term *ter
 	return true;
 }
 
-/* The lists of a block, if it is here. 0: none. */
-static unsigned read_block(struct sq_order *o, const struct sq_fts *f, int64_t id,
-                           struct sq_value *v, struct fts_list lists[FTS_LISTS])
+bool fts_data(struct sq_order *o, const struct sq_fts *f, int64_t id, struct sq_value *v)
 {
 	struct sq_page p;
 	struct sq_cell c;
 	uint32_t page = o->trees[f->data].root;
 	for (unsigned depth = 0; depth < SQ_DEPTH_MOST; depth++) {
 		if (!sq_get(o, o->other, page, &p))
-			return 0;
+			return false;
 		if (p.type == SQ_TABLE_LEAF)
 			break;
 		if (p.type != SQ_TABLE_INTERIOR)
-			return 0;
+			return false;
 		page = sq_page_child_of(&p, id);
 	}
-	if (p.type != SQ_TABLE_LEAF || !sq_page_row(&p, id, &c) || !sq_cell_value(&c, 1, v))
-		return 0;
-	return fts_lists(v->bytes, (uint32_t)v->len, lists);
+	return p.type == SQ_TABLE_LEAF && sq_page_row(&p, id, &c) && sq_cell_value(&c, 1, v);
+}
+
+/* The lists of a block, if it is here. 0: none. */
+static unsigned read_block(struct sq_order *o, const struct sq_fts *f, int64_t id,
+                           struct sq_value *v, struct fts_list lists[FTS_LISTS])
+{
+	return fts_data(o, f, id, v) ? fts_lists(v->bytes, (uint32_t)v->len, lists) : 0;
 }
 
 /* Whose list is it that goes on in this block? */
@@ -218,16 +222,35 @@ static uint32_t row_here(const struct sq_fts *f, struct sq_rowids at)
 	return i < f->row_count && f->rows[i] <= at.high ? i : UINT32_MAX;
 }
 
+static void give_rows(struct sq_order *o, struct sq_fts *f, uint16_t tree, uint32_t here)
+{
+	uint32_t *given = tree == f->docsize ? &f->docsize_given : &f->content_given;
+	while (*given < f->row_count && *given < here + ROWS_AHEAD)
+		sq_lookup(o, tree, f->rows[(*given)++], SQ_HOPS_MOST);
+}
+
 void fts_predict(struct sq_order *o, struct sq_fts *f, uint16_t tree, struct sq_rowids at)
 {
 	uint32_t here = row_here(f, at);
 	if (here == UINT32_MAX) {
 		find_rows(o, f, at);
 		here = row_here(f, at);
-		if (here == UINT32_MAX)
-			return;
+		f->arrivals = 0;
 	}
-	uint32_t *given = tree == f->docsize ? &f->docsize_given : &f->content_given;
-	while (*given < f->row_count && *given < here + ROWS_AHEAD)
-		sq_lookup(o, tree, f->rows[(*given)++], SQ_HOPS_MOST);
+	f->reading = here != UINT32_MAX && tree == f->content;
+	f->at = at;
+	if (here != UINT32_MAX)
+		give_rows(o, f, tree, here);
+}
+
+void fts_rows_run(struct sq_order *o, struct sq_fts *f)
+{
+	uint32_t here =
+	        f->reading && f->arrivals >= ARRIVALS_LEAST ? row_here(f, f->at) : UINT32_MAX;
+	if (here == UINT32_MAX || f->row_count - here > ROWS_AHEAD)
+		return;
+	f->arrivals = 0;
+	find_rows(o, f, f->at);
+	if ((here = row_here(f, f->at)) != UINT32_MAX)
+		give_rows(o, f, f->content, here);
 }

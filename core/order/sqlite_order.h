@@ -211,6 +211,7 @@ void sq_fts_find(struct sq_order *o);
 /* The SQL of a table without a tree. */
 void sq_fts_sql(struct sq_order *o, const char *name, const char *sql, size_t len);
 void sq_fts_touch(struct sq_order *o, uint16_t tree, uint32_t page, bool leaf, struct sq_rowids r);
+void sq_fts_arrived(struct sq_order *o);
 void sq_fts_run(struct sq_order *o);
 
 #endif
