@@ -82,7 +82,10 @@ int shell_exec(const struct settings *s)
 		                 "hither_vfs.so is not where it was installed (%s); "
 		                 "HITHER_VFS can name it",
 		                 EXTENSION_DIR);
-	char *uri = uri_of(s);
+	/* The shell itself can say no more than "disk I/O error". */
+	struct settings telling = *s;
+	options_add(&telling, "tell", "stderr");
+	char *uri = uri_of(&telling);
 	char *load = command_of(".load", path), *open = uri ? command_of(".open", uri) : NULL;
 	if (!load || !open)
 		return fail_with(EXIT_FAILED, "no memory");
@@ -101,8 +104,8 @@ int shell_exec(const struct settings *s)
 
 int mount_exec(int argc, char **argv)
 {
-	static char program[] = "hither", command[] = "mount";
-	char path[PATH_MAX], *args[MOST_ARGS] = {program, command};
+	static char program[] = "hither", name[] = "sqlite-remote", command[] = "mount";
+	char path[PATH_MAX], *args[MOST_ARGS] = {name, command};
 	if (argc > MOST_ARGS - 3)
 		return fail_with(EXIT_MISUSED, "mount: too many arguments");
 	for (int i = 0; i < argc; i++)

@@ -289,6 +289,18 @@ int hither_backend_write_at(struct hither_backend *b, const void *buf, size_t le
 	return r;
 }
 
+int hither_backend_write_through(struct hither_backend *b, const void *buf, size_t len,
+                                 uint64_t offset, struct hither_error *err)
+{
+	uint64_t end = offset + len;
+	bool whole = len > 0 && len <= request_limit(b) && offset == align_down(b, offset) &&
+	             (end == b->size_bytes || end == align_down(b, end));
+	if (!b->ops->write_through || !whole || !(b->flags & HITHER_BACKEND_WRITABLE))
+		return hither_backend_write_at(b, buf, len, offset, err);
+	int r = check_range(b, "write", offset, len, err);
+	return r ? r : b->ops->write_through(b, buf, len, offset, err);
+}
+
 int hither_backend_flush(struct hither_backend *b, struct hither_error *err)
 {
 	return b->ops->flush ? b->ops->flush(b, err) : 0;

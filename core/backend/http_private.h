@@ -12,8 +12,8 @@
 #include <sys/socket.h>
 
 enum {
-	HTTP_MOST_RANGES = 32, /* of one request: their header fits into one packet */
-	HTTP_EARLY_MOST = 32,
+	HTTP_MOST_RANGES = 32,         /* of one request: their header fits into one packet */
+	HTTP_EARLY_MOST = 48,          /* sockets without a request yet */
 	HTTP_SHOWN_BYTES = 160,        /* of a URL in a message, which has more to say */
 	HTTP_GATHER_BYTES = 256 << 10, /* received, and given to the sink, at most at a time */
 };
@@ -76,7 +76,7 @@ struct http_backend {
 	struct http_early early[HTTP_EARLY_MOST]; /* oldest first */
 	size_t early_count;
 	atomic_bool single; /* this server does not send several ranges in one answer */
-	atomic_uint cuts; /* answers with several that broke off, in a row, where one went well */
+	atomic_uint cuts;   /* answers with several that broke off, in a row, where one went well */
 };
 
 /* Which slot a request gets. */

@@ -14,7 +14,8 @@
  * remembered, and the next flush returns -EREMOTEIO, once: write everything since the last good
  * flush again. To know that a server is still the one that answered the writes, each connection
  * flushes its own. A server without flush gets writes with FUA; one without either promises nothing
- * that could be asked for, and flush() is then only the check for lost connections.
+ * that could be asked for, and flush() is then only the check for lost connections. Bytes whose
+ * flush comes next (write_through) go with FUA, too: then it has nothing to wait for.
  */
 #include "backend/nbd_conn.h"
 #include "backend/nbd_pool.h"
@@ -273,7 +274,7 @@ static void settle_locked(struct nbd_conn *conn, struct nbd_request *r, int *cod
  * dropped, which ends them.)
  */
 static int write_on(struct nbd_backend *nb, struct nbd_conn *conn, const char *buf, size_t len,
-                    uint64_t offset, struct hither_error *err)
+                    uint64_t offset, bool through, struct hither_error *err)
 {
 	struct nbd_request ring[PIPELINE];
 	struct nbd_waiter waiter = {0};
@@ -281,7 +282,7 @@ static int write_on(struct nbd_backend *nb, struct nbd_conn *conn, const char *b
 	int r = 0;
 	pthread_cond_init(&waiter.woken, NULL);
 	HITHER_LOCK_SCOPE(&conn->lock);
-	bool fua = !conn->limits.can_flush && conn->limits.can_fua;
+	bool fua = (through || !conn->limits.can_flush) && conn->limits.can_fua;
 	while ((len && !r) || settled < sent) {
 		if (len && !r && sent - settled < PIPELINE) {
 			size_t n = len < nb->write_piece_bytes ? len : nb->write_piece_bytes;
@@ -302,17 +303,28 @@ static int write_on(struct nbd_backend *nb, struct nbd_conn *conn, const char *b
 	return r;
 }
 
-static int backend_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
-                            struct hither_error *err)
+static int write_either(struct nbd_backend *nb, const void *buf, size_t len, uint64_t offset,
+                        bool through, struct hither_error *err)
 {
-	struct nbd_backend *nb = self(b);
 	int r;
 	struct nbd_conn *conn = use_conn(nb, &r, err);
 	if (!conn)
 		return r;
-	r = write_on(nb, conn, buf, len, offset, err);
+	r = write_on(nb, conn, buf, len, offset, through, err);
 	give_conn(nb, conn);
 	return r;
+}
+
+static int backend_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
+                            struct hither_error *err)
+{
+	return write_either(self(b), buf, len, offset, false, err);
+}
+
+static int backend_write_through(struct hither_backend *b, const void *buf, size_t len,
+                                 uint64_t offset, struct hither_error *err)
+{
+	return write_either(self(b), buf, len, offset, true, err);
 }
 
 /* ---- flush ---- */
@@ -542,6 +554,7 @@ const struct hither_backend_ops hither_backend_nbd = {
         .open = backend_open,
         .read = backend_read,
         .write_at = backend_write_at,
+        .write_through = backend_write_through,
         .flush = backend_flush,
         .cancel = backend_cancel,
         .close = backend_close,

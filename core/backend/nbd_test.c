@@ -312,6 +312,28 @@ static void write_some(struct hither_backend *b)
 	CHECK_OK(hither_backend_write_at(b, buf, sizeof buf, 777, &err));
 }
 
+static void what_is_written_through_is_durable_without_a_flush(void)
+{
+	struct hither_error err = {0};
+	static const char buf[8192];
+	start_file();
+	struct hither_backend *b = open_url(true, 0);
+	CHECK_OK(hither_backend_write_through(b, buf, sizeof buf, 4096, &err));
+	restart();
+	CHECK_OK(hither_backend_flush(b, &err)); /* nothing to tell */
+	int r = read_all(b, NULL, NULL, &err);   /* connects again */
+	CHECK(!r || hither_error_is_transient(r));
+	write_some(b);
+	CHECK_OK(hither_backend_write_through(b, buf, sizeof buf, 4096, &err));
+	restart();
+	CHECK_EQ(hither_backend_flush(b, &err), -EREMOTEIO); /* of the plain ones */
+	hither_backend_close(b);
+	b = open_url(false, 0);
+	CHECK_EQ(hither_backend_write_through(b, buf, sizeof buf, 4096, &err), -EROFS);
+	hither_backend_close(b);
+	kill_server();
+}
+
 static void a_flush_tells_of_writes_that_may_be_lost(void)
 {
 	struct hither_error err = {0};
@@ -537,6 +559,7 @@ int main(void)
 	RUN(a_killed_server_is_a_transient_error);
 	RUN(a_silent_server_is_a_timeout);
 	RUN(a_flush_tells_of_writes_that_may_be_lost);
+	RUN(what_is_written_through_is_durable_without_a_flush);
 	RUN(a_resource_of_another_size_is_stale);
 	RUN(cancel_ends_all_calls);
 	RUN(readers_and_writers_ride_through_restarts);

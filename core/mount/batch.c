@@ -13,18 +13,20 @@ enum {
 	SMALL_BLOCKS = 16, /* a run that may share a request */
 	MOST_RANGES = 32,
 	/*
-	 * A connection that was silent sends ten packets in the first round trip (RFC 6928): three
-	 * pages. While connections are free the next three are better off on another one.
+	 * A connection that was silent sends ten packets in its first round trip (RFC 6928), three
+	 * pages, and as much more in the next ones as it has brought. The fourth page would come a
+	 * round trip later than it does by another connection.
 	 */
 	FIRST_BLOCKS = 3,
+	BLOCK_SENT_BYTES = 4300, /* with its part's header */
 };
 
-/* Blocks of one request, the more the fewer connections are left. */
+/* Blocks of one request, such that they come in one round trip. */
 static uint64_t blocks_of(const struct managed *m)
 {
-	static const uint64_t by_use[] = {FIRST_BLOCKS, FIRST_BLOCKS + 1, 3 * FIRST_BLOCKS, 16};
-	uint64_t quarter = m->job_count * 4 / m->jobs_max;
-	return by_use[quarter < 4 ? quarter : 3];
+	uint64_t brought = m->stats.pulled_bytes - m->cold_bytes;
+	uint64_t more = m->connections ? brought / m->connections / BLOCK_SENT_BYTES : 0;
+	return FIRST_BLOCKS + more < SMALL_BLOCKS ? FIRST_BLOCKS + more : SMALL_BLOCKS;
 }
 
 void managed_batch_locked(struct managed *m, struct managed_job *job)

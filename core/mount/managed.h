@@ -74,6 +74,7 @@ struct managed_job {
 	uint64_t last_ns;       /* PULL: when bytes last came, or should have begun to */
 	bool hedged;      /* PULL: it has stalled; who waits for its blocks asks again elsewhere */
 	uint64_t arrived; /* PULL: bytes */
+	bool through;     /* PUSH: durable by itself */
 	uint64_t start_seq;                         /* PUSH: m->write_seq when it began */
 	bool rewritten;                             /* PUSH: some block was written meanwhile */
 	uint8_t redirtied[MANAGED_PUSH_BLOCKS / 8]; /* PUSH: which (rule 5) */
@@ -144,6 +145,7 @@ struct managed {
 	struct managed_ios waiting; /* parked reads and writes */
 	struct hither_link link;
 	uint64_t outstanding_bytes; /* asked for by pulls, not yet arrived */
+	uint64_t cold_bytes;        /* pulled before connections rested last: batch.c */
 	uint64_t split_first,
 	        split_end; /* a demand for these failed as a whole: ask block by block */
 

@@ -64,6 +64,8 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 		return;
 	if (!m->job_count++)
 		hither_link_busy(&m->link, job->start_ns);
+	if (m->job_count == 1 && m->link.cold)
+		m->cold_bytes = m->stats.pulled_bytes;
 	managed_connected_locked(m, job);
 }
 

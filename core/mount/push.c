@@ -12,6 +12,12 @@
 #include <errno.h>
 #include <string.h>
 
+/*
+ * Somebody waits for a flush of no more than this: each write is durable by itself, and the flush
+ * costs no round trip of its own. Of more, one flush for all is less work for the server.
+ */
+enum { THROUGH_BLOCKS = 16 };
+
 /* A backend that refuses writes (a full server, say) is not asked again at once. */
 #define PUSH_PAUSE_NS HITHER_NS_PER_S
 
@@ -139,6 +145,8 @@ static bool claim_dirty_locked(struct managed *m, struct managed_job *job)
 			end = j->first;
 		end = aligned_end(m, at, end);
 		*job = (struct managed_job){.first = at, .end = end, .start_seq = m->write_seq};
+		job->through = m->round_ios.head &&
+		               hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) <= THROUGH_BLOCKS;
 		m->round_cursor = end;
 		return true;
 	}
@@ -250,7 +258,8 @@ static int push_bytes(struct managed *m, const struct managed_job *job, struct h
 	if (r)
 		return hither_fail(err, r, "%s: reading the local store %s: %s", m->name,
 		                   hither_store_path(m->store), strerror(-r));
-	return hither_backend_write_at(m->base.backend, buf, len, offset, err);
+	return job->through ? hither_backend_write_through(m->base.backend, buf, len, offset, err)
+	                    : hither_backend_write_at(m->base.backend, buf, len, offset, err);
 }
 
 void managed_run_push(struct managed *m, struct managed_job *job)

@@ -55,6 +55,34 @@ static void a_flush_that_joins_a_round_waits_for_what_was_rewritten(void)
 	end_play(&p);
 }
 
+/* Of the little that somebody waits for each push is durable; of much one flush is quicker. */
+static void what_is_waited_for_goes_through(void)
+{
+	struct played p = play(64 * BLOCK, 0);
+	struct managed_job push;
+	struct access *one = write_and_flush(p.m, &push);
+	CHECK(push.through);
+	managed_run(p.m, &push);
+	run_all(p.m);
+	CHECK(one->over && !one->result);
+	free(submit(p.m, HITHER_IO_WRITE, 0, 40 * BLOCK, 'b'));
+	struct access *two = submit(p.m, HITHER_IO_FLUSH, 0, 0, 0);
+	CHECK_EQ(claim(p.m, &push), MANAGED_JOB_PUSH);
+	CHECK(!push.through);
+	managed_run(p.m, &push);
+	run_all(p.m);
+	CHECK(two->over && !two->result);
+	free(submit(p.m, HITHER_IO_WRITE, 0, BLOCK, 'c'));
+	clock_ns += 6 * HITHER_NS_PER_S; /* nobody waits */
+	CHECK_EQ(claim(p.m, &push), MANAGED_JOB_PUSH);
+	CHECK(!push.through);
+	managed_run(p.m, &push);
+	run_all(p.m);
+	free(one);
+	free(two);
+	end_play(&p);
+}
+
 /* Rule 6 */
 static void a_failed_push_is_told_and_tried_again(void)
 {
@@ -198,6 +226,7 @@ int main(void)
 {
 	RUN(a_block_written_while_it_is_pushed_stays_dirty);
 	RUN(a_flush_that_joins_a_round_waits_for_what_was_rewritten);
+	RUN(what_is_waited_for_goes_through);
 	RUN(a_failed_push_is_told_and_tried_again);
 	RUN(a_failed_backend_flush_fails_ours);
 	RUN(a_server_that_forgot_gets_everything_again);

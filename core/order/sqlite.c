@@ -17,8 +17,9 @@ enum {
 	WIDEN_INDEX_BYTES = 256 << 10, /* and so many before the first row is looked for */
 	MERGE_MOST_PAGES = 64,
 	POINT_READS = 5, /* of a query for one row, or so */
-	/* What an index names lies all over its table, three pages a connection (batch.c). */
-	BURST_CONNECTIONS = 24,
+	/* What an index names lies all over its table, three pages a connection (batch.c); there
+	 * may be fewer (warm.c). */
+	BURST_CONNECTIONS = 36,
 };
 
 /* --- pages --- */
@@ -261,6 +262,18 @@ static void foretell(struct sq_order *o, const struct sq_tree *t, uint32_t numbe
 		o->view->warm(o->view, BURST_CONNECTIONS);
 }
 
+/* A page that has not come yet. Of a tree that nobody has gone down, what lies under its left edge.
+ */
+static bool is_leaf_unread(struct sq_order *o, const struct sq_place *place)
+{
+	const struct sq_tree *t = &o->trees[place->tree];
+	struct sq_page parent;
+	if (t->height)
+		return depth_of(o, place) == t->height;
+	return t->kind == SQ_TABLE && sq_scan_begins(o, t, place->page) &&
+	       sq_get(o, o->page, place->parent, &parent) && !has_grandchildren(o, &parent);
+}
+
 static void touch(struct sq_order *o, uint32_t number)
 {
 	const struct sq_place *place = sq_map_find(&o->map, number);
@@ -277,10 +290,11 @@ static void touch(struct sq_order *o, uint32_t number)
 	if (t->kind == SQ_INDEX && t->table != SQ_NONE && number != t->root)
 		widen_table(o, &o->trees[t->table]);
 	t->overflows = t->overflows || overflow;
+	place = sq_map_find(&o->map, number); /* what was noted above may have moved it */
 	struct sq_page p;
 	bool here = sq_bytes(o, o->other, number);
 	bool leaf = here ? sq_page_open(&p, &o->shape, o->other, number) && !sq_page_is_interior(&p)
-	                 : t->height && depth_of(o, place) == t->height;
+	                 : is_leaf_unread(o, place);
 	if (!overflow)
 		dispatch(o, tree, number, leaf);
 	if (here)

@@ -130,6 +130,24 @@ static void a_scan_runs_ahead(void)
 	close_database(&d);
 }
 
+/* While its first leaf is on its way the line is idle. */
+static void a_scan_begins_before_its_first_leaf_is_here(void)
+{
+	struct database d;
+	open_database(&d, SHOP);
+	uint32_t root = root_of(&d, "purchase"), first = leaf_of(&d, root, 1);
+	settle(&d);
+	read_page(&d, 1);
+	descend(&d, root, 1, false);
+	settle(&d);
+	d.order->ops->saw(d.order, (uint64_t)(first - 1) * d.page, d.page, true);
+	CHECK(!is_local(&d, first));
+	settle(&d);
+	for (int64_t row = 40; row < 400; row += 20)
+		CHECK(is_local(&d, leaf_of(&d, root, row)));
+	close_database(&d);
+}
+
 /* Who looks at the first leaf only does not pay for the whole table. */
 static void the_first_rows_cost_little(void)
 {
@@ -178,6 +196,7 @@ int main(void)
 	RUN(a_burst_is_foretold);
 	RUN(what_was_asked_for_is_known);
 	RUN(a_scan_runs_ahead);
+	RUN(a_scan_begins_before_its_first_leaf_is_here);
 	RUN(the_first_rows_cost_little);
 	RUN(full_text_is_prepared);
 	RUN(another_format_is_left_alone);

@@ -187,6 +187,9 @@ def errors(web, www):
     expect(told.stdout == "9\n" and "round trips" in told.stderr and
            re.search(r"table t +[1-9]\d* pages: +\d+ waited for, +\d+ guessed in time", told.stderr),
            f"--stats --explain: {told}")
+    told = remote("--stats", "--cache", "none", os.path.join(www, "4k"), "SELECT v FROM t WHERE id = 3")
+    expect("reads waited" in told.stderr and "round trips" not in told.stderr, f"--stats of a file: {told}")
+    expect("Usage: sqlite-remote mount" in remote("mount", "--help").stdout, "mount --help")
     print("errors have sqlite's exit codes, and say why")
 
 
@@ -321,7 +324,18 @@ def changing(web, www):
     sqlite(path, "UPDATE t SET v = v + 1")
     os.utime(path, (1e9, 1e9))
     answer = reader.communicate("\n")[0]
-    expect("changed" in answer, f"another version's rows: {answer}")
+    expect("changed" in answer and "--follow" in answer, f"another version's rows: {answer}")
+    shell = subprocess.Popen([REMOTE, "--cache", "none", "--prefetch", "none", web.url("changing")],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             env=environment(EXTENSION))
+    shell.stdin.write("SELECT v FROM t WHERE id = 1;\n")
+    shell.stdin.flush()
+    expect(shell.stdout.readline() == "2\n", "the shell's first read")
+    sqlite(path, "UPDATE t SET v = v + 1")
+    os.utime(path, (1e9 + 1, 1e9 + 1))
+    answer, said = shell.communicate("SELECT sum(v) FROM t;\n")
+    expect(not answer and "has changed" in said and "--follow" in said and said.count("changed") == 1,
+           f"a shell whose database changes: {answer!r} {said!r}")
     print("a database that changes under a reader fails with a message")
 
 

@@ -64,6 +64,17 @@ static void look_for_local(struct hsq_file *f)
 		s->local_fd = hither_mount_local_fd(s->mount);
 }
 
+/* What somebody who asks SQLite can do about it. */
+static void advise(const struct hsq_share *s, struct hither_error *err)
+{
+	struct hither_error plain = *err;
+	if (err->code != -ESTALE || s->writable)
+		return;
+	hither_fail(err, -ESTALE, "%.*s; %s", hither_error_fact_len(plain.message), plain.message,
+	            s->follow ? "the next transaction is of what is there now"
+	                      : "open it again, or with --follow (follow=on)");
+}
+
 static int read_bytes(struct hsq_file *f, void *buf, size_t len, uint64_t offset)
 {
 	struct hsq_share *s = f->share;
@@ -81,8 +92,10 @@ static int read_bytes(struct hsq_file *f, void *buf, size_t len, uint64_t offset
 		if (!r && !waited)
 			look_for_local(f);
 	}
-	if (r)
+	if (r) {
+		advise(s, &err);
 		return hsq_fail(r == -ENOMEM ? SQLITE_IOERR_NOMEM : SQLITE_IOERR_READ, &err);
+	}
 	if (f->observer.read)
 		f->observer.read(f->observer.user,
 		                 &(struct hither_sqlite_read){

@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_SECONDS = 86400 };
+enum {
+	MOST_SECONDS = 86400,
+	/* A hundred scattered pages in one round trip, three on each new connection (batch.c), and
+	 * a quarter for who waits. */
+	REQUESTS_MOST = 48,
+};
 
 static int misused(const char *name, const char *value, const char *expected)
 {
@@ -77,6 +82,14 @@ static int set_follow(struct hsq_params *p, const char *value)
 	return which < 0 ? misused("follow", value, "on or off") : SQLITE_OK;
 }
 
+static int set_tell(struct hsq_params *p, const char *value)
+{
+	int which = choose(value, "none", "stderr");
+	if (which == 1)
+		hsq_tell();
+	return which < 0 ? misused("tell", value, "stderr or none") : SQLITE_OK;
+}
+
 static int set_sync(struct hsq_params *p, const char *value)
 {
 	int which = choose(value, "remote", "local");
@@ -98,12 +111,14 @@ static const struct {
         {"store", set_store},       {"prefetch", set_prefetch}, {"order", set_order},
         {"deadline", set_deadline}, {"profile", set_profile},   {"record", set_record},
         {"beside", set_beside},     {"sync", set_sync},         {"state", set_state},
-        {"follow", set_follow},
+        {"follow", set_follow},     {"tell", set_tell},
 };
 
 int hsq_params_parse(const char *name, struct hsq_params *out)
 {
-	*out = (struct hsq_params){.mount = {.pull_off = true}};
+	*out = (struct hsq_params){.mount = {.pull_off = true,
+	                                     .workers = REQUESTS_MOST,
+	                                     .backend.parallel = REQUESTS_MOST}};
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
 		const char *value = sqlite3_uri_parameter(name, table[i].name);
 		int code = value ? table[i].set(out, value) : SQLITE_OK;

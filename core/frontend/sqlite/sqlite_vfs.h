@@ -44,6 +44,10 @@ enum { HSQ_HEADER_BYTES = 100 /* https://www.sqlite.org/fileformat2.html, 1.3 */
 /* Keep err's message for whoever asks, tell SQLite's log, and return code. */
 int hsq_fail(int code, const struct hither_error *err);
 int hsq_failf(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* From now on messages go to stderr, too. */
+void hsq_tell(void);
+/* The errno of this thread's latest failure to open, read or write, once; 0: none. */
+int hsq_take_errno(void);
 
 /* --- params.c --- */
 

@@ -121,7 +121,12 @@ static int vfs_current_time(sqlite3_vfs *vfs, double *out)
 }
 static int vfs_last_error(sqlite3_vfs *vfs, int size, char *out)
 {
-	return base_of(vfs)->xGetLastError(base_of(vfs), size, out);
+	int code = hsq_take_errno();
+	if (!code)
+		return base_of(vfs)->xGetLastError(base_of(vfs), size, out);
+	if (out && size > 0)
+		hither_sqlite_error(out, (size_t)size);
+	return code;
 }
 static int vfs_current_time_int64(sqlite3_vfs *vfs, sqlite3_int64 *out)
 {

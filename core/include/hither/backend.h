@@ -129,6 +129,12 @@ struct hither_backend_ops {
 	int (*write_at)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
 	                struct hither_error *err);
 	/*
+	 * As write_at, of bytes whose flush comes next, so that it finds nothing left to do: both
+	 * in one exchange. Not longer than max_request_bytes. NULL: there is no such exchange.
+	 */
+	int (*write_through)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
+	                     struct hither_error *err);
+	/*
 	 * NULL: a write is durable when it has returned. Covers every write that has returned
 	 * before. -EREMOTEIO: writes since the last good flush may be lost (their server was
 	 * restarted, or failed to store them): write all of them again, then flush again. Told once
@@ -214,6 +220,9 @@ int hither_backend_warm(struct hither_backend *b, struct hither_error *err);
  */
 int hither_backend_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
                             struct hither_error *err);
+/** The same, of bytes that a flush follows: where the backend can, the flush costs nothing then. */
+int hither_backend_write_through(struct hither_backend *b, const void *buf, size_t len,
+                                 uint64_t offset, struct hither_error *err);
 int hither_backend_flush(struct hither_backend *b, struct hither_error *err);
 
 /** See ops->version. version: HITHER_VERSION_BYTES. */

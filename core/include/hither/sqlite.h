@@ -19,6 +19,7 @@
  *     beside=refuse|ignore     a hot journal or WAL beside the database on its server (refuse)
  *     follow=on|off            when the database changes on its server, the next transaction is of
  *                              the new version (off: whatever is not local fails)
+ *     tell=stderr|none         messages of failures go to stderr, too (none)
  *     sync=remote|local        what a COMMIT promises: the backend has it, or the store on disk
  *     state=DIR                where journals of writable databases are kept
  *                              ($XDG_STATE_HOME/hither/sqlite)
@@ -26,7 +27,9 @@
  * All connections of a process to one URL share a mount; the first one's parameters count. A
  * database that can be written (nbd:) belongs to one process at a time: others get SQLITE_BUSY.
  *
- * PRAGMA hither_stats gives figures as JSON, PRAGMA hither_error the latest failure's message.
+ * PRAGMA hither_stats gives figures as JSON, PRAGMA hither_error the latest failure's message,
+ * which SQLite's log (SQLITE_CONFIG_LOG) gets, too; sqlite3_system_errno() is its errno, ESTALE if
+ * the database has changed on its server.
  */
 #ifndef HITHER_SQLITE_H
 #define HITHER_SQLITE_H
