@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
+#define FIRST_PIECE_MOST (UINT64_C(64) << 10)
 #define QUICK_BYTES (UINT64_C(1) << 20) /* of what is guessed when somebody has to wait */
 
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset)
@@ -146,12 +147,26 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 	return r;
 }
 
+/*
+ * What nobody waits for may be on its way in so many bytes. Before anything is known of the line it
+ * is the connections that count, which are new and bring little each at first: pieces that come as
+ * a whole must not make them fewer.
+ */
+static uint64_t window_locked(const struct managed *m)
+{
+	uint64_t window = hither_link_window(&m->link), piece = m->base.backend->piece_bytes;
+	if (hither_link_rate(&m->link) || piece > FIRST_PIECE_MOST)
+		return window;
+	uint64_t first = managed_guess_places(m) * piece;
+	return first > window ? first : window;
+}
+
 /* Room on the line for one more request that nobody waits for? */
 static bool room_locked(const struct managed *m)
 {
-	return m->job_count < managed_guess_places(m) && managed_room_locked(m) &&
-	       m->outstanding_bytes < hither_link_window(&m->link) &&
-	       m->full_until_ns <= m->now() && !m->stale && m->base.backend;
+	return m->base.backend && m->job_count < managed_guess_places(m) &&
+	       managed_room_locked(m) && m->outstanding_bytes < window_locked(m) &&
+	       m->full_until_ns <= m->now() && !m->stale;
 }
 
 void managed_record(struct managed *m, uint64_t offset, uint64_t len, bool waited)

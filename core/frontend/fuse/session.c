@@ -57,8 +57,8 @@ static uint64_t wanted_flags(const struct hither_fuse *f)
 	uint64_t flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_MAX_PAGES | FUSE_PARALLEL_DIROPS |
 	                 FUSE_ASYNC_DIO | FUSE_ATOMIC_O_TRUNC | FUSE_EXPLICIT_INVAL_DATA |
 	                 FUSE_DO_READDIRPLUS | FUSE_INIT_EXT | ABI_INIT_DIRECT_IO_ALLOW_MMAP;
-	/* Attributes come with names, always: they cost nothing here, and who reads all names before
-	 * it looks at any (find, ls) would ask for each, as FUSE_READDIRPLUS_AUTO has it. */
+	/* Attributes come with names, always: they cost nothing here, and who reads all names
+	 * before it looks at any (find, ls) would ask for each, as FUSE_READDIRPLUS_AUTO has it. */
 	if (f->any_writable)
 		flags |= FUSE_WRITEBACK_CACHE; /* the kernel merges small writes */
 	else if (f->want_passthrough)
