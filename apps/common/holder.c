@@ -63,9 +63,10 @@ void holder_explain(const struct settings *s, struct hither_error *err)
 	struct holder h;
 	AUTO_FREE char *url = url_redact(s->url);
 	if (url && holder_find(s, &h) && *h.path)
-		hither_fail(err, err->code,
-		            "%.100s is at %.100s already (process %ld): use it there, or hither "
-		            "umount it; --cache DIR, or none, gives this one a cache of its own",
-		            url, h.path, (long)h.pid);
+		hither_fail(
+		        err, err->code,
+		        "%.80s is at %.90s already (process %ld): use it there, or hither umount "
+		        "%.90s; --cache DIR, or none, gives this one a cache of its own",
+		        url, h.path, (long)h.pid, h.path);
 	holder_finish(&h);
 }

@@ -40,20 +40,45 @@ struct search {
 	char found[PATH_MAX], url[4096];
 };
 
-/* One of an export's addresses, a line each; with or without a slash at the end. */
+/* Of an address, what can be compared: where one listens and where one connects look different. */
+static void plain_address(const char *text, size_t len, char *out, size_t size)
+{
+	static const char *const here[] = {"localhost", "127.0.0.1", "[::1]", "0.0.0.0", "[::]"};
+	const char *host = memmem(text, len, "://", 3);
+	size_t used = 0, host_len = 0;
+	while (len && text[len - 1] == '/')
+		len--;
+	for (size_t i = 0; host && i < COUNT_OF(here); i++) {
+		size_t n = strlen(here[i]);
+		const char *end = host + 3 + n;
+		if (end <= text + len && !strncmp(host + 3, here[i], n) &&
+		    (end == text + len || *end == ':' || *end == '/'))
+			host_len = n;
+	}
+	if (host_len) {
+		const char *rest = host + 3 + host_len;
+		used = (size_t)snprintf(out, size, "%.*s*%s", (int)(host + 3 - text), text,
+		                        rest < text + len && *rest == ':' ? "" : ":10809");
+		len -= (size_t)(rest - text);
+		text = rest;
+	}
+	if (used < size)
+		snprintf(out + used, size - used, "%.*s", (int)len, text);
+}
+
+/* One of an export's addresses, a line each? */
 static bool is_address(const char *lines, const char *wanted)
 {
-	size_t len = strlen(wanted);
-	while (len && wanted[len - 1] == '/')
-		len--;
-	for (const char *at = lines; at && *at; at = strchr(at, '\n'), at += at != NULL) {
-		size_t has = strcspn(at, "\n");
-		while (has && at[has - 1] == '/')
-			has--;
-		if (has == len && !strncmp(at, wanted, len))
-			return true;
+	char want[512], has[512];
+	bool found = false;
+	plain_address(wanted, strlen(wanted), want, sizeof want);
+	for (const char *at = lines; !found && *at; at += *at == '\n') {
+		size_t len = strcspn(at, "\n");
+		plain_address(at, len, has, sizeof has);
+		found = !strcmp(want, has);
+		at += len;
 	}
-	return false;
+	return found;
 }
 
 static bool matches(const struct search *s, const char *info, const char *path)

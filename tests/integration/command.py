@@ -21,7 +21,7 @@ import time
 
 from bad_luck import FAST, Place, check_message, fails, read
 from moody_web import MODIFIED, Web, content
-from nbd_line import Failed, Line, Server, expect, need, run
+from nbd_line import Failed, Line, Server, expect, free_port, listens, need, run
 from rig.process import is_mount, run_each, wait_until
 
 SIZE = (8 << 20) + 1234
@@ -38,6 +38,12 @@ def status(p):
     """What is listed of this test's; others may run beside it."""
     listed = json.loads(run([p.hither, "status", "--json"]).stdout)["mounts"]
     return [m for m in listed if m["path"].startswith(p.room.folder)]
+
+
+def exports(p):
+    """The same of exports."""
+    listed = json.loads(run([p.hither, "status", "--json"]).stdout)["exports"]
+    return [x for x in listed if p.room.folder in x["addresses"]]
 
 
 def kill(pid):
@@ -401,7 +407,7 @@ def exports_are_listed_and_ended(p):
     with Web(SIZE) as web:
         address = run([p.hither, "export", "--listen", f"unix:{p.room.path('socket')}", "--cache", p.cache, web.url()]
                       ).stdout.partition(": ")[0]
-        listed = json.loads(run([p.hither, "status", "--json"]).stdout)["exports"]
+        listed = exports(p)
         expect([(x["path"], x["url"], x["state"]) for x in listed] == [(address, web.url(), "exported")], f"{listed}")
         p.room.callback(subprocess.run, ["kill", str(listed[0]["pid"])], check=False, stderr=subprocess.DEVNULL)
         text = run([p.hither, "status"]).stdout
@@ -412,9 +418,18 @@ def exports_are_listed_and_ended(p):
         run([p.hither, "umount", address])
         expect(select.select([gone], [], [], 0)[0], "its process is still there")
         os.close(gone)
-        expect(not json.loads(run([p.hither, "status", "--json"]).stdout)["exports"], "it is still listed")
+        expect(not exports(p), "it is still listed")
         done = run([p.hither, "umount", address], check=False)
         check_message(done.stderr, done.returncode, [address, "hither status"])
+
+
+def an_export_is_found_by_other_names(p):
+    port = free_port()
+    with Web(SIZE) as web:
+        for listen, name in ((f"127.0.0.1:{port}", f"nbd://localhost:{port}"), (f":{port}", f"nbd://127.0.0.1:{port}/")):
+            run([p.hither, "export", "--listen", listen, "--cache", p.cache, web.url()])
+            run([p.hither, "umount", name])
+            expect(not listens(port), f"{name} has not ended it")
 
 
 def an_export_says_what_it_waits_for(p):
@@ -422,7 +437,7 @@ def an_export_says_what_it_waits_for(p):
     socket_path = p.room.path("socket")
     address = run([p.hither, "export", "--listen", f"unix:{socket_path}", "--cache", p.cache, "--sync", "local",
                    "--deadline", "4s", server.url]).stdout.partition(": ")[0]
-    pid = json.loads(run([p.hither, "status", "--json"]).stdout)["exports"][0]["pid"]
+    pid = exports(p)[0]["pid"]
     p.room.callback(subprocess.run, ["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
     with p.mounted(address, "--cache", "none"):
         server.write(p.path, b"kept")
@@ -494,6 +509,7 @@ def times_are_in_nanoseconds(p):
 TESTS = (an_interrupt_waits_for_users, a_second_interrupt_takes_it_away, umount_names_who_uses_it,
          umount_says_what_it_waits_for, a_pull_is_done_by_who_has_the_cache,
          clearing_keeps_what_is_in_use, a_local_file_needs_no_cache, exports_are_listed_and_ended,
+         an_export_is_found_by_other_names,
          an_export_says_what_it_waits_for, a_session_elsewhere_is_told, a_reader_that_goes_is_no_failure,
          index_names_the_folder_it_is_in, times_are_in_nanoseconds, a_page_instead_of_a_folder_is_told, a_file_has_its_date, forcing_is_told_and_succeeds, what_an_umount_cannot_push_keeps_it_mounted,
          status_lists_what_matters, a_closed_output_is_no_failure, a_silent_server_is_given_up,
