@@ -20,6 +20,7 @@ enum { DETACH_WAIT_MS = 60000 };
 static int print_entry(void *user, const struct hither_block_entry *e)
 {
 	AUTO_FREE char *shown = url_redact(e->name);
+	++*(unsigned *)user;
 	printf("%-14s %-5s %8d  %-5s  %s\n", e->path, hither_block_kind_name(e->kind), e->pid,
 	       e->alive ? "alive" : "dead", shown ? shown : "");
 	return 0;
@@ -27,7 +28,10 @@ static int print_entry(void *user, const struct hither_block_entry *e)
 
 int block_list(void)
 {
-	hither_block_each(print_entry, NULL);
+	unsigned count = 0;
+	hither_block_each(print_entry, &count);
+	if (!count)
+		printf("No devices.\n");
 	return EXIT_DONE;
 }
 

@@ -53,14 +53,21 @@ static void progress(void *user, uint64_t done, uint64_t total)
 	        units_format_size(b, total));
 }
 
+/* "1 file", "2 files". */
+static void tell_count(uint64_t count, const char *of_what)
+{
+	fprintf(stderr, "%llu %s%s, ", (unsigned long long)count, of_what, count == 1 ? "" : "s");
+}
+
 static void tell(const struct hither_tree_index_result *r, const char *out)
 {
 	char files[UNITS_TEXT_BYTES], hashed[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES];
-	fprintf(stderr,
-	        "%s: %llu files, %llu folders, %llu links, %s (%s read); manifest %s; root hash:\n",
-	        out, (unsigned long long)r->files, (unsigned long long)r->folders,
-	        (unsigned long long)r->links, units_format_size(files, r->file_bytes),
-	        units_format_size(hashed, r->hashed_bytes),
+	fprintf(stderr, "%s: ", out);
+	tell_count(r->files, "file");
+	tell_count(r->folders, "folder");
+	tell_count(r->links, "link");
+	fprintf(stderr, "%s (%s read); manifest %s; root hash:\n",
+	        units_format_size(files, r->file_bytes), units_format_size(hashed, r->hashed_bytes),
 	        units_format_size(size, r->manifest_bytes));
 }
 

@@ -11,6 +11,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <hither/block.h>
 #include <hither/cache.h>
 #include <hither/fuse.h>
 #include <limits.h>
@@ -41,7 +42,7 @@ struct list {
 
 struct collected {
 	const char *path; /* only this one, or an export's address; NULL: all */
-	struct list live, ended, exports;
+	struct list live, ended, exports, blocks;
 	struct list known;     /* paths of live ones */
 	struct list elsewhere; /* mounts whose daemon is in a folder that we do not know */
 };
@@ -174,12 +175,37 @@ static int collect(void *user, struct runtime_daemon *d)
 	              describe(d, kept));
 }
 
+/* Block devices, of hither block and of others that make some. */
+static int add_block(void *user, const struct hither_block_entry *e)
+{
+	struct collected *c = user;
+	AUTO_JSON struct json j = {0};
+	AUTO_FREE char *url = url_redact(e->name);
+	if (c->path && strcmp(c->path, e->path))
+		return 0;
+	json_object(&j, NULL);
+	json_string(&j, "path", e->path);
+	json_string(&j, "url", url);
+	json_string(&j, "kind", hither_block_kind_name(e->kind));
+	json_int(&j, "pid", e->pid);
+	json_string(&j, "state", e->alive ? "attached" : "ended");
+	json_end_object(&j);
+	return append(&c->blocks, j.failed ? NULL : TAKE(j.text, NULL));
+}
+
+/* A loop device's file is nobody's but its own. */
+static bool is_inner(const char *path)
+{
+	static const char folder[] = "/run/hither/block/";
+	return !strncmp(path, folder, sizeof folder - 1);
+}
+
 /* What the kernel has mounted, and no daemon that we can find tells of. */
 static int consider_mount(void *user, const char *path, const char *source)
 {
 	struct collected *c = user;
 	AUTO_JSON struct json j = {0};
-	bool known = c->path && strcmp(path, c->path);
+	bool known = is_inner(path) || (c->path && strcmp(path, c->path));
 	for (size_t i = 0; !known && i < c->known.count; i++)
 		known = !strcmp(c->known.objects[i], path);
 	if (known)
@@ -224,6 +250,8 @@ static void show_json(const struct collected *c)
 	show_array("mounts", &c->live);
 	putchar(',');
 	show_array("exports", &c->exports);
+	putchar(',');
+	show_array("blocks", &c->blocks);
 	putchar(',');
 	show_array("elsewhere", &c->elsewhere);
 	puts("}");
@@ -384,36 +412,50 @@ static void show_one(const char *object)
 		printf("  log    %s\n", text);
 }
 
+static void show_block(const char *object)
+{
+	char path[64] = "", url[4096] = "", kind[16] = "";
+	json_get_string(object, "path", path, sizeof path);
+	json_get_string(object, "url", url, sizeof url);
+	json_get_string(object, "kind", kind, sizeof kind);
+	printf("%s\n  ends   by hither block detach %s\n  from   %s\n  state  %s (%s), pid %lld\n",
+	       path, path, url, is_up(object) ? "attached" : "its process has ended", kind,
+	       (long long)json_get_int(object, "pid"));
+}
+
 static void show_elsewhere(const char *object)
 {
 	char path[PATH_MAX] = "", url[4096] = "";
 	json_get_string(object, "path", path, sizeof path);
 	json_get_string(object, "url", url, sizeof url);
-	printf("%s\n  from   %s\n  state  mounted, but its process is not found from here: it was "
-	       "started\n         with another XDG_RUNTIME_DIR\n",
+	printf("%s\n  from   %s\n  state  mounted, but its process is not found from here: it has "
+	       "another\n         XDG_RUNTIME_DIR, or is another program\n",
 	       path, url);
 }
 
 static int show(const struct settings *s, const struct collected *c)
 {
-	size_t count = c->live.count + c->exports.count + c->elsewhere.count;
+	size_t count = c->live.count + c->exports.count + c->blocks.count + c->elsewhere.count;
 	if (s->json) {
 		show_json(c);
 	} else if (s->metrics) {
 		show_metrics(c);
 	} else {
 		if (!count && !c->path)
-			printf("No mounts, no exports.\n");
+			printf("No mounts, no exports, no block devices.\n");
 		for (size_t i = 0; i < c->live.count; i++)
 			show_one(c->live.objects[i]);
 		for (size_t i = 0; i < c->exports.count; i++)
 			show_one(c->exports.objects[i]);
+		for (size_t i = 0; i < c->blocks.count; i++)
+			show_block(c->blocks.objects[i]);
 		for (size_t i = 0; i < c->elsewhere.count; i++)
 			show_elsewhere(c->elsewhere.objects[i]);
 	}
 	fflush(stdout);
 	if (c->path && !count)
-		return fail_with(EXIT_FAILED, "status: %s is not a mount of yours", c->path);
+		return fail_with(EXIT_FAILED, "status: %s is no mount, export or device of yours",
+		                 c->path);
 	return EXIT_DONE;
 }
 
@@ -433,7 +475,7 @@ static int run(struct settings *s, char **args)
 	bool clear = s->watch && isatty(STDOUT_FILENO);
 	do {
 		if (runtime_each(false, collect, &c) || join(&c) ||
-		    hither_fuse_each(consider_mount, &c))
+		    hither_block_each(add_block, &c) || hither_fuse_each(consider_mount, &c))
 			code = fail_with(EXIT_FAILED, "status: no memory");
 		if (clear)
 			fputs("\033[H\033[J", stdout);
@@ -442,6 +484,7 @@ static int run(struct settings *s, char **args)
 		finish(&c.live);
 		finish(&c.ended);
 		finish(&c.exports);
+		finish(&c.blocks);
 		finish(&c.known);
 		finish(&c.elsewhere);
 	} while (s->watch && !code && !ferror(stdout) && poll(NULL, 0, WATCH_MS) == 0);
@@ -452,8 +495,9 @@ const struct command command_status = {
         .name = "status",
         .usage = "[OPTIONS] [PATH | ADDRESS]",
         .summary = "show what is mounted or exported, and how it fares",
-        .text = "Show this user's mounts and exports, or the one at PATH or ADDRESS. One that has\n"
-                "ended is listed if what was written to it is still in a cache and not pushed.",
+        .text = "Show this user's mounts, exports and block devices, and how to end them, or the\n"
+                "one at PATH or ADDRESS. One that has ended is listed if what was written to it\n"
+                "is still in a cache and not pushed.",
         .groups = groups,
         .min_args = 0,
         .max_args = 1,

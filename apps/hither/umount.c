@@ -235,6 +235,12 @@ static int unmount_alone(const char *path, bool lazy, enum hither_fuse_found bef
 		program_tell("%s: its daemon was gone; unmounted", path);
 		return EXIT_DONE;
 	}
+	if (now != HITHER_FUSE_HITHER && !strncmp(path, "/dev/", 5))
+		return fail_with(
+		        EXIT_FAILED,
+		        "umount: %s is a device: umount what is mounted from it, and hither "
+		        "block detach %s ends it",
+		        path, path);
 	if (now != HITHER_FUSE_HITHER)
 		return fail_with(EXIT_FAILED, "umount: %s is not a mount of hither; %s", path,
 		                 now == HITHER_FUSE_NOTHING ? "hither status shows them"

@@ -297,7 +297,7 @@ int hither_store_folder_open(const char *cache_dir, const char *name, bool creat
 			r = 0;
 	}
 	if (r == -ENOENT)
-		return hither_fail(err, r, "%s: no store for %.*s", cache_dir,
+		return hither_fail(err, r, "%s: nothing is kept of %.*s", cache_dir,
 		                   (int)strcspn(text, "\n"), text);
 	if (r == 0 || r == -EAGAIN)
 		return hither_fail(err, -EBUSY,

@@ -45,6 +45,9 @@ start() {
     "file:$work/image" >"$work/said" || fail "$(cat "$work/log" 2>/dev/null)"
   device=$(sed 's/:.*//' "$work/said")
   "$hither" block list | grep -q "^$device .*alive" || fail "$device is not in the list"
+  "$hither" status | grep -q "by hither block detach $device\$" || fail "status does not say how $device ends"
+  "$hither" umount "$device" 2>"$work/umount" && fail "umount detached $device"
+  grep -q "hither block detach $device" "$work/umount" || fail "umount does not say how $device ends"
 }
 
 check_kind() {
