@@ -34,6 +34,8 @@ struct hither_link {
 	unsigned startup_flat; /* rounds in which it hardly grew; 3 end the start */
 };
 
+/* What is asked is in this machine: there is no line whose rate is to be found out gently. */
+void hither_link_start_near(struct hither_link *l);
 /* A request's first byte came after ns. */
 void hither_link_first_byte(struct hither_link *l, uint64_t now_ns, uint64_t ns);
 /* len bytes came; full: the window was fully used, so the rate says something about the link. */

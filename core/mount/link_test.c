@@ -37,6 +37,16 @@ static void the_window_follows_the_product(void)
 	CHECK(settled_window(UINT64_C(2000000000), HITHER_NS_PER_MS / 5) >= 2 << 20);
 }
 
+static void what_is_near_starts_with_long_requests(void)
+{
+	struct hither_link l = {0};
+	hither_link_start_near(&l);
+	CHECK(hither_link_extent(&l, 2) >= 1 << 20);
+	CHECK(hither_link_window(&l) >= 2 * hither_link_extent(&l, 2));
+	use_line(&l, HITHER_NS_PER_S, 50000000, HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	CHECK(hither_link_window(&l) <= 1 << 20); /* but it was a slow disk */
+}
+
 static void it_starts_wide_enough_to_learn(void)
 {
 	struct hither_link l = {0};
@@ -120,6 +130,7 @@ static void a_line_that_got_slower_is_noticed(void)
 int main(void)
 {
 	RUN(the_window_follows_the_product);
+	RUN(what_is_near_starts_with_long_requests);
 	RUN(it_starts_wide_enough_to_learn);
 	RUN(several_requests_share_the_window);
 	RUN(quick_requests_leave_no_line_empty);

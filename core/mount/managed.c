@@ -420,6 +420,8 @@ int hither_managed_create(struct hither_backend *backend, struct hither_store *s
 	managed_ios_init(&m->sync_ios);
 	take_options(m, options);
 	m->manual = managed_by_hand;
+	if (backend && backend->flags & HITHER_BACKEND_LOCAL)
+		hither_link_start_near(&m->link);
 	char version[HITHER_VERSION_BYTES];
 	m->versioned =
 	        m->base.writable && !hither_backend_version(backend, version, NULL) && *version;

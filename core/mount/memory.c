@@ -57,15 +57,20 @@ bool mount_memory_near(struct hither_mount *base, uint64_t first, uint64_t end)
 	return hole;
 }
 
-void mount_memory_saw(struct hither_mount *base, uint64_t first, uint64_t end)
+void mount_memory_passed(struct hither_mount *base, uint64_t first, uint64_t end)
 {
 	struct managed *m = managed_of(base);
 	struct hither_io io = {.offset = first << HITHER_BLOCK_SHIFT,
 	                       .len = (size_t)managed_bytes(m, first, end)};
-	pthread_mutex_lock(&m->lock);
+	HITHER_LOCK_SCOPE(&m->lock);
 	managed_saw_locked(m, &io, false);
-	pthread_mutex_unlock(&m->lock);
-	managed_record(m, io.offset, io.len, false);
+}
+
+void mount_memory_saw(struct hither_mount *base, uint64_t first, uint64_t end)
+{
+	struct managed *m = managed_of(base);
+	mount_memory_passed(base, first, end);
+	managed_record(m, first << HITHER_BLOCK_SHIFT, managed_bytes(m, first, end), false);
 }
 
 void mount_memory_watch(struct hither_mount *base, struct mount_memory_watch *w)

@@ -73,6 +73,9 @@ bool mount_memory_near(struct hither_mount *m, uint64_t first, uint64_t end);
 /* A program went on to these, which were pulled ahead of it: the order is told. */
 void mount_memory_saw(struct hither_mount *m, uint64_t first, uint64_t end);
 
+/* Somebody probably went over these, which were here: the order is told, but nobody's record. */
+void mount_memory_passed(struct hither_mount *m, uint64_t first, uint64_t end);
+
 /*
  * Nobody wants these bytes any more: they leave the store, dirty ones too, and the backend (its
  * discard) gives zeros from now on. Waits for what is under way there, at most for a request's

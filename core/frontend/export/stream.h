@@ -33,6 +33,7 @@ struct export_stream_ops {
 struct export_stream {
 	const struct export_stream_ops *ops;
 	int fd;                 /* -1: none, the ops know */
+	uint64_t poll_ns;       /* how long to look for input before sleeping; the receiver's own */
 	struct export_tls *tls; /* NULL: plain */
 };
 

@@ -13,6 +13,8 @@
 #include <poll.h>
 #include <string.h>
 
+enum { PASSED_BLOCKS = 2048 }; /* 8 MiB */
+
 void slice_fault_range(struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end)
 {
 	uint64_t in_mount = s->mount_first + block;
@@ -180,10 +182,22 @@ static void map_again(struct hither_slice *s, uint64_t block)
 	uffd_wake(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES);
 }
 
+/*
+ * Who reads on faults only where it overtakes what is pulled ahead: a chunk in each piece, which
+ * would look like a stride, and every guess be but a chunk.
+ */
+static void tell_passed(struct hither_slice *s, uint64_t block)
+{
+	uint64_t from = s->stream_next, at;
+	if (block > from && block - from <= PASSED_BLOCKS && !slice_run(s, from, block, false, &at))
+		mount_memory_passed(s->mount, s->mount_first + from, s->mount_first + block);
+}
+
 /* Map a fault's range as far as it can be had here and now. */
 static int map_near(struct hither_slice *s, uint64_t block)
 {
 	uint64_t first, end;
+	tell_passed(s, block);
 	slice_fault_range(s, block, &first, &end);
 	uint64_t from = s->mount_first + first, to = s->mount_first + end;
 	int r = slice_map_present(s, first, end);

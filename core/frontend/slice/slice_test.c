@@ -142,6 +142,35 @@ static void what_arrives_is_there_once_for_all(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* Who reads on where most was pulled ahead faults once in each piece. That is a run, no stride. */
+static void who_passes_over_what_is_here_is_followed(void)
+{
+	enum { PIECE = 1 << 20, CHUNK = 64 << 10, PIECES = 8, WAIT_MS = 20000 };
+	struct hither_backend *far;
+	CHECK_OK(hither_layer_delay(remote_new(PIECES * PIECE), 1000, &far, &err));
+	struct hither_mount *m = mount_new(far, (struct hither_mount_options){.pull_off = true});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.read_only = true});
+	unsigned char *ahead = malloc(PIECE);
+	for (unsigned i = 0; i < 3 * PIECE; i++) {
+		ahead[i % PIECE] = byte_at(i);
+		if (i % PIECE == PIECE - 1)
+			CHECK_OK(hither_mount_fill(m, ahead + CHUNK, PIECE - CHUNK,
+			                           i + 1 - PIECE + CHUNK, &err));
+	}
+	free(ahead);
+	for (unsigned i = 0; i < 4; i++)
+		check_bytes(s, i * PIECE, i * PIECE + 1);
+	unsigned char byte;
+	unsigned ms = 0;
+	/* Guesses come when they come; there is no event to wait for. */
+	while (hither_mount_peek(m, &byte, 1, 3 * PIECE + 4 * CHUNK) && ms++ < WAIT_MS)
+		usleep(1000);
+	CHECK(ms < WAIT_MS);
+	CHECK_EQ(byte, byte_at(3 * PIECE + 4 * CHUNK));
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 static void a_part_of_a_mount(void)
 {
 	struct hither_mount *m =
@@ -641,6 +670,7 @@ int main(void)
 	RUN(what_is_touched_is_pulled);
 	RUN(what_arrives_is_mapped_before_it_is_touched);
 	RUN(what_arrives_is_there_once_for_all);
+	RUN(who_passes_over_what_is_here_is_followed);
 	RUN(a_part_of_a_mount);
 	RUN(writes_are_found_and_pushed);
 	RUN(other_frontends_see_what_is_written);
