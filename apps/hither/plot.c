@@ -21,6 +21,7 @@ enum {
 	ROWS = 240,
 	PANEL = TOP + ROWS + BOTTOM,
 	STEPS = 5, /* of the scales */
+	DOT = 3,   /* points, the least that an eye finds */
 };
 
 enum { NOTHING, HIT, WAIT };
@@ -44,9 +45,12 @@ static void fill(struct panel *panel)
 	for (size_t i = 0; i < panel->p->count; i++) {
 		const struct hither_profile_entry *e = &panel->p->entries[i];
 		unsigned column = (unsigned)((double)e->at_ms / (double)panel->ms * (COLUMNS - 1));
+		unsigned first = row_of(panel, e->offset);
 		unsigned last = row_of(panel, e->offset + e->len - 1);
 		unsigned char what = e->waited ? WAIT : HIT;
-		for (unsigned row = row_of(panel, e->offset); row <= last; row++)
+		if (last < first + DOT - 1)
+			last = first + DOT - 1 < ROWS ? first + DOT - 1 : ROWS - 1;
+		for (unsigned row = first; row <= last; row++)
 			if (panel->grid[column][row] < what)
 				panel->grid[column][row] = what;
 	}
@@ -55,7 +59,7 @@ static void fill(struct panel *panel)
 /* All points of one kind as one path of upright strokes. */
 static void put_points(FILE *f, const struct panel *panel, unsigned char what, const char *color)
 {
-	fprintf(f, "<path stroke=\"%s\" stroke-width=\"2\" d=\"", color);
+	fprintf(f, "<path stroke=\"%s\" stroke-width=\"%d\" d=\"", color, DOT);
 	for (unsigned x = 0; x < COLUMNS; x++)
 		for (unsigned y = 0; y < ROWS; y++) {
 			unsigned from = y;
@@ -144,9 +148,14 @@ int plot_write(const char *path, const struct hither_profile *profiles, const ch
 	        "font-family=\"sans-serif\" font-size=\"12\">\n"
 	        "<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
 	        LEFT + COLUMNS + RIGHT, count * PANEL);
+	/* One scale for all: what is shorter was quicker. */
+	panel->ms = 0;
+	for (size_t i = 0; i < count; i++) {
+		uint64_t ms = last_ms(&profiles[i]);
+		panel->ms = ms > panel->ms ? ms : panel->ms;
+	}
 	for (size_t i = 0; i < count; i++) {
 		panel->p = &profiles[i];
-		panel->ms = last_ms(panel->p);
 		put_panel(f, panel, names[i], i);
 	}
 	fputs("</svg>\n", f);

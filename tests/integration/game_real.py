@@ -42,6 +42,8 @@ def play(work, game, display, url):
             colors = games.screenshot(display, f"{shots}/{game.name}-{what}.png")
         finally:
             run.end()
+        # Of hither's own, where it was built with one; the game never is.
+        assert not run.has("Sanitizer") and not run.has("runtime error:"), "".join(run.lines[-60:])
         report = [line.strip() for line in run.lines if "started after" in line]
         print(f"  {game.name}, {what}: playable after {seconds:.2f} s; {colors} colours", *report, flush=True)
         assert cwd or report, "no report"
