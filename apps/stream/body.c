@@ -26,13 +26,15 @@ int body_open(struct body *b, struct hither_mount *mount, struct hither_error *e
 	struct hither_range wanted;
 	*b = (struct body){.mount = mount, .size_bytes = hither_mount_size(mount)};
 	struct waiting_source source = {.base = {b->size_bytes, read_waiting}, mount, &failed};
-	int r = hither_media_faststart(&source.base, &b->layout, &wanted, NULL);
+	int r = hither_media_faststart(&source.base, &b->layout, &wanted, &b->damage);
 	if (r && failed.code) {
 		*err = failed;
 		return r;
 	}
 	if (r)
 		b->layout = (struct hither_media_layout){0};
+	if (!r || r == -ENOTSUP)
+		b->damage = (struct hither_error){0};
 	if (b->layout.count)
 		b->size_bytes = b->layout.size_bytes;
 	return 0;

@@ -11,6 +11,8 @@ struct body {
 	struct hither_mount *mount;
 	uint64_t size_bytes;
 	struct hither_media_layout layout; /* count 0: the file as it is */
+	struct hither_error
+	        damage; /* code: why its index could not be read; 0: it could, or there is none */
 };
 
 /*

@@ -20,6 +20,7 @@ enum {
 	STACK_BYTES = 256 << 10,  /* of a connection's thread */
 	SEND_BYTES = 256 << 10,   /* at a time */
 	IDLE_S = 30,              /* for a request to come, and to be taken */
+	HOLD_MS = 1000,           /* an answer for its cushion */
 	PAUSED_S = 4 * 3600,      /* a player that is paused takes no bytes */
 	MOST_STALLS = 1000000,
 };
@@ -38,6 +39,7 @@ struct endpoint {
 struct flow {
 	struct endpoint *endpoint;
 	uint64_t first;
+	bool began; /* bytes of the media have been sent */
 };
 
 /* --- answers --- */
@@ -103,11 +105,29 @@ static enum MHD_Result send_page(struct MHD_Connection *c)
 
 /* --- the media --- */
 
+static void gather_cushion(const struct flow *f, uint64_t at, uint64_t place, char *buf, size_t max)
+{
+	const struct endpoint_media *m = &f->endpoint->media;
+	uint64_t left = playback_cushion(m->playback, place),
+	         end = now_ns() + HOLD_MS * NS_PER_S / 1000;
+	while (left && at < m->body->size_bytes && now_ns() < end) {
+		ssize_t n = body_read(m->body, buf, left < max ? left : max, at, NULL);
+		if (n <= 0)
+			return; /* who reads the same next is told why */
+		at += (uint64_t)n;
+		left -= (uint64_t)n;
+	}
+}
+
 static ssize_t read_flow(void *user, uint64_t at, char *buf, size_t max)
 {
 	struct flow *f = user;
 	struct hither_error err = {0};
 	uint64_t place;
+	if (!f->began && body_place(f->endpoint->media.body, f->first + at, &place)) {
+		f->began = true;
+		gather_cushion(f, f->first + at, place, buf, max);
+	}
 	ssize_t n = body_read(f->endpoint->media.body, buf, max, f->first + at, &err);
 	if (n < 0) {
 		f->endpoint->media.failed(f->endpoint->media.failed_user, &err);
@@ -139,7 +159,7 @@ static enum MHD_Result send_media(struct endpoint *e, struct MHD_Connection *c,
 	struct flow *f = calloc(1, sizeof *f);
 	if (!f)
 		return MHD_NO;
-	*f = (struct flow){e, a->first};
+	*f = (struct flow){.endpoint = e, .first = a->first};
 	struct MHD_Response *r =
 	        MHD_create_response_from_callback(a->len, SEND_BYTES, read_flow, f, free_flow);
 	if (!r) {

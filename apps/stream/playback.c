@@ -9,6 +9,7 @@
 
 #define JUMP_US UINT64_C(3000000) /* told twice a second or so: this is no playing on */
 #define LOOK_AGAIN_NS (NS_PER_S / 2)
+#define CUSHION_US UINT64_C(1200000)
 
 struct peeking_source {
 	struct hither_media_source base;
@@ -139,6 +140,24 @@ void playback_stalls(struct playback *p, uint32_t stalls, uint64_t stalled_us)
 	p->stalls = stalls;
 	p->stalled_ns = stalled_us * 1000;
 	pthread_mutex_unlock(&p->lock);
+}
+
+uint64_t playback_cushion(struct playback *p, uint64_t offset)
+{
+	struct hither_mount_stats stats;
+	uint64_t from, to, second = 0, bytes = 0;
+	hither_mount_stats(p->mount, &stats);
+	pthread_mutex_lock(&p->lock);
+	settle_locked(p);
+	if (p->settled && p->media.piece_count && p->media.duration_us)
+		second = stats.size_bytes * 1000000 / p->media.duration_us;
+	if (second && stats.rate_bytes && stats.rate_bytes / 2 < second &&
+	    hither_media_time_of(&p->media, p->read_at, &from) &&
+	    hither_media_time_of(&p->media, offset, &to) &&
+	    (to > from + JUMP_US || from > to + JUMP_US))
+		bytes = second * CUSHION_US / 1000000;
+	pthread_mutex_unlock(&p->lock);
+	return bytes;
 }
 
 void playback_read(struct playback *p, uint64_t offset)

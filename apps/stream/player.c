@@ -37,9 +37,11 @@ struct player {
 
 static const struct {
 	const char *name;
-	const char *options[4]; /* before those of the user */
+	const char *options[8]; /* before those of the user */
 } known[] = {
-        {"mpv", {"--force-seekable=yes"}},
+        {"mpv",
+         {"--force-seekable=yes", "--cache=yes", "--cache-secs=10", "--cache-pause-initial=yes",
+          "--cache-pause-wait=0.4"}},
         {"ffplay", {"-autoexit", "-loglevel", "warning"}},
         {"vlc", {"--play-and-exit", "--quiet"}},
 };

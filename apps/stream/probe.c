@@ -155,16 +155,27 @@ static int look(struct probe *p, struct hither_error *err)
 	struct hither_mount_stats stats;
 	uint64_t began = now_ns();
 	p->source = (struct hither_media_source){hither_mount_size(p->mount), peek};
+	bool found = false;
 	int r = p->source.size_bytes ? fetch_ends(p, err)
 	                             : hither_fail(err, -ENODATA, "%s is empty", p->name);
 	if (!r)
 		r = fetch_index(p, err);
+	if (r == -ENOTSUP) { /* none that has an index */
+		streams_find(&p->streams, p->mount);
+		found = p->streams.count > 0;
+	}
+	if (found) {
+		r = 0;
+		*err = (struct hither_error){0};
+		p->media.format = p->streams.format;
+		p->media.duration_us = p->streams.duration_us;
+	}
 	if (!r)
 		r = fetch_first(p, err);
 	p->first_ns = now_ns() - began;
 	hither_mount_stats(p->mount, &stats);
 	p->first_bytes = stats.local_bytes;
-	if (!r)
+	if (!r && !found)
 		streams_find(&p->streams, p->mount);
 	return r;
 }

@@ -11,6 +11,7 @@
 #include "record.h"
 #include "service.h"
 #include "source.h"
+#include "streams.h"
 #include "url.h"
 #include "util.h"
 
@@ -143,6 +144,27 @@ static void announce(const struct server *s)
 
 /* --- life --- */
 
+/* What has no index here may be known to libavformat; where that is not there, it is the player's
+ * to say. */
+static int check_media(const struct server *s, struct hither_error *err)
+{
+	struct streams streams;
+	uint8_t head[64];
+	size_t len = hither_mount_size(s->mount) < sizeof head ? hither_mount_size(s->mount)
+	                                                       : sizeof head;
+	int r = hither_mount_read_at(s->mount, head, len, 0, err);
+	if (r || hither_media_recognise(head, len))
+		return r;
+	streams_find(&streams, s->mount);
+	if (streams.looked && !streams.count)
+		r = hither_fail(err, -EMEDIUMTYPE,
+		                "%s: neither video nor audio that can be recognised; hither mount "
+		                "makes any file usable",
+		                s->name);
+	streams_finish(&streams);
+	return r;
+}
+
 static int start(struct server *s, struct hither_error *err)
 {
 	const char *listen = s->settings->listen ? s->settings->listen : DEFAULT_ADDRESS;
@@ -150,7 +172,12 @@ static int start(struct server *s, struct hither_error *err)
 	if (!r && !hither_mount_size(s->mount))
 		r = hither_fail(err, -ENODATA, "%s is empty", s->shown_url);
 	if (!r)
+		r = check_media(s, err);
+	if (!r)
 		r = body_open(&s->body, s->mount, err);
+	if (!r && s->body.damage.code)
+		fprintf(stderr, "%s: %s: %s; it is served as it is\n", program_name, s->name,
+		        s->body.damage.message);
 	if (!r)
 		r = playback_create(s->mount, &s->playback, err);
 	if (!r && s->settings->copy)

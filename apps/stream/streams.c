@@ -100,6 +100,9 @@ static char *describe(const struct av *av, const AVStream *s)
 
 static void list(const struct av *av, AVFormatContext *f, struct streams *out)
 {
+	snprintf(out->format, sizeof out->format, "%s", f->iformat->name);
+	if (f->duration > 0)
+		out->duration_us = (uint64_t)f->duration / (AV_TIME_BASE / 1000000);
 	for (unsigned i = 0; i < f->nb_streams && out->count < STREAMS_MOST; i++) {
 		char *text = describe(av, f->streams[i]);
 		if (text)
@@ -114,6 +117,7 @@ void streams_find(struct streams *out, struct hither_mount *mount)
 	*out = (struct streams){0};
 	if (!load(&av))
 		return;
+	out->looked = true;
 	av.av_log_set_level(AV_LOG_QUIET);
 	AVFormatContext *f = av.avformat_alloc_context();
 	uint8_t *buffer = av.av_malloc(BUFFER_BYTES);

@@ -12,11 +12,14 @@
 enum { STREAMS_MOST = 32 };
 
 struct streams {
-	size_t count;
+	bool looked; /* libavformat was there to be asked */
+	char format[32];
+	uint64_t duration_us;     /* 0: not known */
+	size_t count;             /* 0: it does not know it */
 	char *text[STREAMS_MOST]; /* "video h264, 1920x1080, 25 fps" */
 };
 
-/* Count 0 where libavformat is not there, or does not know it. Blocks. */
+/* Blocks. */
 void streams_find(struct streams *out, struct hither_mount *mount);
 void streams_finish(struct streams *s);
 

@@ -4,6 +4,7 @@
  *
  *   http.c          this: the table, the backend's life, read()
  *   http_open.c     the first request
+ *   http_beside.c    what goes out beside it
  *   http_url.c      the URL and the secrets in it
  *   http_slot.c     connections, one for each request under way
  *   http_early.c    sockets that are connected before they are needed
@@ -11,7 +12,7 @@
  *   http_headers.c, http_judge.c, http_parts.c   what was answered, and is it what was asked for?
  * (no network) http_error.c    what libcurl's failures mean
  */
-#include "backend/http_private.h"
+#include "backend/http_beside.h"
 #include "backend/registry.h"
 #include "base/cleanup.h"
 
@@ -42,6 +43,7 @@ static void share_unlock(CURL *easy, curl_lock_data data, void *user)
 static void http_close(struct hither_backend *base)
 {
 	struct http_backend *b = (struct http_backend *)base;
+	http_beside_drop(b);
 	while (b->slots) {
 		struct http_slot *slot = b->slots;
 		b->slots = slot->next;
@@ -242,17 +244,21 @@ static int http_read(struct hither_backend *base, uint64_t offset, uint64_t len,
                      struct hither_sink *sink, struct hither_error *err)
 {
 	struct http_backend *b = (struct http_backend *)base;
+	int r;
 	if (atomic_load(&b->cancelled))
 		return hither_fail(err, -ECANCELED, "http: %s: cancelled", b->shown);
 	if (offset < b->first_bytes && len) {
 		uint64_t n = b->first_bytes - offset < len ? b->first_bytes - offset : len;
-		int r = sink->take(sink, b->first + offset, (size_t)n);
+		r = sink->take(sink, b->first + offset, (size_t)n);
 		if (r < 0)
 			return hither_fail(err, r, "http: %s: the receiver gave up: %s", b->shown,
 			                   strerror(-r));
 		offset += n;
 		len -= n;
 	}
+	r = http_beside_read(b, &offset, &len, sink, err);
+	if (r)
+		return r;
 	return len ? read_ranges(b, HTTP_PICK_WARMEST, &(struct hither_range){offset, len}, 1, sink,
 	                         &(struct outcome){0}, err)
 	           : 0;
@@ -362,6 +368,7 @@ static void http_cancel(struct hither_backend *base)
 {
 	struct http_backend *b = (struct http_backend *)base;
 	atomic_store(&b->cancelled, true);
+	http_beside_wake(b);
 	HITHER_LOCK_SCOPE(&b->lock);
 	for (struct http_slot *slot = b->slots; slot; slot = slot->next)
 		curl_multi_wakeup(slot->multi);

@@ -32,6 +32,9 @@ struct hither_http_version {
  */
 void hither_http_version_print(const struct hither_http_version *v, char *out, size_t size);
 void hither_http_version_parse(struct hither_http_version *v, const char *text);
+/* Do they tell of two versions? A validator that one of them lacks says nothing. */
+bool hither_http_versions_differ(const struct hither_http_version *a,
+                                 const struct hither_http_version *b);
 /* May it be sent in If-Match, which wants a strong ETag? */
 bool hither_http_version_is_strong(const struct hither_http_version *v);
 
@@ -68,6 +71,7 @@ struct hither_http_question {
 	bool opening;     /* the first request; the rest is then not looked at, but known */
 	bool conditional; /* opening: If-None-Match or If-Modified-Since was sent, of `version` */
 	bool signed_in;   /* a name and password were sent */
+	bool last;        /* opening: the last len bytes are asked for; offset says nothing */
 	uint64_t offset, len, size_bytes; /* the range, and the size that was opened */
 	const struct hither_range
 	        *ranges; /* several were asked for, offset and len are the first's; NULL */

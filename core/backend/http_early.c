@@ -4,7 +4,7 @@
  * nothing else, so nobody waits for it here: connect() is begun, and the first request that needs a
  * new connection gets the socket, done or not; what it sends then goes out when it is.
  */
-#include "backend/http_private.h"
+#include "backend/http_beside.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 
@@ -74,6 +74,8 @@ static int take(struct http_backend *b, const struct curl_sockaddr *to)
 curl_socket_t http_early_open(void *user, curlsocktype purpose, struct curl_sockaddr *to)
 {
 	struct http_slot *slot = user;
+	if (slot->beside) /* the server's name has been looked up */
+		http_beside_start(slot->beside);
 	slot->early_fd = take(slot->b, to);
 	return slot->early_fd >= 0 ? slot->early_fd
 	                           : socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);

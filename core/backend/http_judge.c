@@ -48,7 +48,8 @@ bool hither_http_version_is_strong(const struct hither_http_version *v)
 }
 
 /* A validator that one side lacks says nothing: some servers leave it out of a 206. */
-static bool differ(const struct hither_http_version *a, const struct hither_http_version *b)
+bool hither_http_versions_differ(const struct hither_http_version *a,
+                                 const struct hither_http_version *b)
 {
 	if (a->etag[0] && b->etag[0])
 		return strcmp(a->etag, b->etag) != 0;
@@ -85,13 +86,13 @@ static int encoded(const struct hither_http_answer *a, const struct hither_http_
 }
 
 static int wrong_range(const struct hither_http_answer *a, const struct hither_http_question *q,
-                       uint64_t last, struct hither_error *err)
+                       uint64_t first, uint64_t last, struct hither_error *err)
 {
 	return hither_fail(
 	        err, -EPROTO,
 	        "http: %s: the server sent bytes " U64 "-" U64 " when " U64 "-" U64
 	        " was asked for; download it first, or serve it by a server with Range support",
-	        q->url, a->first, a->last, q->offset, last);
+	        q->url, a->first, a->last, first, last);
 }
 
 static int judge_206_frame(const struct hither_http_answer *a, const struct hither_http_question *q,
@@ -149,7 +150,7 @@ static bool refuses_several(int status)
 static int judge_parts(const struct hither_http_answer *a, const struct hither_http_question *q,
                        struct hither_error *err)
 {
-	if (differ(&a->version, &q->version))
+	if (hither_http_versions_differ(&a->version, &q->version))
 		return changed(a, q, err);
 	if (a->has_total && a->total != q->size_bytes)
 		return other_size(q, a->total, err);
@@ -166,7 +167,7 @@ static int judge_206(const struct hither_http_answer *a, const struct hither_htt
 	int r = judge_206_frame(a, q, err);
 	if (r)
 		return r;
-	if (!q->opening && differ(&a->version, &q->version))
+	if (!q->opening && hither_http_versions_differ(&a->version, &q->version))
 		return changed(a, q, err);
 	if (q->opening && !a->has_total)
 		return hither_fail(err, -EPROTO,
@@ -178,11 +179,13 @@ static int judge_206(const struct hither_http_answer *a, const struct hither_htt
 		                   a->total);
 	if (!q->opening && a->has_total && a->total != q->size_bytes)
 		return other_size(q, a->total, err);
-	uint64_t last = q->offset + q->len - 1;
-	if (q->opening && last >= a->total)
+	uint64_t first = q->offset, last = q->offset + q->len - 1;
+	if (q->opening && (q->last || last >= a->total))
 		last = a->total - 1;
-	if (a->first != q->offset || a->last != last)
-		return wrong_range(a, q, last, err);
+	if (q->last)
+		first = a->total > q->len ? a->total - q->len : 0;
+	if (a->first != first || a->last != last)
+		return wrong_range(a, q, first, last, err);
 	return HITHER_HTTP_RANGE;
 }
 
@@ -199,7 +202,7 @@ static int judge_200(const struct hither_http_answer *a, const struct hither_htt
                      struct hither_error *err)
 {
 	bool small = a->has_length ? a->length <= HITHER_HTTP_WHOLE_BYTES : a->chunked;
-	if (!q->opening && differ(&a->version, &q->version))
+	if (!q->opening && hither_http_versions_differ(&a->version, &q->version))
 		return changed(a, q, err);
 	if (!q->opening && a->has_length && !a->encoding[0] && a->length != q->size_bytes)
 		return other_size(q, a->length, err);
@@ -226,7 +229,8 @@ static int judge_304(const struct hither_http_answer *a, const struct hither_htt
 		return hither_fail(err, -EPROTO,
 		                   "http: %s: the server answered 304 to an unconditional request",
 		                   q->url);
-	return differ(&a->version, &q->version) ? HITHER_HTTP_RENEW : HITHER_HTTP_UNCHANGED;
+	return hither_http_versions_differ(&a->version, &q->version) ? HITHER_HTTP_RENEW
+	                                                             : HITHER_HTTP_UNCHANGED;
 }
 
 static int judge_416(const struct hither_http_answer *a, const struct hither_http_question *q,

@@ -3,7 +3,7 @@
  * Opening: one request for the first bytes, whose answer tells size, version and whether ranges are
  * supported. The bytes are kept, so that whoever looks at the head of the resource waits no more.
  */
-#include "backend/http_private.h"
+#include "backend/http_beside.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 
@@ -198,6 +198,10 @@ static int ask(struct http_backend *b, const struct hither_backend_options *opti
 	        .err = err,
 	};
 	b->first_bytes = 0;
+	http_beside_prepare(b, options, wanted, x.headers);
+	x.beside = b->beside;
+	if (x.slot)
+		x.slot->beside = b->beside;
 	int r = x.slot && x.headers ? settle(&x, http_request_run(&x))
 	                            : hither_fail(err, -ENOMEM, "http: %s: no memory", b->shown);
 	if (r == 0 && x.moved)
@@ -207,6 +211,12 @@ static int ask(struct http_backend *b, const struct hither_backend_options *opti
 	*verdict = x.verdict;
 	*again_http2 = r != 0 && wants_http2(&x);
 	curl_slist_free_all(x.headers);
+	if (x.slot)
+		x.slot->beside = NULL;
+	if (r == 0 && x.verdict == HITHER_HTTP_RANGE)
+		http_beside_settle(b);
+	else
+		http_beside_drop(b);
 	if (x.slot) {
 		curl_easy_setopt(x.slot->easy, CURLOPT_HTTPHEADER, NULL);
 		http_slot_give(b, x.slot);

@@ -16,17 +16,21 @@ enum {
 	HTTP_EARLY_MOST = 48,          /* sockets without a request yet */
 	HTTP_SHOWN_BYTES = 160,        /* of a URL in a message, which has more to say */
 	HTTP_GATHER_BYTES = 256 << 10, /* received, and given to the sink, at most at a time */
+	HTTP_BESIDE_LAST_BYTES =
+	        192 << 10, /* most of the end that is asked for beside the first bytes */
 };
 
 struct http_backend;
+struct http_beside;
 
 /*
  * A connection's worth of libcurl: one easy handle for its options, one multi handle that keeps the
  * connection and that another thread can wake. Used by one thread at a time.
  */
 struct http_slot {
-	struct http_backend *b; /* that it is set up for */
-	int early_fd;           /* between two callbacks of libcurl; -1: none */
+	struct http_backend *b;     /* that it is set up for */
+	struct http_beside *beside; /* to start with its next socket; NULL: none */
+	int early_fd;               /* between two callbacks of libcurl; -1: none */
 	CURL *easy;
 	CURLM *multi;
 	char curl_message[CURL_ERROR_SIZE];
@@ -61,7 +65,8 @@ struct http_backend {
 	struct hither_http_version version;
 	unsigned char *first; /* the first bytes, which opening brought along */
 	size_t first_bytes;
-	CURLSH *share; /* DNS answers and TLS sessions of all slots */
+	struct http_beside *beside; /* what was asked for beside them; NULL: nothing */
+	CURLSH *share;              /* DNS answers and TLS sessions of all slots */
 	pthread_mutex_t share_locks[CURL_LOCK_DATA_LAST]; /* each taken last, by libcurl */
 
 	atomic_bool cancelled;
@@ -95,7 +100,9 @@ struct http_request {
 	enum http_pick pick;
 	struct curl_slist *headers;
 	struct hither_http_question question;
-	struct hither_sink *sink; /* gets the body of HITHER_HTTP_RANGE and _WHOLE */
+	struct http_beside *beside; /* to start as soon as the server is known; NULL: none */
+	const atomic_bool *dropped; /* nobody wants it any more; NULL: there is always somebody */
+	struct hither_sink *sink;   /* gets the body of HITHER_HTTP_RANGE and _WHOLE */
 	struct hither_error *err;
 
 	struct hither_http_answer answer;

@@ -6,7 +6,7 @@
  * curl_easy_perform(), which is the same underneath: that way cancel() can wake it, and the idle
  * time-out is exact.
  */
-#include "backend/http_private.h"
+#include "backend/http_beside.h"
 #include "base/clock.h"
 
 #include <errno.h>
@@ -150,7 +150,14 @@ int http_on_connected(void *request, char *ip, char *local_ip, int port, int loc
 	struct http_request *x = request;
 	x->connected = true;
 	x->touched_ns = hither_now_ns();
+	if (x->beside) /* the connection was there: nothing had to be looked up */
+		http_beside_start(x->beside);
 	return CURL_PREREQFUNC_OK;
+}
+
+static bool is_unwanted(const struct http_request *x)
+{
+	return atomic_load(&x->b->cancelled) || (x->dropped && atomic_load(x->dropped));
 }
 
 static int cancelled(struct http_request *x)
@@ -198,7 +205,7 @@ static void transfer(struct http_request *x)
 		if (x->broken || (code == CURLM_OK && !running))
 			return;
 		left_ms = idle_left_ms(x);
-		if (atomic_load(&x->b->cancelled))
+		if (is_unwanted(x))
 			x->broken = cancelled(x);
 		else if (left_ms == 0 && complete(x))
 			return;
@@ -227,6 +234,10 @@ static void collect(struct http_request *x)
 static void print_ranges(const struct hither_http_question *q, char *out, size_t size)
 {
 	const struct hither_range one = {q->offset, q->len};
+	if (q->last) {
+		snprintf(out, size, "-%" PRIu64, q->len);
+		return;
+	}
 	const struct hither_range *ranges = q->ranges ? q->ranges : &one;
 	size_t count = q->ranges ? q->count : 1, used = 0;
 	for (size_t i = 0; i < count && used < size; i++)
@@ -285,7 +296,7 @@ static int conclude(struct http_request *x)
 int http_request_run(struct http_request *x)
 {
 	CURLMcode code;
-	if (atomic_load(&x->b->cancelled))
+	if (is_unwanted(x))
 		return cancelled(x);
 	prepare(x);
 	if ((code = curl_multi_add_handle(x->slot->multi, x->slot->easy)) != CURLM_OK)

@@ -20,7 +20,7 @@ struct request {
 	char text[4096];
 	char path[256];
 	uint64_t first, last; /* of the range, cut to the resource */
-	bool has_range;
+	bool is_last;         /* the last bytes were asked for, however many there are */
 };
 
 /* --- sending; false: the client is gone --- */
@@ -78,6 +78,8 @@ static uint64_t count(const struct request *r)
 }
 
 static bool bare(const struct request *r);
+static bool cut(const struct request *r);
+static bool whole_large(const struct request *r);
 
 /* Status line and headers of a good 206; extra: whole lines. */
 static bool head_206(const struct request *r, const char *extra)
@@ -104,6 +106,12 @@ static bool status(const struct request *r, const char *line, const char *extra)
 static const char date_1[] = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 static const char date_2[] = "Last-Modified: Sun, 06 Nov 1994 08:49:38 GMT\r\n";
 
+/* Is it one of those that go out before the resource is known, and not the first? */
+static bool is_early(const struct request *r)
+{
+	return (r->is_last || r->first > 0) && !strstr(r->text, "If-Match:");
+}
+
 /* A server as it should be; phase is its version. */
 static bool good(const struct request *r)
 {
@@ -116,6 +124,52 @@ static bool good(const struct request *r)
 	if (strstr(r->text, none_match))
 		return say(r, "HTTP/1.1 304 Not Modified\r\n%s\r\n", etag);
 	return range_206(r, etag);
+}
+
+/* Answers those beside the first with other bytes, of another version or, in phase 1, size. */
+static bool early_other(const struct request *r)
+{
+	static const char other[] = "other bytes";
+	if (!is_early(r))
+		return range_206(r, "ETag: \"v0\"\r\n");
+	say(r,
+	    "HTTP/1.1 206 Partial Content\r\nContent-Length: %llu\r\n"
+	    "Content-Range: bytes %llu-%llu/%d\r\nETag: \"%s\"\r\n\r\n",
+	    (unsigned long long)count(r), (unsigned long long)r->first, (unsigned long long)r->last,
+	    r->phase ? SERVED_BYTES + 1 : SERVED_BYTES, r->phase ? "v0" : "other");
+	for (uint64_t at = 0; at < count(r); at += sizeof other)
+		if (!send_all(r->fd, other,
+		              count(r) - at < sizeof other ? count(r) - at : sizeof other))
+			return false;
+	return true;
+}
+/* The same in other ways; phase 0: silent, 1: cut, 2: the whole, 3: a refusal, 4: none at all. */
+static bool early_bad(const struct request *r)
+{
+	if (!is_early(r))
+		return range_206(r, "ETag: \"v0\"\r\n");
+	switch (r->phase) {
+	case 0:
+		return stall(r);
+	case 1:
+		return cut(r);
+	case 2:
+		return whole_large(r);
+	case 3:
+		return status(r, "416 Range Not Satisfiable", "Content-Range: bytes */300000\r\n");
+	default:
+		return false;
+	}
+}
+/* Takes a range of the last bytes for one from the front, as servers once did. */
+static bool early_front(const struct request *r)
+{
+	struct request front = *r;
+	if (r->is_last) {
+		front.last = r->last - r->first;
+		front.first = 0;
+	}
+	return range_206(&front, "");
 }
 
 /* The ranges that were asked for, if they are several; else NULL. */
@@ -402,6 +456,9 @@ static const struct {
 	bool (*answer)(const struct request *r);
 } paths[] = {
         {"/good", good},
+        {"/early-other", early_other},
+        {"/early-bad", early_bad},
+        {"/early-front", early_front},
         {"/several", several},
         {"/refuses", refuses},
         {"/ignorant", ignorant},
@@ -477,7 +534,11 @@ static void parse(struct request *r)
 	CHECK(sscanf(r->text, "GET %255s HTTP/1.1\r\n", r->path) == 1);
 	const char *range = strstr(r->text, "\r\nRange: bytes=");
 	CHECK(range);
-	CHECK(sscanf(range, "\r\nRange: bytes=%llu-%llu\r\n", &first, &last) == 2);
+	r->is_last = sscanf(range, "\r\nRange: bytes=-%llu\r\n", &last) == 1;
+	if (r->is_last)
+		first = last < SERVED_BYTES ? SERVED_BYTES - last : 0, last = SERVED_BYTES - 1;
+	else
+		CHECK(sscanf(range, "\r\nRange: bytes=%llu-%llu\r\n", &first, &last) == 2);
 	r->first = first;
 	r->last = last < SERVED_BYTES ? last : SERVED_BYTES - 1;
 	r->phase = atomic_load(&r->server->phase);

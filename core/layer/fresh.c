@@ -101,7 +101,7 @@ int hither_layer_fresh(struct hither_backend *inner, struct hither_backend **out
 	int r = hither_layer_init(&f->layer, &fresh_ops, inner, err);
 	if (r)
 		return r;
-	f->layer.base.head_bytes = 0;
+	hither_layer_changes(&f->layer);
 	if (f->layer.base.align_bytes < BLOCK_BYTES)
 		f->layer.base.align_bytes = BLOCK_BYTES;
 	*out = &HITHER_TAKE(f, NULL)->layer.base;

@@ -45,6 +45,12 @@ int hither_layer_init(struct hither_layer *l, const struct hither_backend_ops *o
 	return 0;
 }
 
+void hither_layer_changes(struct hither_layer *l)
+{
+	l->base.head_bytes = 0;
+	memset(l->base.early, 0, sizeof l->base.early);
+}
+
 void hither_layer_finish(struct hither_layer *l)
 {
 	hither_backend_close(l->inner);

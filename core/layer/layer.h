@@ -24,6 +24,8 @@ struct hither_layer *hither_layer_of(struct hither_backend *b);
 /* Take size, flags and limits over from inner, which the layer owns on success. 0 or -errno. */
 int hither_layer_init(struct hither_layer *l, const struct hither_backend_ops *ops,
                       struct hither_backend *inner, struct hither_error *err);
+/* What came with opening inner is not what this layer gives: forget it. */
+void hither_layer_changes(struct hither_layer *l);
 /* Close inner. The layer's memory is the caller's. */
 void hither_layer_finish(struct hither_layer *l);
 

@@ -177,7 +177,7 @@ int hither_layer_mirror(struct hither_backend *first, struct hither_backend *sec
 	base->parallel = (uint32_t)smaller_limit(first->parallel, second->parallel);
 	base->max_request_bytes =
 	        smaller_limit(first->max_request_bytes, second->max_request_bytes);
-	base->head_bytes = 0;
+	hither_layer_changes(&m->layer);
 	m->sides[0] = first;
 	m->sides[1] = second;
 	m->lost = lost;

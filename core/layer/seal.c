@@ -208,7 +208,7 @@ int hither_layer_seal(struct hither_backend *inner, enum hither_pack pack, bool 
 	}
 	struct hither_backend *base = &s->layer.base;
 	base->flags &= ~(uint32_t)HITHER_BACKEND_SPARSE; /* sealed zeros are as good as any bytes */
-	base->head_bytes = 0;
+	hither_layer_changes(&s->layer);
 	if (base->align_bytes < GROUP_BYTES)
 		base->align_bytes = GROUP_BYTES;
 	/* As many whole groups as inner takes at once. */

@@ -226,7 +226,7 @@ int hither_layer_verify(struct hither_backend *inner, const struct hither_verify
 	v->units = *units;
 	v->layer.base.flags &= ~(uint32_t)HITHER_BACKEND_WRITABLE;
 	v->layer.base.align_bytes = 1;
-	v->layer.base.head_bytes = 0;
+	hither_layer_changes(&v->layer);
 	v->layer.base.piece_bytes = units->most_bytes;
 	*out = &v->layer.base;
 	return 0;

@@ -128,6 +128,18 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 	return r;
 }
 
+void managed_take_early(struct managed *m)
+{
+	for (int i = 0; m->base.backend && i < 2; i++) {
+		struct hither_range r = m->base.backend->early[i];
+		uint64_t skip = -r.offset & (HITHER_BLOCK_BYTES - 1), end = r.offset + r.len;
+		end -= end < m->base.size_bytes ? end & (HITHER_BLOCK_BYTES - 1) : 0;
+		if (r.offset + skip < end)
+			m->later[m->later_count++] =
+			        (struct hither_range){r.offset + skip, end - r.offset - skip};
+	}
+}
+
 /* A composition that cannot be made takes the old order with it: guesses are lost, nothing else. */
 int managed_suggest(struct hither_mount *base, const struct hither_range *ranges, size_t count,
                     struct hither_error *err)

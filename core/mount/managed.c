@@ -432,7 +432,7 @@ int hither_managed_create(struct hither_backend *backend, struct hither_store *s
 	if (!r)
 		r = managed_make_order(m, options, err);
 	if (!r)
-		managed_take_head(m);
+		managed_take_early(m), managed_take_head(m);
 	if (!r)
 		r = managed_threads_start(m, err);
 	if (r) {

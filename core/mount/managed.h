@@ -69,6 +69,7 @@ struct managed_job {
 	bool here;                /* PULL: by the one who waits, no worker */
 	struct managed_job *more; /* PULL: further runs in the same request, on the heap */
 	bool follower;            /* PULL: it is such a one */
+	bool early; /* PULL: asked for as the backend was opened; says nothing of the line */
 	uint64_t start_ns;
 	uint64_t first_byte_ns; /* PULL: 0 until the first byte has come */
 	uint64_t last_ns;       /* PULL: when bytes last came, or should have begun to */
@@ -313,6 +314,8 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job);
 /* guess.c */
 int managed_make_order(struct managed *m, const struct hither_mount_options *options,
                        struct hither_error *err);
+/* What the backend asked for as it was opened is guessed before all else. */
+void managed_take_early(struct managed *m);
 /* A guess that an outage cut short is made again; an order says each thing once. */
 void managed_guess_again_locked(struct managed *m, const struct managed_job *job);
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset);

@@ -390,6 +390,23 @@ int hither_mount_backend(struct hither_backend *backend, const char *name,
 	return r;
 }
 
+/*
+ * Of a resource of which nothing is here a good deal will be wanted, and soon: what opening it can
+ * bring along costs no round trip. Many formats have what tells of the rest at their end.
+ */
+enum { EARLY_REQUESTS = 15, EARLY_LAST_BYTES = 32 << 10 };
+
+static void ask_early(struct hither_backend_options *b, const struct hither_mount_options *o)
+{
+	uint32_t most = o->workers ? o->workers : EARLY_REQUESTS + 1;
+	if (b->parallel && b->parallel < most)
+		most = b->parallel;
+	if (b->beside || b->last_bytes || (o->order && !strcmp(o->order, "none")))
+		return;
+	b->beside = most - 1 < EARLY_REQUESTS ? most - 1 : EARLY_REQUESTS;
+	b->last_bytes = EARLY_LAST_BYTES;
+}
+
 static int open_managed(const char *url, const struct hither_mount_options *options,
                         struct hither_mount **out, struct hither_error *err)
 {
@@ -400,6 +417,8 @@ static int open_managed(const char *url, const struct hither_mount_options *opti
 		if (o.existed && *o.id.version && !o.id.pushing) {
 			b.known_version = o.id.version;
 			b.known_size_bytes = o.id.size_bytes;
+		} else {
+			ask_early(&b, options);
 		}
 		r = hither_backend_open(url, &b, &o.backend, err);
 	}

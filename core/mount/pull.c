@@ -49,13 +49,26 @@ static bool uses_backend(const struct managed_job *job)
 	return !job->follower && job->kind != MANAGED_JOB_EVICT && job->kind != MANAGED_JOB_SYNC;
 }
 
+static bool is_early(const struct managed *m, const struct managed_job *job)
+{
+	uint64_t offset = job->first << HITHER_BLOCK_SHIFT;
+	uint64_t end = offset + managed_bytes(m, job->first, job->end);
+	for (int i = 0; m->base.backend && i < 2; i++) {
+		const struct hither_range *r = &m->base.backend->early[i];
+		if (offset >= r->offset && end <= r->offset + r->len)
+			return true;
+	}
+	return false;
+}
+
 void managed_start_job_locked(struct managed *m, struct managed_job *job,
                               enum managed_job_kind kind)
 {
 	job->kind = kind;
 	job->start_ns = m->now();
 	job->last_ns = job->start_ns;
-	job->first_byte_ns = 0;
+	job->early = kind == MANAGED_JOB_PULL && is_early(m, job);
+	job->first_byte_ns = job->early ? job->start_ns : 0;
 	job->arrived = 0;
 	job->hedged = false;
 	job->next = m->jobs;
@@ -181,7 +194,8 @@ static void count_arrival_locked(struct managed *m, struct managed_job *job, siz
 {
 	uint64_t now = m->now();
 	bool full = m->outstanding_bytes * 4 >= hither_link_window(&m->link) * 3;
-	hither_link_bytes(&m->link, now, len, full);
+	if (!job->early)
+		hither_link_bytes(&m->link, now, len, full);
 	job->arrived += len;
 	job->last_ns = now;
 	job->hedged = false;

@@ -7,6 +7,7 @@ enum {
 	IDLE_ACCESSES = 256, /* of others, until a playhead gets no more guesses */
 	TARGETS = 16,
 	NEAR_PIECES = 64, /* of one time, in several tracks */
+	SURELY = 3,       /* so often heard of after another has appeared, it has not gone there */
 	HOLD_CALLS = 256, /* what does not come in so long may have failed */
 };
 #define AHEAD_US UINT64_C(30000000)
@@ -27,7 +28,8 @@ static uint64_t cursor_us(const struct media_heads *hs, const struct media_head 
 /* Since a new one has appeared, the others must be heard of again: one may have jumped there. */
 static bool active(const struct media_heads *hs, const struct media_head *h)
 {
-	return h->used && h->used >= hs->born && hs->clock - h->used <= IDLE_ACCESSES;
+	return h->used && h->born == hs->born && h->heard >= SURELY &&
+	       hs->clock - h->used <= IDLE_ACCESSES;
 }
 
 static bool is_local(const struct media_heads *hs, struct hither_range r)
@@ -146,12 +148,15 @@ void media_heads_hear(struct media_heads *hs, struct hither_range r, bool waited
 	if (!h) {
 		h = least_used(hs);
 		*h = (struct media_head){.time_us = time_us};
-		hs->born = hs->clock;
+		hs->born = h->born = hs->clock;
+		h->heard = SURELY;
 		place(hs, h);
 		if (waited)
 			hurry(hs, h->cursor, time_us, r.offset, last);
 	}
 	h->used = hs->clock;
+	h->heard = h->born == hs->born ? h->heard + 1 : 1;
+	h->born = hs->born;
 	if (time_us > h->time_us)
 		h->time_us = time_us;
 	if (cursor_us(hs, h) < h->time_us) /* it is faster than we are */
@@ -324,5 +329,5 @@ void media_heads_begin(struct media_heads *hs, const struct hither_order_view *v
 		bytes += media->pieces[i].len;
 	if (media->duration_us)
 		hs->rate = (uint64_t)(bytes * 1000000 / media->duration_us);
-	hs->heads[0] = (struct media_head){.used = hs->clock};
+	hs->heads[0] = (struct media_head){.used = hs->clock, .heard = SURELY};
 }

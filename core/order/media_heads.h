@@ -3,9 +3,10 @@
  * The playheads of the media order: places in time that somebody plays at. Reads move them, and a
  * read that fits none makes a new one (a seek, or one more viewer). The one that has the least
  * ahead of it is served first, so that a seek makes what was wanted for the old place yield at
- * once, and the old place gets nothing more unless it is heard of again. When all have what they
- * should, the places that a viewer is likely to seek to come, then, if the mount wants everything,
- * the rest from the latest playhead on.
+ * once, and the old place gets nothing more unless it is heard of several times again: a reader
+ * that is being stopped may still read a little there. When all have what they should, the places
+ * that a viewer is likely to seek to come, then, if the mount wants everything, the rest from the
+ * latest playhead on.
  *
  * What nobody will look at for seconds does not fill the line: a seek would wait behind it.
  */
@@ -20,6 +21,8 @@ enum { MEDIA_HEADS = 16, MEDIA_URGENT = 4 };
 struct media_head {
 	uint64_t time_us;
 	uint64_t used; /* when it was heard of, on the heads' clock; 0: free */
+	uint64_t born; /* of the youngest head when it was last heard of, and how often since */
+	unsigned heard;
 	size_t cursor; /* number of the piece to guess next, and so many bytes of it are guessed */
 	uint64_t cursor_bytes;
 	size_t target; /* seek targets that are done */

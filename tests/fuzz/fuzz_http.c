@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an HTTP server answers. Input: a line that says what was asked ("open", "known" or "range"),
- * then the answer's lines as they come from the network; or "parts", and a body with several
- * ranges.
+ * What an HTTP server answers. Input: a line that says what was asked ("open", "last", "known" or
+ * "range"), then the answer's lines as they come from the network; or "parts", and a body with
+ * several ranges.
  */
 #include "backend/http_answer.h"
 #include "check.h"
@@ -17,7 +17,8 @@ static struct hither_http_question question(const uint8_t *data, size_t size)
 	                                 .len = HITHER_HTTP_FIRST_BYTES,
 	                                 .now = 1000000000};
 	char kind = size ? (char)data[0] : 0;
-	if (kind == 'o')
+	q.last = kind == 'l';
+	if (kind == 'o' || kind == 'l')
 		return q;
 	q.version = (struct hither_http_version){.etag = "\"v\"", .modified = "then"};
 	q.conditional = kind == 'k';
@@ -65,10 +66,13 @@ static void check_version(const struct hither_http_version *v)
 static void check_range(const struct hither_http_answer *a, const struct hither_http_question *q)
 {
 	CHECK_EQ(a->status, 206);
-	CHECK_EQ(a->first, q->offset);
+	CHECK(q->last ? a->last == a->total - 1 : a->first == q->offset);
 	CHECK(a->last >= a->first && a->last - a->first < q->len);
 	CHECK(!a->encoding[0] && !a->multipart);
-	if (q->opening)
+	if (q->last)
+		CHECK(a->has_total &&
+		      a->last - a->first + 1 == (a->total < q->len ? a->total : q->len));
+	else if (q->opening)
 		CHECK(a->has_total && a->last == (a->total < q->len ? a->total : q->len) - 1);
 	else
 		CHECK_EQ(a->last, q->offset + q->len - 1);

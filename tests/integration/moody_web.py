@@ -85,8 +85,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             web.now += 1
             web.most = max(web.most, web.now)
         try:
-            asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
-            first, last = map(int, asked.groups()) if asked else (0, web.size - 1)
+            asked = re.fullmatch(r"bytes=(\d*)-(\d+)", self.headers.get("Range", ""))
+            first, last = (asked[1], int(asked[2])) if asked else (0, web.size - 1)
+            first, last = (int(first), last) if first != "" else (max(web.size - last, 0), web.size - 1)
             if self.headers.get("If-None-Match") == web.etag:
                 self.empty(304, ETag=web.etag, Last_Modified=email.utils.formatdate(MODIFIED, usegmt=True))
             elif first >= web.size:

@@ -120,7 +120,7 @@ def answers_as_http_says(endpoint, path):
     c.close()
 
 
-def keeps_others_out(endpoint):
+def keeps_others_out(room, endpoint):
     port = endpoint.port
     for headers in ({"Host": "evil.example"}, {"Host": f"evil.example:{port}"}, {"Host": "127.0.0.1"},
                     {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"},
@@ -130,7 +130,7 @@ def keeps_others_out(endpoint):
     expect(not endpoint.status()["playhead_told"], "a page of another origin moved the playhead")
     expect(endpoint.ask("/media", Host=f"localhost:{port}", Range="bytes=0-0")[0] == 206, "localhost")
     done = run([endpoint.process.args[0], "serve", "--cache", "none", "--listen", "0.0.0.0:0",
-                os.path.realpath(__file__)], check=False)
+                room.path("www", "plain.mp4")], check=False)
     expect(done.returncode == 1 and "this machine only" in done.stderr, f"0.0.0.0: {done.stderr}")
 
 
@@ -237,13 +237,12 @@ def is_cut_off_when_it_changes(room, build, web):
 
 
 def no_media(room, build, web):
-    """Damaged or no media at all: served as it is, and probe says what is wrong."""
+    """Damaged: served as it is, and serve and probe say what is wrong. No media at all: neither takes it."""
     with open(room.path("www", "plain.mp4"), "rb") as file:
         data = file.read()
     at = data.index(b"moov")
     size = int.from_bytes(data[at - 4:at], "big")
-    bad = {"noise.bin": os.urandom(300000),
-           "torn.mp4": data[:at + 200],
+    bad = {"torn.mp4": data[:at + 200],
            "liar.mp4": data[:at - 4] + (0x7ffffff0).to_bytes(4, "big") + data[at:],
            "huge.mp4": data[:at - 4] + b"\0\0\0\1moov" + (2 ** 64 - 5).to_bytes(8, "big") + data[at + 4:],
            "deep.mp4": data[:at - 4] + b"".join((size + 8 * n).to_bytes(4, "big") + b"moov"
@@ -257,8 +256,39 @@ def no_media(room, build, web):
         expect(body == content or (name == "deep.mp4" and sorted(body) == sorted(content)), f"{name} came otherwise")
         endpoint.status()
         endpoint.end()
+        expect(name == "deep.mp4" or "served as it is" in endpoint.log(), f"{name}: nothing is said: {endpoint.log()}")
         done = run([endpoint.process.args[0], "probe", web.url(name)], check=False)
         expect(done.returncode == 1 and name in done.stderr, f"probe {name}: {done.returncode} {done.stderr}")
+
+
+    with open(room.path("www", "prose.txt"), "w", encoding="ascii") as file:
+        file.write("This is no film, and no music either.\n" * 10000)
+    stream = os.path.join(build, "apps/stream/hither-stream")
+    done = run([stream, "probe", "--json", web.url("prose.txt")], check=False)
+    expect(done.returncode == 1 and "prose.txt" in done.stderr and not done.stdout, f"probe: {done.stderr}")
+    if knows_streams(stream, web):
+        done = run([stream, "serve", "--cache", "none", "--listen", "127.0.0.1:0", web.url("prose.txt")], check=False)
+        expect(done.returncode == 1 and "prose.txt: neither video nor audio" in done.stderr and not done.stdout,
+               f"serve: {done.returncode} {done.stderr}")
+
+
+def knows_streams(stream, web):
+    """Is libavformat there, which knows what has no index?"""
+    return bool(json.loads(run([stream, "probe", "--json", web.url("plain.mp4")]).stdout)["streams"])
+
+
+def has_no_index(room, build, web):
+    """MPEG-TS: served, and what libavformat says of it is told."""
+    run(["ffmpeg", "-v", "error", "-y", "-i", room.path("www", "plain.mp4"), "-c", "copy", room.path("www", "plain.ts")])
+    stream = os.path.join(build, "apps/stream/hither-stream")
+    if knows_streams(stream, web):
+        told = json.loads(run([stream, "probe", "--json", web.url("plain.ts")]).stdout)
+        expect(told["format"] == "mpegts" and len(told["streams"]) == 2 and not told["index"] and
+               abs(told["duration_us"] / 1e6 - media_files.SECONDS) < 1, f"{told}")
+    endpoint = Endpoint(room, build, web.url("plain.ts"))
+    expect(media_files.frames(endpoint.url + "media") == media_files.frames(room.path("www", "plain.ts")),
+           "other frames of an MPEG-TS")
+    endpoint.end()
 
 
 def has_an_index_of_two_gigabytes(room, build, web):
@@ -328,10 +358,10 @@ def main():
             web = Web(room, LinkNetwork(room, build, "metro"), room.path("www"))
             endpoint = Endpoint(room, build, web.url("plain.mp4"))
             answers_as_http_says(endpoint, paths["plain.mp4"])
-            keeps_others_out(endpoint)
+            keeps_others_out(room, endpoint)
             survives_bad_clients(endpoint, os.path.getsize(paths["plain.mp4"]))
             endpoint.end()
-            for test in (tells_where_it_is, is_cut_off_when_it_changes, no_media, has_an_index_of_two_gigabytes,
+            for test in (tells_where_it_is, is_cut_off_when_it_changes, no_media, has_no_index, has_an_index_of_two_gigabytes,
                          plays):
                 test(room, build, web)
                 print(test.__name__)

@@ -43,7 +43,10 @@ struct hither_backend {
 	                         come */
 	uint64_t head_bytes;  /* so many bytes from offset 0 came with open: reading them costs
 	                         nothing */
-	int64_t modified_ns;  /* when its bytes were last changed, since 1970; 0: not known */
+	/* On their way since open, so that reading them costs less than a round trip: once, and
+	 * beside head_bytes. len 0: none. */
+	struct hither_range early[2];
+	int64_t modified_ns; /* when its bytes were last changed, since 1970; 0: not known */
 };
 
 /**
@@ -72,6 +75,13 @@ struct hither_backend_options {
 	const char *proxy;          /* NULL: from the environment */
 	bool insecure;              /* TLS: do not verify the server */
 	uint32_t first_bytes; /* http: ask for so many when opening; 0: 8 KiB; at most 1 MiB */
+	/*
+	 * http: send so many requests beside the first one, each on a connection of its own, which
+	 * stays open: one for the last last_bytes, if that is not 0, the others for what follows
+	 * first_bytes. See hither_backend.early. At most 32; 0: none. Not with known_version.
+	 */
+	uint32_t beside;
+	uint32_t last_bytes; /* at most 192 KiB */
 	/* http: a connection is anybody's between two requests. For many backends of one server. */
 	bool pooled;
 	/*
