@@ -85,6 +85,19 @@ static void warm_up(struct hither_mount *m)
 	}
 }
 
+/*
+ * Should this process be killed, a ublk device goes away with it while it is still swap, and then
+ * no swapoff can name it: the others first.
+ */
+static enum hither_block_kind safest_kind(enum hither_block_kind wished)
+{
+	if (wished != HITHER_BLOCK_AUTO)
+		return wished;
+	return !hither_block_probe(HITHER_BLOCK_NBD, NULL)    ? HITHER_BLOCK_NBD
+	       : !hither_block_probe(HITHER_BLOCK_LOOP, NULL) ? HITHER_BLOCK_LOOP
+	                                                      : HITHER_BLOCK_AUTO;
+}
+
 static int open_in_process(const struct swap_wish *w, struct swap_device *out,
                            struct hither_error *err)
 {
@@ -104,6 +117,7 @@ static int open_in_process(const struct swap_wish *w, struct swap_device *out,
 	}
 	warm_up(out->mount);
 	block.timeout_ms = 0; /* the mount keeps the deadline */
+	block.kind = safest_kind(w->kind);
 	r = hither_block_attach(out->mount, &block, &out->block, err);
 	if (r)
 		swap_device_close(out);

@@ -297,6 +297,28 @@ def what_grows_stays_where_it_is():
     print("realloc: grows where it is")
 
 
+NUMPY = """
+import hashlib, numpy
+a = numpy.arange(N, dtype="f8")
+a *= 1.000001
+a += numpy.sin(a[:1000].mean())
+print(hashlib.sha256(a.reshape(-1, 1024).mean(axis=1).tobytes()).hexdigest(), hashlib.sha256(a).hexdigest())
+"""
+
+
+def numpy_at_a_quarter():
+    python = "/usr/bin/python3"  # whose packages are Debian's
+    if subprocess.run([python, "-c", "import numpy"], capture_output=True, check=False).returncode:
+        print("numpy: not tested, python3-numpy is missing")
+        return
+    url, server = serve("numpy", SIZE * 4)
+    program = [python, "-c", NUMPY.replace("N", str(SIZE << 17), 1)]
+    begin = time.monotonic()
+    assert run(program) == run(command(url, max(SIZE // 4, 8), program)), "numpy: other numbers"
+    server.kill()
+    print(f"numpy: {SIZE} MiB at a quarter, with it and without: equal, {time.monotonic() - begin:.1f} s")
+
+
 def timed(part):
     begin = time.monotonic()
     part()
@@ -317,6 +339,7 @@ def main():
     timed(the_server_is_full)
     timed(one_of_two_dies)
     timed(without_privileges)
+    timed(numpy_at_a_quarter)
     timed(sort_at_a_quarter)
     return 0
 
