@@ -49,30 +49,51 @@ static bool is_sane(const struct hither_backend *b)
 	       b->ops->close && (!(b->flags & HITHER_BACKEND_WRITABLE) || b->ops->write_at);
 }
 
+static int fail_read_only(const struct hither_backend_ops *ops, const char *url,
+                          struct hither_error *err)
+{
+	char shown[200];
+	hither_url_redact(url, shown, sizeof shown);
+	return hither_fail(err, -EROFS, "%s: %s cannot be written; open it read-only", ops->name,
+	                   shown);
+}
+
+static int look_up(const char *url, bool writable, const struct hither_backend_ops **out,
+                   struct hither_error *err)
+{
+	if (!*url)
+		return hither_fail(err, -EINVAL, "open: the URL is empty");
+	size_t scheme_len = hither_url_scheme(url);
+	*out = scheme_len ? find(url, scheme_len) : find("file", strlen("file"));
+	if (!*out)
+		return fail_unknown(url, scheme_len, err);
+	return writable && !(*out)->write_at ? fail_read_only(*out, url, err) : 0;
+}
+
+int hither_backend_check_url(const char *url, bool writable, struct hither_error *err)
+{
+	const struct hither_backend_ops *ops;
+	return look_up(url, writable, &ops, err);
+}
+
 int hither_backend_open(const char *url, const struct hither_backend_options *options,
                         struct hither_backend **out, struct hither_error *err)
 {
 	static const struct hither_backend_options defaults;
+	const struct hither_backend_ops *ops;
 	if (!options)
 		options = &defaults;
-	if (!*url)
-		return hither_fail(err, -EINVAL, "open: the URL is empty");
-	size_t scheme_len = hither_url_scheme(url);
-	const struct hither_backend_ops *ops =
-	        scheme_len ? find(url, scheme_len) : find("file", strlen("file"));
-	if (!ops)
-		return fail_unknown(url, scheme_len, err);
+	int r = look_up(url, options->writable, &ops, err);
+	if (r)
+		return r;
 	struct hither_backend *b = NULL;
-	int r = ops->open(url, options, &b, err);
+	r = ops->open(url, options, &b, err);
 	if (r)
 		return r;
 	assert(is_sane(b));
 	if (options->writable && !(b->flags & HITHER_BACKEND_WRITABLE)) {
-		char shown[200];
-		hither_url_redact(url, shown, sizeof shown);
 		hither_backend_close(b);
-		return hither_fail(err, -EROFS, "%s: %s cannot be written; open it read-only",
-		                   ops->name, shown);
+		return fail_read_only(ops, url, err);
 	}
 	*out = b;
 	return 0;

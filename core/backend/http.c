@@ -132,10 +132,6 @@ static int http_backend_open(const char *url, const struct hither_backend_option
 {
 	char shown[HTTP_SHOWN_BYTES];
 	http_show_url(url, shown);
-	if (options->writable)
-		return hither_fail(err, -EROFS,
-		                   "http: %s: the http backend cannot write; open it read-only",
-		                   shown);
 	int r = http_load_curl(err);
 	if (r)
 		return r;

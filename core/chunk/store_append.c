@@ -135,13 +135,31 @@ int hither_disk_append_locked(struct hither_store_disk *d, const struct hither_l
 	return 0;
 }
 
+int hither_disk_found(struct hither_store_disk *d)
+{
+	pthread_mutex_lock(&d->log_lock);
+	bool founded = d->founded;
+	pthread_mutex_unlock(&d->log_lock);
+	if (founded)
+		return 0;
+	int r = hither_store_folder_sync(&d->folder);
+	HITHER_LOCK_SCOPE(&d->log_lock);
+	if (r)
+		return hither_disk_fail(d, r, "", "fsync of the folder");
+	d->founded = true;
+	return 0;
+}
+
 int hither_disk_sync_log(struct hither_store_disk *d)
 {
 	pthread_mutex_lock(&d->log_lock);
 	int fd = d->state_fd;
 	uint64_t end = d->log_bytes;
 	pthread_mutex_unlock(&d->log_lock);
+	/* Its bytes before its name: a log that can be found is whole. */
 	int r = fdatasync(fd) < 0 ? -errno : 0;
+	if (!r && (r = hither_disk_found(d)))
+		return r;
 	HITHER_LOCK_SCOPE(&d->log_lock);
 	if (r)
 		return hither_disk_fail(d, r, "state", "fdatasync");

@@ -158,7 +158,7 @@ int hither_store_disk_reset(struct hither_store *s, const struct hither_store_id
 	s->size_bytes = identity->size_bytes;
 	hither_block_map_destroy(HITHER_TAKE(d->loaded, NULL));
 	if (ftruncate(s->fd, 0) < 0 || ftruncate(s->fd, (off_t)identity->size_bytes) < 0 ||
-	    fsync(s->fd) < 0) {
+	    (d->founded && fsync(s->fd) < 0)) {
 		hither_disk_fail(d, -errno, "data", "making it as large as the resource");
 		return hither_fail(err, d->failed.code, "%s", d->failed.message);
 	}

@@ -31,14 +31,15 @@ struct hither_store_disk {
 	pthread_mutex_t log_lock;        /* guards everything below */
 	struct hither_block_map *loaded; /* what open found, until load */
 	struct hither_log_header header;
-	int state_fd;            /* replaced only with all three locks held; -1: no identity yet */
-	uint64_t log_bytes;      /* written; the pending records follow */
-	uint64_t durable_bytes;  /* of these */
-	uint64_t reserved_bytes; /* the disk has room for so long a log, even when it is full */
-	uint64_t compact_bytes;  /* of the log when it was last rewritten */
-	uint64_t generation;     /* of intents: one more with each barrier begun */
-	bool noted;              /* something since the last barrier began */
-	struct hither_error failed;    /* code 0, or why nothing can be promised any more */
+	bool founded; /* the names of its files, and whose it is, survive a crash of the machine */
+	int state_fd; /* replaced only with all three locks held; -1: no identity yet */
+	uint64_t log_bytes;         /* written; the pending records follow */
+	uint64_t durable_bytes;     /* of these */
+	uint64_t reserved_bytes;    /* the disk has room for so long a log, even when it is full */
+	uint64_t compact_bytes;     /* of the log when it was last rewritten */
+	uint64_t generation;        /* of intents: one more with each barrier begun */
+	bool noted;                 /* something since the last barrier began */
+	struct hither_error failed; /* code 0, or why nothing can be promised any more */
 	struct hither_log_record last; /* appended or pending */
 	size_t pending_len;
 	uint64_t pending_blocks; /* LOCAL ones in it */
@@ -57,6 +58,12 @@ int hither_disk_usable_locked(const struct hither_store_disk *d, struct hither_e
 int hither_disk_flush_locked(struct hither_store_disk *d);
 /* On failure the record is not there, and what was pending still is. */
 int hither_disk_append_locked(struct hither_store_disk *d, const struct hither_log_record *record);
+/*
+ * What a log stands in is made durable before the log first is, not when it is begun: until then it
+ * claims nothing, and whoever opens a file need not wait for the disk. With intent_lock or
+ * barrier_lock, without log_lock.
+ */
+int hither_disk_found(struct hither_store_disk *d);
 /* Make the log durable up to its present end. With intent_lock or barrier_lock, without log_lock.
  */
 int hither_disk_sync_log(struct hither_store_disk *d);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Stores on disk as their callers see them. Crashes are store_crash_test.c's, damage is
  * store_damage_test.c's. */
+#include "chunk/store_disk.h"
 #include "chunk/store_testing.h"
 
 #include <signal.h>
@@ -147,6 +148,42 @@ static void names_that_collide_get_folders_of_their_own(void)
 	hither_store_close(s);
 	CHECK_EQ(hither_store_delete(cache_dir, URL, false, &err), 0);
 	CHECK_EQ(hither_store_delete(cache_dir, URL, false, &err), -ENOENT);
+}
+
+static void cut_to_nothing(const char *file)
+{
+	int fd = open(file_in_store(file), O_WRONLY | O_TRUNC);
+	CHECK(fd >= 0);
+	close(fd);
+}
+
+/* Nobody waits for the disk to open a file: a new store is durable when it first promises
+ * something. */
+static void a_store_is_founded_with_its_first_promise(void)
+{
+	struct hither_store *s = fresh_store(BLOCK);
+	CHECK(!s->disk->founded);
+	CHECK_EQ(hither_store_note(s, 0, 1, HITHER_BLOCK_LOCAL), 0);
+	CHECK(!s->disk->founded);
+	CHECK_OK(hither_store_sync(s, &err));
+	CHECK(s->disk->founded);
+	hither_store_close(s);
+}
+
+/* What a crash of the machine leaves of one that had promised nothing: names, and empty files. */
+static void one_that_was_just_begun_begins_anew(void)
+{
+	struct hither_store *s = fresh_store(BLOCK);
+	struct hither_store_identity identity;
+	bool existed = true;
+	hither_store_close(s);
+	cut_to_nothing("url");
+	CHECK_EQ(hither_store_open(cache_dir, URL, &s, &identity, &existed, &err), -EUCLEAN);
+	cut_to_nothing("state");
+	CHECK_OK(hither_store_open(cache_dir, URL, &s, &identity, &existed, &err));
+	CHECK(!existed);
+	hither_store_close(s);
+	CHECK_EQ(hither_store_delete(cache_dir, URL, false, &err), 0);
 }
 
 static void the_log_stays_short(void)
@@ -495,6 +532,8 @@ int main(void)
 	RUN(one_process_at_a_time);
 	RUN(secrets_stay_out_of_the_folder);
 	RUN(names_that_collide_get_folders_of_their_own);
+	RUN(a_store_is_founded_with_its_first_promise);
+	RUN(one_that_was_just_begun_begins_anew);
 	RUN(the_log_stays_short);
 	RUN(neighbours_are_noted_together);
 	RUN(punched_blocks_are_absent);

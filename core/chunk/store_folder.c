@@ -86,7 +86,10 @@ static void url_text(const char *name, char out[URL_FILE_BYTES])
 	         (unsigned long long)check.high64, (unsigned long long)check.low64);
 }
 
-/* Renamed into place, so that it is whole or missing. */
+/*
+ * Renamed into place, so that it is whole or missing; after a crash of the machine it may also be
+ * empty, until hither_store_folder_sync().
+ */
 static int write_url(int dir_fd, const char *text)
 {
 	HITHER_CLOSE int fd =
@@ -94,13 +97,23 @@ static int write_url(int dir_fd, const char *text)
 	if (fd < 0)
 		return -errno;
 	int r = hither_write_all(fd, text, strlen(text));
-	if (!r && fsync(fd) < 0)
-		r = -errno;
-	if (!r && (renameat(dir_fd, "url.new", dir_fd, "url") < 0 || fsync(dir_fd) < 0))
+	if (!r && renameat(dir_fd, "url.new", dir_fd, "url") < 0)
 		r = -errno;
 	if (r)
 		unlinkat(dir_fd, "url.new", 0);
 	return r;
+}
+
+int hither_store_folder_sync(const struct hither_store_folder *f)
+{
+	HITHER_CLOSE int fd = openat(f->dir_fd, "url", O_RDONLY | O_CLOEXEC);
+	return fd < 0 || fsync(fd) < 0 || fsync(f->dir_fd) < 0 ? -errno : 0;
+}
+
+static bool is_empty(int dir_fd, const char *file)
+{
+	struct stat st;
+	return fstatat(dir_fd, file, &st, 0) < 0 ? errno == ENOENT : st.st_size == 0;
 }
 
 enum owner { OURS, ANOTHERS, NOBODYS, BROKEN };
@@ -112,6 +125,8 @@ static enum owner whose(int dir_fd, const char *text)
 	int r = hither_store_folder_read(dir_fd, "url", &found, &len);
 	if (r == -ENOENT)
 		return faccessat(dir_fd, "state", F_OK, 0) == 0 ? BROKEN : NOBODYS;
+	if (!r && len == 0 && is_empty(dir_fd, "state"))
+		return NOBODYS; /* begun just before the machine went down */
 	if (r)
 		return BROKEN;
 	/* The second line alone says whose: how the first hides secrets may change some day. */

@@ -23,6 +23,8 @@ int hither_store_folder_open(const char *cache_dir, const char *name, bool creat
 /* The same for a folder that hither_store_list() told of. */
 int hither_store_folder_at(const char *path, struct hither_store_folder *out,
                            struct hither_error *err);
+/* Make the folder's names, and whose it is, survive a crash of the machine. 0 or -errno. Blocks. */
+int hither_store_folder_sync(const struct hither_store_folder *f);
 void hither_store_folder_close(struct hither_store_folder *f); /* gives the lock back */
 
 bool hither_store_folder_is_one(

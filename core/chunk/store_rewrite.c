@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The shortest log that says the same, put in place of the old one: state.new, fsync, rename,
- * fsync. */
+/*
+ * The shortest log that says the same, put in place of the old one: state.new, fsync, rename,
+ * fsync. The first one of a store has nothing to lose, and waits for no disk (hither_disk_found()).
+ */
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "chunk/store_disk.h"
@@ -79,8 +81,7 @@ static int rewrite_file(struct rewrite *w, const struct hither_block_map *map)
 		return r;
 	w->header->born_bytes = w->at;
 	hither_log_encode_header(w->header, header);
-	r = hither_pwrite_all(w->fd, header, sizeof header, 0);
-	return !r && fsync(w->fd) < 0 ? -errno : r;
+	return hither_pwrite_all(w->fd, header, sizeof header, 0);
 }
 
 static int rewrite_failed(struct hither_store_disk *d, int code, struct hither_error *err)
@@ -122,17 +123,26 @@ int hither_disk_rewrite_locked(struct hither_store_disk *d,
 	if (getrandom(&header.salt, sizeof header.salt, 0) < 0)
 		return rewrite_failed(d, -errno, err);
 	struct rewrite w = {.header = &header, .fd = fd, .buf = buf};
+	bool first = d->state_fd < 0 && !map; /* replaces nothing, and claims nothing */
 	int r = rewrite_file(&w, map);
+	if (!r && !first && fsync(fd) < 0)
+		r = -errno;
 	if (!r && renameat(d->folder.dir_fd, "state.new", d->folder.dir_fd, "state") < 0)
 		r = -errno;
 	if (r)
 		return rewrite_failed(d, r, err);
 	hither_disk_adopt_log_locked(d, &header, HITHER_TAKE(fd, -1), w.at);
 	d->failed = (struct hither_error){0};
-	if (fsync(d->folder.dir_fd) < 0) {
-		hither_disk_fail(d, -errno, "", "fsync of the folder");
+	if (first) {
+		d->durable_bytes = 0;
+		return 0;
+	}
+	r = hither_store_folder_sync(&d->folder);
+	if (r) {
+		hither_disk_fail(d, r, "", "fsync of the folder");
 		return hither_fail(err, d->failed.code, "%s", d->failed.message);
 	}
+	d->founded = true;
 	return 0;
 }
 

@@ -411,7 +411,10 @@ static int open_managed(const char *url, const struct hither_mount_options *opti
                         struct hither_mount **out, struct hither_error *err)
 {
 	struct opening o = {.name = url, .options = options};
-	int r = open_store(&o, err);
+	int r = options->offline ? 0
+	                         : hither_backend_check_url(url, options->backend.writable, err);
+	if (!r)
+		r = open_store(&o, err);
 	if (!r && !options->offline) {
 		struct hither_backend_options b = options->backend;
 		if (o.existed && *o.id.version && !o.id.pushing) {

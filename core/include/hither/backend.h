@@ -200,6 +200,12 @@ int hither_backend_open(const char *url, const struct hither_backend_options *op
                         struct hither_backend **out, struct hither_error *err);
 
 /**
+ * What can be said of a URL before anybody is asked: 0; -EPROTONOSUPPORT for a scheme that this
+ * build lacks; -EROFS if it shall be writable and nothing of its kind is. Never blocks. Any thread.
+ */
+int hither_backend_check_url(const char *url, bool writable, struct hither_error *err);
+
+/**
  * Deliver [offset, offset + len) to sink. Any alignment and length. -EINVAL beyond the end.
  * Blocks, from any thread, at most b->parallel at a time.
  */
