@@ -49,11 +49,23 @@ static uint64_t byte_of_drive(const struct tape_backend *t)
 	return at == UINT64_MAX ? 0 : byte_of(at);
 }
 
+static int is_cancelled(struct tape_backend *t, struct hither_error *err)
+{
+	return atomic_load(&t->cancelled) ? hither_fail(err, -ECANCELED, "tape: cancelled") : 0;
+}
+
 static int enter(struct tape_backend *t, struct tape_waiter *w, uint64_t record,
                  struct hither_error *err)
 {
 	tape_gate_enter(&t->gate, w, byte_of(record));
-	return atomic_load(&t->cancelled) ? hither_fail(err, -ECANCELED, "tape: cancelled") : 0;
+	return is_cancelled(t, err);
+}
+
+/* For what is done in memory. */
+static int enter_here(struct tape_backend *t, struct tape_waiter *w, struct hither_error *err)
+{
+	tape_gate_enter_anywhere(&t->gate, w);
+	return is_cancelled(t, err);
 }
 
 static void leave(struct tape_backend *t)
@@ -89,7 +101,8 @@ static int tape_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 		return hither_fail(err, -ENOMEM, "tape: no memory to read");
 	if (!first_record(t, offset, len, &record))
 		return sink->take(sink, buf, len); /* the drive is not needed */
-	int r = enter(t, &w, record, err);
+	int r = tape_volume_in_memory(t->volume, record) ? enter_here(t, &w, err)
+	                                                 : enter(t, &w, record, err);
 	if (!r)
 		r = tape_volume_read(t->volume, buf, len, offset, err);
 	leave(t);
@@ -120,15 +133,6 @@ static int tape_flush(struct hither_backend *b, struct hither_error *err)
 	return r;
 }
 
-/* At the place where the drive is, which costs nothing: for what is done in memory. */
-static int enter_here(struct tape_backend *t, struct tape_waiter *w, struct hither_error *err)
-{
-	pthread_mutex_lock(&t->gate.lock);
-	uint64_t at = t->gate.at;
-	pthread_mutex_unlock(&t->gate.lock);
-	return enter(t, w, at / TAPE_RECORD_BYTES, err);
-}
-
 /* What was written last tells one state of the tape from another. */
 static int tape_version(struct hither_backend *b, char *version, size_t size,
                         struct hither_error *err)
@@ -152,6 +156,24 @@ static uint64_t tape_extent(struct hither_backend *b, uint64_t offset, uint64_t 
 	        tape_index_extent(&self(b)->volume->index, block, blocks, hole) * TAPE_BLOCK_BYTES -
 	        in;
 	return run < max ? run : max;
+}
+
+/* A record is read as a whole in any case. */
+static void tape_whole(struct hither_backend *b, uint64_t *offset, uint64_t *end)
+{
+	struct tape_index *x = &self(b)->volume->index;
+	uint64_t first = *offset / TAPE_BLOCK_BYTES, last = (*end - 1) / TAPE_BLOCK_BYTES;
+	struct tape_run run, before;
+	if (tape_index_get(x, first, &run) && !run.lost) {
+		uint64_t back = run.place % TAPE_RECORD_BLOCKS;
+		if (back && back <= first && tape_index_get(x, first - back, &before) &&
+		    before.place + back == run.place && before.count > back)
+			*offset = (first - back) * TAPE_BLOCK_BYTES;
+	}
+	if (tape_index_get(x, last, &run) && !run.lost) {
+		uint64_t more = TAPE_RECORD_BLOCKS - 1 - run.place % TAPE_RECORD_BLOCKS;
+		*end = (last + 1 + (more < run.count ? more : run.count - 1)) * TAPE_BLOCK_BYTES;
+	}
 }
 
 static int by_place(const void *a, const void *b)
@@ -258,6 +280,7 @@ const struct hither_backend_ops hither_backend_tape = {
         .flush = tape_flush,
         .version = tape_version,
         .extent = tape_extent,
+        .whole = tape_whole,
         .layout = tape_layout,
         .cancel = tape_cancel,
         .close = tape_close,

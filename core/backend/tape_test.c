@@ -59,6 +59,24 @@ static void the_layout_is_in_the_tapes_order(void)
 	CHECK(!hole);
 	CHECK_EQ(hither_backend_extent(b, 2 * PIECE + 5, 8 << 20, &hole), PIECE - 5);
 	CHECK(hole);
+	/* What is asked for grows to whole records: the first one has 127 blocks from piece 3 on.
+	 */
+	uint64_t offset = 3 * PIECE + 5 * BLOCK, end = offset + BLOCK;
+	hither_backend_whole(b, &offset, &end);
+	CHECK_EQ(offset, 3 * PIECE);
+	CHECK_EQ(end, 3 * PIECE + 127 * BLOCK);
+	offset = 3 * PIECE + 130 * BLOCK, end = offset + 2 * BLOCK;
+	hither_backend_whole(b, &offset, &end);
+	CHECK_EQ(offset, 3 * PIECE + 127 * BLOCK);
+	CHECK_EQ(end, 3 * PIECE + 254 * BLOCK);
+	offset = 3 * PIECE + 299 * BLOCK, end = offset + BLOCK; /* others are behind it there */
+	hither_backend_whole(b, &offset, &end);
+	CHECK_EQ(offset, 3 * PIECE + 254 * BLOCK);
+	CHECK_EQ(end, 4 * PIECE);
+	offset = 2 * PIECE, end = offset + BLOCK; /* a hole */
+	hither_backend_whole(b, &offset, &end);
+	CHECK_EQ(offset, 2 * PIECE);
+	CHECK_EQ(end, 2 * PIECE + BLOCK);
 	hither_backend_close(b);
 }
 

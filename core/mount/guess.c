@@ -95,7 +95,7 @@ static int add_layout(struct managed *m, struct hither_order **list, size_t *n,
 	for (size_t i = 0; m->cap_blocks && i < count; room -= ranges[i++].len)
 		if (ranges[i].len > room)
 			count = i;
-	int r = hither_order_ranges(&m->view, ranges, count, &list[*n], err);
+	int r = hither_order_layout(&m->view, ranges, count, &list[*n], err);
 	*n += !r;
 	m->laid_out = !r;
 	return r;
@@ -173,12 +173,18 @@ static uint64_t window_locked(const struct managed *m)
 	return first > window ? first : window;
 }
 
+/* A drive that seeks does what somebody waits for, and nothing else before. */
+static bool kept_for_demands_locked(const struct managed *m)
+{
+	return m->waiting.head && m->base.backend->flags & HITHER_BACKEND_ORDERED;
+}
+
 /* Room on the line for one more request that nobody waits for? */
 static bool room_locked(const struct managed *m)
 {
 	return m->base.backend && m->job_count < managed_guess_places(m) &&
 	       managed_room_locked(m) && m->outstanding_bytes < window_locked(m) &&
-	       m->full_until_ns <= m->now() && !m->stale;
+	       m->full_until_ns <= m->now() && !m->stale && !kept_for_demands_locked(m);
 }
 
 void managed_record(struct managed *m, uint64_t offset, uint64_t len, bool waited)
@@ -418,6 +424,10 @@ bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
 	while (room_locked(m)) {
 		/* What was guessed before somebody had to wait is of yesterday. */
 		bool late = m->order && m->order_late;
+		if (late && m->laid_out) { /* and of another place; the layout comes back to it */
+			m->guess.len = 0;
+			m->later_count = 0;
+		}
 		if (!late && claim_from_guess_locked(m, job))
 			return true;
 		if (!late && has_guess_locked(m))

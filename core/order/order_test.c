@@ -211,6 +211,37 @@ static void what_lies_around_a_wait_comes_first(void)
 	hither_order_destroy(o);
 }
 
+/* The medium has 50, 0, 100 MiB in this order; who waits takes the round to where he is. */
+static void a_layout_goes_on_from_where_somebody_waits(void)
+{
+	struct hither_order_view view = {.size_bytes = 200 * MIB};
+	const struct hither_range medium[] = {
+	        {50 * MIB, 50 * MIB}, {0, 40 * MIB}, {100 * MIB, MIB}};
+	struct hither_order *o;
+	CHECK_OK(hither_order_layout(&view, medium, 3, &o, &err));
+	check_take(o, MIB, 50 * MIB, 16 * MIB);
+	o->ops->saw(o, 20 * MIB, MIB, false);
+	check_take(o, MIB, 66 * MIB, 16 * MIB);
+	o->ops->saw(o, 20 * MIB + 5, MIB, true);
+	check_take(o, 20 * MIB, 20 * MIB + 5, 20 * MIB - 5);
+	check_take(o, MIB, 100 * MIB, MIB);
+	check_take(o, UINT64_MAX, 50 * MIB, 50 * MIB); /* once more, from its front */
+	o->ops->saw(o, 45 * MIB, 4096, true);          /* a hole */
+	check_take(o, 4 * MIB, 0, 16 * MIB);
+	/* So near that it comes anyway: what may have been dropped for it is said again. */
+	o->ops->saw(o, 18 * MIB, 4096, true);
+	check_take(o, 16 * MIB, 0, 16 * MIB);
+	check_take(o, 4 * MIB, 16 * MIB, 16 * MIB);
+	check_dry(o);
+	o->ops->saw(o, 100 * MIB, 4096, true);
+	check_take(o, MIB, 100 * MIB, MIB);
+	hither_order_destroy(o);
+	CHECK_OK(hither_order_layout(&view, medium, 0, &o, &err));
+	o->ops->saw(o, 0, 4096, true);
+	check_dry(o);
+	hither_order_destroy(o);
+}
+
 int main(void)
 {
 	RUN(front_covers_everything_once_in_pieces);
@@ -221,5 +252,6 @@ int main(void)
 	RUN(what_one_knows_is_not_told_to_those_behind);
 	RUN(a_composition_of_nothing_is_dry);
 	RUN(what_lies_around_a_wait_comes_first);
+	RUN(a_layout_goes_on_from_where_somebody_waits);
 	return 0;
 }

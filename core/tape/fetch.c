@@ -4,46 +4,83 @@
 #include "tape/volume.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define NO_RECORD UINT64_MAX
 
+/* The next record, kept: who comes for another part of it, or was passed over, need not go back. */
+static int read_next(struct tape_volume *v, struct hither_error *err)
+{
+	struct tape_drive *d = v->drive;
+	uint64_t number = d->record;
+	struct tape_kept *k = &v->kept[number % TAPE_KEPT];
+	if (!k->bytes)
+		k->bytes = malloc(TAPE_RECORD_BYTES);
+	if (!k->bytes)
+		return hither_fail(err, -ENOMEM, "tape: no memory to read");
+	if (v->cached + 1 == atomic_load(&k->number))
+		v->cached = NO_RECORD;
+	atomic_store(&k->number, 0);
+	int e = d->ops->read(d, k->bytes, TAPE_RECORD_BYTES, &k->len, err);
+	if (!e)
+		atomic_store(&k->number, number + 1);
+	return e;
+}
+
+static const struct tape_kept *find_kept(const struct tape_volume *v, uint64_t record)
+{
+	const struct tape_kept *k = &v->kept[record % TAPE_KEPT];
+	return atomic_load(&k->number) == record + 1 ? k : NULL;
+}
+
+bool tape_volume_in_memory(const struct tape_volume *v, uint64_t record)
+{
+	size_t len;
+	return find_kept(v, record) || tape_volume_in_tail(v, record, &len);
+}
+
+static const uint8_t *in_memory(const struct tape_volume *v, uint64_t record, size_t *len)
+{
+	const struct tape_kept *k = find_kept(v, record);
+	if (!k)
+		return tape_volume_in_tail(v, record, len);
+	*len = k->len;
+	return k->bytes;
+}
+
 int tape_volume_go(struct tape_volume *v, uint64_t record, struct hither_error *err)
 {
 	struct tape_drive *d = v->drive;
-	size_t len;
 	if (d->record < record &&
 	    tape_model_reads_on(&tape_model_lto9, d->record * TAPE_RECORD_BYTES,
-	                        record * TAPE_RECORD_BYTES)) {
-		v->cached = NO_RECORD;
-		while (d->record < record)
-			if (d->ops->read(d, v->cache, TAPE_RECORD_BYTES, &len, NULL))
-				break; /* whatever is wrong there, nobody has asked for it */
-	}
+	                        record * TAPE_RECORD_BYTES))
+		while (d->record < record && !read_next(v, NULL))
+			; /* whatever is wrong there, nobody has asked for it */
 	return d->ops->locate(d, record, err);
-}
-
-static int from_drive(struct tape_volume *v, uint64_t record, size_t *len, struct hither_error *err)
-{
-	int e = tape_volume_go(v, record, err);
-	return e ? e : v->drive->ops->read(v->drive, v->cache, TAPE_RECORD_BYTES, len, err);
 }
 
 static int load(struct tape_volume *v, uint64_t record, struct hither_error *err)
 {
 	size_t len;
+	int e = 0;
 	if (v->cached == record)
 		return 0;
-	const uint8_t *bytes = tape_volume_in_tail(v, record, &len);
-	int e = bytes ? 0 : from_drive(v, record, &len, err);
 	v->cached = NO_RECORD;
-	if (!e && (tape_record_parse(bytes ? bytes : v->cache, len, &v->cached_record) ||
+	const uint8_t *bytes = in_memory(v, record, &len);
+	if (!bytes) {
+		e = tape_volume_go(v, record, err);
+		if (!e)
+			e = read_next(v, err);
+		bytes = e ? NULL : in_memory(v, record, &len);
+	}
+	if (!e && (!bytes || tape_record_parse(bytes, len, &v->cached_record) ||
 	           memcmp(v->cached_record.id, v->id, sizeof v->id) ||
 	           v->cached_record.sequence != record))
 		e = hither_fail(err, -EIO, "tape: record %llu is damaged: its checksum differs",
 		                (unsigned long long)record);
 	if (e)
-		return -EIO;
+		return e == -ENOMEM ? e : -EIO;
 	v->cached = record;
 	return 0;
 }

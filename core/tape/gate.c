@@ -2,8 +2,8 @@
 #include "tape/gate.h"
 #include "base/cleanup.h"
 
-/* Having been passed by so many counts like a whole length of tape. */
-enum { MOST_PASSED = 256 };
+/* Having waited for so many seconds of the drive's time counts like a seek of one. */
+enum { AGEING = 8 };
 
 void tape_gate_init(struct tape_gate *g)
 {
@@ -21,8 +21,8 @@ void tape_gate_finish(struct tape_gate *g)
 static int64_t cost(const struct tape_waiter *w, uint64_t at)
 {
 	const struct tape_model *m = &tape_model_lto9;
-	uint64_t age = w->passed * (m->length_ns / MOST_PASSED);
-	return (int64_t)tape_model_move_ns(m, at, w->byte) - (int64_t)age;
+	uint64_t move = w->anywhere ? 0 : tape_model_move_ns(m, at, w->byte);
+	return (int64_t)move - (int64_t)(w->waited_ns / AGEING);
 }
 
 struct tape_waiter **tape_gate_choose(struct tape_waiter **list, uint64_t at)
@@ -41,15 +41,11 @@ static void choose_locked(struct tape_gate *g)
 	struct tape_waiter **best = tape_gate_choose(&g->waiting, g->at);
 	g->chosen = *best;
 	*best = g->chosen->next;
-	for (struct tape_waiter *w = g->waiting; w; w = w->next)
-		w->passed++;
 	pthread_cond_broadcast(&g->moved);
 }
 
-void tape_gate_enter(struct tape_gate *g, struct tape_waiter *w, uint64_t byte)
+static void enter_locked(struct tape_gate *g, struct tape_waiter *w)
 {
-	HITHER_LOCK_SCOPE(&g->lock);
-	*w = (struct tape_waiter){.byte = byte, .next = NULL};
 	struct tape_waiter **last = &g->waiting;
 	while (*last) /* behind the others: among equals the first comes first */
 		last = &(*last)->next;
@@ -59,9 +55,35 @@ void tape_gate_enter(struct tape_gate *g, struct tape_waiter *w, uint64_t byte)
 		pthread_cond_wait(&g->moved, &g->lock);
 }
 
+void tape_gate_enter(struct tape_gate *g, struct tape_waiter *w, uint64_t byte)
+{
+	HITHER_LOCK_SCOPE(&g->lock);
+	*w = (struct tape_waiter){.byte = byte};
+	enter_locked(g, w);
+}
+
+void tape_gate_enter_anywhere(struct tape_gate *g, struct tape_waiter *w)
+{
+	HITHER_LOCK_SCOPE(&g->lock);
+	*w = (struct tape_waiter){.anywhere = true};
+	enter_locked(g, w);
+}
+
+uint64_t tape_gate_use_ns(const struct tape_waiter *w, uint64_t from, uint64_t to)
+{
+	const struct tape_model *m = &tape_model_lto9;
+	if (w->anywhere)
+		return 0;
+	return tape_model_move_ns(m, from, w->byte) +
+	       (to > w->byte ? tape_model_move_ns(m, w->byte, to) : 0);
+}
+
 void tape_gate_leave(struct tape_gate *g, uint64_t at)
 {
 	HITHER_LOCK_SCOPE(&g->lock);
+	uint64_t used = tape_gate_use_ns(g->chosen, g->at, at);
+	for (struct tape_waiter *w = g->waiting; w; w = w->next)
+		w->waited_ns += used;
 	g->chosen = NULL;
 	g->at = at;
 	choose_locked(g);

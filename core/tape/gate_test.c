@@ -21,8 +21,9 @@ static uint64_t serve(struct tape_waiter *list, bool by_cost)
 		struct tape_waiter **best = by_cost ? tape_gate_choose(&list, at) : &list;
 		struct tape_waiter *w = *best;
 		*best = w->next;
+		uint64_t used = tape_gate_use_ns(w, at, w->byte + (1 << 20));
 		for (struct tape_waiter *o = list; o; o = o->next)
-			o->passed++;
+			o->waited_ns += used;
 		ns += tape_model_seek_ns(&tape_model_lto9, at, w->byte);
 		at = w->byte + (1 << 20);
 	}
@@ -40,7 +41,7 @@ static void link_up(struct tape_waiter *w)
 {
 	for (int i = 0; i < REQUESTS; i++) {
 		w[i].next = i + 1 < REQUESTS ? &w[i + 1] : NULL;
-		w[i].passed = 0;
+		w[i].waited_ns = 0;
 	}
 }
 
@@ -76,13 +77,13 @@ static void nobody_starves(void)
 	struct tape_waiter far = {.byte = tape_model_lto9.wrap_bytes - 1}, near, *list;
 	int passed = 0;
 	for (;; passed++) {
-		near = (struct tape_waiter){.byte = 1 << 20};
+		near = (struct tape_waiter){.byte = 1 << 30};
 		list = &near;
 		near.next = &far;
 		far.next = NULL;
 		if (*tape_gate_choose(&list, 0) == &far)
 			break;
-		far.passed++;
+		far.waited_ns += tape_gate_use_ns(&near, 0, near.byte);
 		CHECK(passed < 1000);
 	}
 	CHECK(passed > 10);
@@ -142,11 +143,12 @@ static void who_waits_is_served_by_cost(void)
 	uint64_t at = 0;
 	for (int i = 0; i < THREADS; i++) {
 		struct tape_waiter **best = tape_gate_choose(&head, at);
+		uint64_t used = tape_gate_use_ns(*best, at, (*best)->byte);
 		at = (*best)->byte;
 		CHECK_EQ(all.order[i], at);
 		*best = (*best)->next;
 		for (struct tape_waiter *w = head; w; w = w->next)
-			w->passed++;
+			w->waited_ns += used;
 	}
 	tape_gate_finish(&all.gate);
 }

@@ -13,10 +13,11 @@ enum { PAGE_BYTES = 4096 };
 static void free_volume(struct tape_volume *v)
 {
 	tape_volume_drop_tail(v);
+	for (int i = 0; i < TAPE_KEPT; i++)
+		free(v->kept[i].bytes);
 	tape_index_finish(&v->index);
 	free(v->pending_data);
 	free(v->buf);
-	free(v->cache);
 	v->drive->ops->close(v->drive);
 	free(v);
 }
@@ -40,8 +41,7 @@ static int make(struct tape_drive *d, struct tape_volume **out, struct hither_er
 	v->cached = NO_RECORD;
 	v->pending_data = malloc((size_t)TAPE_RECORD_BLOCKS * TAPE_BLOCK_BYTES);
 	v->buf = room_for_record();
-	v->cache = room_for_record();
-	if (!v->pending_data || !v->buf || !v->cache) {
+	if (!v->pending_data || !v->buf) {
 		free_volume(v);
 		return hither_fail(err, -ENOMEM, "tape: no memory");
 	}

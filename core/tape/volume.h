@@ -9,8 +9,18 @@
 #include "tape/drive.h"
 #include "tape/index.h"
 
+#include <stdatomic.h>
+
 struct hither_tape_progress;
 struct tape_tail;
+
+/* A record as it was read. */
+struct tape_kept {
+	_Atomic uint64_t number; /* record number + 1; 0: none */
+	uint8_t *bytes;
+	size_t len;
+};
+enum { TAPE_KEPT = 64 };
 
 struct tape_volume {
 	struct tape_drive *drive;
@@ -34,12 +44,13 @@ struct tape_volume {
 	bool ending;            /* the next checkpoint ends it */
 	const struct hither_tape_progress *progress; /* while opening; NULL: nobody asks */
 	struct tape_tail *tail;                      /* the last records, as they were at open */
+	struct tape_kept kept[TAPE_KEPT];            /* those read last, by record number */
 	/* What is collected: becomes record number `end`. */
 	uint64_t pending[TAPE_RECORD_BLOCKS], holes[TAPE_RECORD_BLOCKS], before[TAPE_RECORD_BLOCKS],
 	        previous;
 	uint32_t pending_count, hole_count, before_count;
-	uint8_t *pending_data, *buf, *cache;
-	uint64_t cached; /* record number in cache, parsed; UINT64_MAX: none */
+	uint8_t *pending_data, *buf;
+	uint64_t cached; /* record number that is parsed; UINT64_MAX: none */
 	struct tape_record cached_record;
 };
 
@@ -75,7 +86,9 @@ int tape_volume_finish(struct tape_volume *v, struct hither_error *err);
 uint64_t tape_volume_interval(const struct tape_volume *v);
 
 /* fetch.c */
-/* To a record: by reading on, where that is quicker, else by a locate. Spoils the cache. */
+/* Is this record at hand? Any thread; it may be gone when it is asked for. */
+bool tape_volume_in_memory(const struct tape_volume *v, uint64_t record);
+/* To a record: by reading on, where that is quicker, else by a locate. */
 int tape_volume_go(struct tape_volume *v, uint64_t record, struct hither_error *err);
 /* Multiples of TAPE_BLOCK_BYTES, inside the volume. Takes the records in the tape's order. */
 int tape_volume_read(struct tape_volume *v, void *buf, size_t len, uint64_t offset,

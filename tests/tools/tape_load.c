@@ -110,8 +110,9 @@ static uint64_t serve(struct tape_waiter *list, bool by_cost)
 		struct tape_waiter **best = by_cost ? tape_gate_choose(&list, at) : &list;
 		struct tape_waiter *w = *best;
 		*best = w->next;
+		uint64_t used = tape_gate_use_ns(w, at, w->byte + MIB);
 		for (struct tape_waiter *o = list; o; o = o->next)
-			o->passed++;
+			o->waited_ns += used;
 		ns += tape_model_seek_ns(model, at, w->byte) +
 		      MIB * HITHER_NS_PER_S / model->rate_bytes;
 		at = w->byte + MIB;

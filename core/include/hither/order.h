@@ -78,6 +78,12 @@ int hither_order_front(const struct hither_order_view *view, struct hither_order
 int hither_order_ranges(const struct hither_order_view *view, const struct hither_range *ranges,
                         size_t count, struct hither_order **out, struct hither_error *err);
 /**
+ * These ranges, none of which overlap, in this order, which is that of the medium: from where
+ * somebody waited last, round and round until all was said since. Copies the array.
+ */
+int hither_order_layout(const struct hither_order_view *view, const struct hither_range *ranges,
+                        size_t count, struct hither_order **out, struct hither_error *err);
+/**
  * Chunks by falling priority, equal ones front to back; a negative priority: never. `priority` is
  * called once for each chunk, at once; chunk_bytes is a power of two.
  */
