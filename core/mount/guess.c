@@ -229,9 +229,21 @@ void managed_guess_again_locked(struct managed *m, const struct managed_job *job
 		        first << HITHER_BLOCK_SHIFT, (job->end - first) << HITHER_BLOCK_SHIFT};
 }
 
+/*
+ * A little further on than what is guessed already: whoever goes along there comes by that first,
+ * though it was thought of before somebody had to wait.
+ */
+static bool continues_locked(const struct managed *m, struct hither_range range)
+{
+	uint64_t end = m->guess.offset + m->guess.len;
+	return m->guess.len > 0 && range.offset >= end &&
+	       range.offset - end < hither_link_window(&m->link);
+}
+
 /* first: it was said by an order that has just heard of somebody who waits. */
 static void add_guess_locked(struct managed *m, struct hither_range range, bool first)
 {
+	first = first && !continues_locked(m, range);
 	if (m->guess.len == 0) {
 		m->guess = range;
 	} else if (m->later_count == MANAGED_LATER) {

@@ -10,6 +10,9 @@ enum {
 	/* A hundred scattered pages in one round trip, three on each new connection (batch.c), and
 	 * a quarter for who waits. */
 	REQUESTS_MOST = 48,
+	/* What a silent server sends in one round trip, whole pages of it: with the schema come the
+	 * roots of the tables that were made first. */
+	FIRST_BYTES = 3 * 4096,
 };
 
 static int misused(const char *name, const char *value, const char *expected)
@@ -118,7 +121,8 @@ int hsq_params_parse(const char *name, struct hsq_params *out)
 {
 	*out = (struct hsq_params){.mount = {.pull_off = true,
 	                                     .workers = REQUESTS_MOST,
-	                                     .backend.parallel = REQUESTS_MOST}};
+	                                     .backend.parallel = REQUESTS_MOST,
+	                                     .backend.first_bytes = FIRST_BYTES}};
 	for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
 		const char *value = sqlite3_uri_parameter(name, table[i].name);
 		int code = value ? table[i].set(out, value) : SQLITE_OK;

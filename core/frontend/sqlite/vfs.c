@@ -8,6 +8,7 @@
 #include <hither/url.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { PATH_BYTES = 4096 };
 
@@ -62,11 +63,27 @@ static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file,
 	return base->xOpen(base, path, file, flags & ~SQLITE_OPEN_URI, out_flags);
 }
 
+/*
+ * The journal's folder is ours: an empty journal says as much as none, as PRAGMA
+ * journal_mode=TRUNCATE has it, and the next transaction need not have a folder with a new file in
+ * it put on disk. False: it has to be deleted.
+ */
+static bool empty_journal(const char *name, const char *path)
+{
+	static const char suffix[] = "-journal";
+	size_t len = strlen(name), n = sizeof suffix - 1;
+	return len > n && !strcmp(name + len - n, suffix) && !truncate(path, 0);
+}
+
 static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
 {
 	sqlite3_vfs *base = base_of(vfs);
 	const char *path = is_url(name) ? hsq_share_path(name) : name;
-	return path ? base->xDelete(base, path, sync_dir) : SQLITE_IOERR_DELETE_NOENT;
+	if (!path)
+		return SQLITE_IOERR_DELETE_NOENT;
+	if (is_url(name) && !sync_dir && empty_journal(name, path))
+		return SQLITE_OK;
+	return base->xDelete(base, path, sync_dir);
 }
 
 static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
