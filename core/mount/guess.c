@@ -205,9 +205,10 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
 	m->order_idle = false;
 	m->order_late = m->order_late || waited;
-	/* Where the line is full the order is asked again when something has come. */
-	if (waited || m->seen_head - m->seen_tail > MANAGED_SEEN / 4 ||
-	    (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) > 0 && room_locked(m)))
+	/* Where the line is full the order is asked again when something has come. Where nothing is
+	 * absent there is nothing to ask for, and the latest accesses wait for when there is. */
+	if (waited || (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) > 0 &&
+	               (m->seen_head - m->seen_tail > MANAGED_SEEN / 4 || room_locked(m))))
 		managed_wake_locked(m);
 }
 

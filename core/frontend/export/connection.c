@@ -4,9 +4,9 @@
  *
  *     take requests from the input -> submit -> send what is answered -> receive, or wait
  *
- * Where nothing is under way it waits in recv() itself: a request that comes alone costs one
- * recv(), one access to the store and one send(). Else it polls, for input, for room in the stream,
- * and for what workers bring to an end.
+ * Where nothing is under way it waits in recv() itself (after a short look, spin.c): a request that
+ * comes alone costs one recv(), one access to the store and one send(). Else it polls, for input,
+ * for room in the stream, and for what workers bring to an end.
  */
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -93,7 +93,9 @@ static int wait_for_events(struct export_connection *c, struct outlook o, int ti
 	c->asleep = true;
 	c->eager = !o.reads || c->work || c->hung_up;
 	pthread_mutex_unlock(&c->lock);
+	export_stream_sleeps(&c->stream);
 	int n = poll(fds, 2, mine ? -1 : timeout_ms);
+	export_stream_wakes(&c->stream);
 	pthread_mutex_lock(&c->lock);
 	c->asleep = false;
 	if (fds[1].revents & (POLLOUT | POLLERR | POLLHUP))
@@ -127,6 +129,10 @@ static ssize_t receive(struct export_connection *c, bool wait)
 			room = NBD_REQUEST_BYTES - c->input_end;
 		if (!room)
 			return 0;
+	}
+	if (wait) {
+		c->stream.spin.single = c->request_count - c->requests_seen == 1;
+		c->requests_seen = c->request_count; /* which this thread counts */
 	}
 	ssize_t n = export_stream_recv(&c->stream, at, room,
 	                               !wait    ? EXPORT_WAIT_NOT
@@ -304,7 +310,11 @@ static void live(struct export_connection *c)
 		struct timeval limit = {.tv_sec = idle / 1000, .tv_usec = idle % 1000 * 1000};
 		if (idle && c->stream.fd >= 0)
 			setsockopt(c->stream.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+		if (c->stream.fd >= 0)
+			c->stream.awake = &c->server->awake;
+		export_stream_wakes(&c->stream);
 		transmit(c);
+		export_stream_sleeps(&c->stream);
 	} else if (r != -ECONNRESET) {
 		export_log(c->server, "a client is dropped in its handshake: %s", err.message);
 		pthread_mutex_lock(&c->server->lock);

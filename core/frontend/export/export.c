@@ -105,6 +105,7 @@ int hither_export_create(const struct hither_export_volume *volumes, size_t coun
 		return hither_fail(err, -ENOMEM, "export: no memory");
 	pthread_mutex_init(&e->lock, NULL);
 	pthread_cond_init(&e->changed, NULL);
+	e->awake.spinners_max = export_spinners_max();
 	e->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	e->volumes = calloc(count ? count : 1, sizeof *e->volumes);
 	int r = 0;

@@ -6,7 +6,7 @@
  *     connection.c  a connection's life: its thread, its waiting   handshake.c, meta.c  options
  *     request.c     requests into accesses of the mount            reply.c   answers, and sending
  *     extents.c     block status                                   memory.c  buffers
- *     stream.c, tls.c  what bytes go through
+ *     stream.c, tls.c  what bytes go through                spin.c  a look before going to sleep
  *
  * One thread a connection reads requests and submits them. What is local is answered before
  * submit() returns, and many such answers leave in one system call. Long reads are begun as the
@@ -117,8 +117,9 @@ struct export_connection {
 	bool bulk;     /* the last request was a long write: no more than a header is in front */
 	uint64_t skip; /* EXPORT_SKIP: bytes of a refused write's payload still to come */
 	struct export_request *refused;
-	bool starved; /* work waits for memory: read no more */
-	bool hung_up; /* no more requests will come */
+	bool starved;           /* work waits for memory: read no more */
+	bool hung_up;           /* no more requests will come */
+	uint64_t requests_seen; /* when it last waited for input */
 
 	atomic_bool ending; /* the server stops */
 
@@ -157,6 +158,7 @@ struct hither_export {
 	size_t listener_count;
 	int stop_fd; /* eventfd */
 	atomic_bool stopping;
+	struct export_awake awake; /* connections in transmission */
 
 	pthread_mutex_t lock;   /* guards all below */
 	pthread_cond_t changed; /* a connection has ended */

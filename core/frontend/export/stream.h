@@ -7,6 +7,8 @@
 #define HITHER_EXPORT_STREAM_H
 
 #include <hither/error.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -30,11 +32,30 @@ struct export_stream_ops {
 	ssize_t (*send)(struct export_stream *s, const struct iovec *parts, int count);
 };
 
+/* Of all connections of an export: how many threads do not sleep. */
+struct export_awake {
+	atomic_uint count;
+	unsigned spinners_max; /* where more are awake, none looks for input without sleeping */
+};
+
+/* The receiver's own. */
+struct export_spin {
+	bool single;         /* since the last wait one request came */
+	bool looks, chosen;  /* before sleeping: now, and when there is no trial */
+	unsigned waits;      /* in this trial */
+	unsigned misses;     /* of them, looks in vain */
+	uint64_t sum_ns;     /* from one wait to the next */
+	uint64_t mean_ns[2]; /* without looking, and with it; 0: not tried yet */
+	uint64_t last_ns;    /* the last wait began; 0: not one of these */
+	unsigned kept_trials, kept_max;
+};
+
 struct export_stream {
 	const struct export_stream_ops *ops;
-	int fd;                 /* -1: none, the ops know */
-	uint64_t poll_ns;       /* how long to look for input before sleeping; the receiver's own */
-	struct export_tls *tls; /* NULL: plain */
+	int fd;                     /* -1: none, the ops know */
+	struct export_tls *tls;     /* NULL: plain */
+	struct export_awake *awake; /* NULL: whoever waits sleeps at once */
+	struct export_spin spin;
 };
 
 /* fd becomes the stream's. */
@@ -48,6 +69,26 @@ ssize_t export_stream_recv(struct export_stream *s, void *buf, size_t len, enum 
 ssize_t export_stream_send(struct export_stream *s, const struct iovec *parts, int count);
 /* 0: all is with the kernel; -EAGAIN; -errno. */
 int export_stream_flush(struct export_stream *s);
+
+/* --- looking for input before sleeping (spin.c) --- */
+
+/* Half of the processors that we may use. */
+unsigned export_spinners_max(void);
+/* As recv of the ops; -EAGAIN: go to sleep. The receiver only. */
+ssize_t export_spin(struct export_stream *s, void *buf, size_t len);
+/* A single request was answered, and the wait for the next one begins: p->looks says how. */
+void export_spin_note(struct export_spin *p, uint64_t now_ns);
+/* The receiver goes to sleep, and has woken. */
+static inline void export_stream_sleeps(struct export_stream *s)
+{
+	if (s->awake)
+		atomic_fetch_sub_explicit(&s->awake->count, 1, memory_order_relaxed);
+}
+static inline void export_stream_wakes(struct export_stream *s)
+{
+	if (s->awake)
+		atomic_fetch_add_explicit(&s->awake->count, 1, memory_order_relaxed);
+}
 
 /* --- TLS (tls.c, or tls_none.c in a build without GnuTLS) --- */
 
