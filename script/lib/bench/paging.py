@@ -14,7 +14,7 @@ from rig.web import free_port
 
 from .table import Row, median
 
-SIZE, HALF = 64, 32  # MiB that the program uses, and that it has
+SIZE, HALF = 32, 16  # MiB that the program uses, and that it has
 ITSELF = 3  # MiB that a process needs besides
 
 
@@ -96,10 +96,10 @@ class Line:
 def beside_swap(bench, quick):
     if os.geteuid():
         raise Failed("only root can swap")
-    line, looks = Line(bench), "1000" if quick else "4000"
+    line, looks = Line(bench), "1000" if quick else "2000"
     with line.swap() as told:
-        table, passes = line.paged("table", str(SIZE), looks), line.paged("pass", str(SIZE), "3")
-    own_table, own_passes = line.ours("table", str(SIZE), looks), line.ours("pass", str(SIZE), "3")
+        table, passes = line.paged("table", str(SIZE), looks), line.paged("pass", str(SIZE), "2")
+    own_table, own_passes = line.ours("table", str(SIZE), looks), line.ours("pass", str(SIZE), "2")
     trip = bench.rtt * 1e6
     swap = "ram-dl swap"
     yield Row("ram", "a page over the line, as swap reads it", told["probe_p50_ns"] / 1e3, "us", (), "", None)
