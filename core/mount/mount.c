@@ -401,7 +401,8 @@ static void ask_early(struct hither_backend_options *b, const struct hither_moun
 	uint32_t most = o->workers ? o->workers : EARLY_REQUESTS + 1;
 	if (b->parallel && b->parallel < most)
 		most = b->parallel;
-	if (b->beside || b->last_bytes || (o->order && !strcmp(o->order, "none")))
+	/* Who says what shall come first wants no more than that. */
+	if (b->beside || b->last_bytes || b->first_bytes || (o->order && !strcmp(o->order, "none")))
 		return;
 	b->beside = most - 1 < EARLY_REQUESTS ? most - 1 : EARLY_REQUESTS;
 	b->last_bytes = EARLY_LAST_BYTES;
