@@ -147,13 +147,19 @@ def during(players, begin, stop):
                 player.line.network.outage(value)
 
 
+def plays_on(mpv, shown):
+    """When it plays after a seek: the first new frame that another one follows soon. mpv may show one, and wait."""
+    after = [when for when, _ in mpv.places if when >= shown]
+    return next((first for first, then in zip(after, after[1:]) if then - first <= STALL), None)
+
+
 def judge(player, begin, finish):
     """Start-up, how long each seek took, and the stalls while it should have played."""
     mpv = player.line.player
     answers = []
     for asked, count in player.asked:
         shown = mpv.restarts[count - 1] if len(mpv.restarts) >= count else None
-        moved = next((when for when, _ in mpv.places if shown and when >= shown), None)
+        moved = plays_on(mpv, shown) if shown else None
         answers.append((asked, max(shown, moved) if shown and moved else finish))
     first = next((when for when, place in mpv.places if place > 0.02), finish)
     # Waiting for an answer to a seek is no stall; nor is what came before the start.
