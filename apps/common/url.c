@@ -144,3 +144,15 @@ char *url_absolute(const char *given)
 		return NULL;
 	return out;
 }
+
+char *path_named(const char *path)
+{
+	size_t len = strlen(path);
+	while (len > 1 && path[len - 1] == '/')
+		len--;
+	AUTO_FREE char *plain = strndup(path, len);
+	const char *slash = plain ? strrchr(plain, '/') : NULL, *last = slash ? slash + 1 : plain;
+	if (!last || (strcmp(last, ".") && strcmp(last, "..")))
+		return TAKE(plain, NULL);
+	return realpath(plain, NULL);
+}

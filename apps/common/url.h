@@ -21,5 +21,7 @@ char *url_absolute(const char *url);
 
 /* path, made absolute likewise (not resolved: it need not exist). The caller frees it. */
 char *path_absolute(const char *path);
+/* "game" of "game/"; of what does not say its name, as ".", where it leads. The caller frees it. */
+char *path_named(const char *path);
 
 #endif

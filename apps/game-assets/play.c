@@ -176,16 +176,18 @@ static void tell(const struct play *p)
 	const struct hither_tree *t = p->settings->base.tree;
 	uint64_t size = hither_tree_file_bytes(t);
 	hither_mount_stats(p->daemon.mount, &s);
+	/* The gaps between files come, too, from nowhere. */
+	uint64_t fetched = s.pulled_bytes < size ? s.pulled_bytes : size;
 	fprintf(stderr,
 	        "%s: started after %.2f s, ran for %.1f s; %llu reads stalled over 50 ms (all "
 	        "waits: "
-	        "%.2f s); fetched %s of %s, %s not needed\n",
+	        "%.2f s); fetched %s of %s, %s saved\n",
 	        program_name, (double)(p->launch_ns - p->start_ns) / 1e9,
 	        (double)(p->end_ns - p->launch_ns) / 1e9,
 	        (unsigned long long)(s.reads_stalled - p->at_launch.reads_stalled),
 	        (double)(s.wait_ns - p->at_launch.wait_ns) / 1e9,
-	        units_format_size(pulled, s.pulled_bytes), units_format_size(all, size),
-	        units_format_size(saved, size > s.pulled_bytes ? size - s.pulled_bytes : 0));
+	        units_format_size(pulled, fetched), units_format_size(all, size),
+	        units_format_size(saved, size - fetched));
 }
 
 /* The game, asked or made to end: has it? Whose files are gone may hang while it tidies up. */
@@ -321,9 +323,9 @@ static int run_learn(struct settings *s, char **args)
 	if (stamp(path, s->tree, &count, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	fprintf(stderr,
-	        "%s: %s: %zu steps; put it beside the manifest, and the next who plays has "
-	        "them ahead of time\n",
-	        program_name, path, count);
+	        "%s: %s: %zu steps; game-assets publish --profile %s puts them beside the "
+	        "manifest, and who plays then has them ahead of time\n",
+	        program_name, path, count, path);
 	return code;
 }
 

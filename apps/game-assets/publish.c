@@ -2,6 +2,7 @@
 /* game-assets publish: the manifest, and a profile that fits it. */
 #include "game.h"
 
+#include "url.h"
 #include "util.h"
 
 #include <errno.h>
@@ -59,18 +60,18 @@ static int run(struct settings *s, char **args)
 	struct hither_tree_index_result result;
 	const struct hither_tree_index_options options = {.left_out = left_out};
 	char size[UNITS_TEXT_BYTES];
-	size_t len = strlen(args[0]);
-	while (len > 1 && args[0][len - 1] == '/')
-		args[0][--len] = 0;
+	AUTO_FREE char *path = path_named(args[0]);
 	AUTO_FREE char *own = NULL;
 	AUTO_FREE char *profile = NULL;
-	if ((!s->output && asprintf(&own, "%s.hither", args[0]) < 0) ||
+	if (!path)
+		return fail_with(EXIT_FAILED, "%s: %s", args[0], strerror(errno));
+	if ((!s->output && asprintf(&own, "%s.hither", path) < 0) ||
 	    asprintf(&profile, "%s-profile", s->output ? s->output : own) < 0)
 		return fail_with(EXIT_FAILED, "no memory");
 	const char *out = s->output ? s->output : own;
 	if (!hither_tree_is_url(out))
 		return fail_with(EXIT_MISUSED, "publish: %s should end in .hither", out);
-	int r = hither_tree_index(args[0], out, &options, &result, &err);
+	int r = hither_tree_index(path, out, &options, &result, &err);
 	if (!r && s->profile)
 		r = put_profile(s->profile, out, profile, &err);
 	if (r)

@@ -4,6 +4,7 @@
 
 #include "settings.h"
 #include "units.h"
+#include "url.h"
 #include "util.h"
 
 #include <errno.h>
@@ -71,25 +72,12 @@ static void tell(const struct hither_tree_index_result *r, const char *out)
 	        units_format_size(size, r->manifest_bytes));
 }
 
-/* "game" of "game/"; of what does not say its name, as ".", where it leads. The caller frees it. */
-static char *named(const char *path)
-{
-	size_t len = strlen(path);
-	while (len > 1 && path[len - 1] == '/')
-		len--;
-	AUTO_FREE char *plain = strndup(path, len);
-	const char *slash = plain ? strrchr(plain, '/') : NULL, *last = slash ? slash + 1 : plain;
-	if (!last || (strcmp(last, ".") && strcmp(last, "..")))
-		return TAKE(plain, NULL);
-	return realpath(plain, NULL);
-}
-
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
 	struct hither_tree_index_result result;
 	struct shower shower = {.terminal = !s->quiet && isatty(STDERR_FILENO)};
-	AUTO_FREE char *path = named(args[0]);
+	AUTO_FREE char *path = path_named(args[0]);
 	if (!path)
 		return fail_with(EXIT_FAILED, "index: %s: %s", args[0], strerror(errno));
 	if (!s->output && !strcmp(path, "/"))
