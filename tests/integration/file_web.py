@@ -21,12 +21,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if web.away:
             self.close_connection = True
             return
-        ranges = re.findall(r"(\d+)-(\d*)", self.headers.get("Range", ""))
+        ranges = re.findall(r"(\d*)-(\d*)", self.headers.get("Range", ""))
         try:
             with open(os.path.join(web.root, name), "rb") as f:
                 status = os.fstat(f.fileno())
                 size = status.st_size
-                parts = [(int(a), min(int(b) + 1 if b else size, size)) for a, b in ranges] or [(0, size)]
+                parts = [(int(a), min(int(b) + 1 if b else size, size)) if a else (max(size - int(b), 0), size)
+                         for a, b in ranges] or [(0, size)]
                 bodies = []
                 for first, end in parts:
                     f.seek(first)
