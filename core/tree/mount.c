@@ -64,11 +64,7 @@ int hither_tree_backend(const struct hither_tree *t, const char *url,
 
 /* --- the manifest --- */
 
-/*
- * Most are here with the first answers: a quarter of a MiB in as much a connection as a new one
- * brings in a round trip. The connections are the files' then.
- */
-enum { MANIFEST_FIRST_BYTES = 12 << 10, MANIFEST_BESIDE = 20 };
+enum { MANIFEST_FIRST_BYTES = 256 << 10 };
 
 static int check_root(const struct hither_tree *t, const char *url, const char *root_hash,
                       struct hither_error *err)
@@ -93,8 +89,7 @@ int hither_tree_fetch(const char *url, const struct hither_mount_options *option
 	                                 .cache_dir = options->cache_dir,
 	                                 .deadline_ms = options->deadline_ms,
 	                                 .backend = options->backend};
-	o.backend.first_bytes = MANIFEST_FIRST_BYTES;
-	o.backend.beside = MANIFEST_BESIDE;
+	o.backend.first_bytes = MANIFEST_FIRST_BYTES; /* most are here with the first answer */
 	struct hither_mount *m = NULL;
 	struct hither_tree *t = NULL;
 	char shown[200];
