@@ -81,7 +81,10 @@ NOTES = [
     " model, with what favours them: no overhead of records, what is ahead is read over where that is"
     " quicker than a locate, and LTFS's drive does not stop while it untars. Its readers of another order than the"
     " archive's seek for each folder, as nothing is taken to be cached. tapisk's fsync is answered by the cache's"
-    " disk, its default; beside it, every fsync to the tape.",
+    " disk, its default; beside it, every fsync to the tape, and the same life through a managed mount, whose"
+    " threads make it differ from run to run. What is deleted is discarded. LTFS reads both labels at each mount, as"
+    " its reference implementation does (ltfs_start_mount). The least of any design: each byte of a file once each way,"
+    " and 4 s, the shortest locate, before each reading; so a tenth of LTFS's best case cannot be had on this drive.",
     "local: the line is a loopback without delay; every byte was read once before, into the cache folder.",
     "Medians where a row was repeated. rclone, httpdirfs and nbdkit run as Debian ships them, with the"
     " options that served them best.",
