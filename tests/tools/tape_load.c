@@ -67,6 +67,7 @@ static void stream(const char *folder, uint64_t gigabytes)
 	uint64_t size = gigabytes * 1000 * 1000 * 1000 / MIB * MIB;
 	uint64_t *buf = calloc(1, MIB), *want = calloc(1, MIB);
 	struct tape_volume *v = make(folder, size);
+	fill(buf, 0);
 	CHECK_OK(tape_volume_write(v, buf, MIB, 0, &err)); /* from the label to where it begins */
 	uint64_t begin = v->drive->busy_ns, cpu = cpu_ns();
 	for (uint64_t at = 0; at < size; at += MIB) {
