@@ -425,14 +425,14 @@ def a_stopped_daemon_is_told(p):
             expect("unreachable" in run([p.hither, "status", p.path], timeout=30).stdout, "not told")
             [address] = [a for folder in (os.environ.get("XDG_RUNTIME_DIR", "/tmp") + "/hither", f"/tmp/hither-{os.getuid()}")
                          for a in glob.glob(f"{folder}/{pid}.sock")]
-            for _ in range(40):  # more than may wait for it: nobody else is kept by that
-                queue = socket.socket(socket.AF_UNIX)
-                queue.setblocking(False)
-                p.room.callback(queue.close)
-                with contextlib.suppress(BlockingIOError):
-                    queue.connect(address)
-            expect("unreachable" in run([p.hither, "status", p.path], timeout=30).stdout, "not told")
-            done = run([p.hither, "umount", p.path], check=False, timeout=30)
+            with contextlib.ExitStack() as queue:
+                for _ in range(40):  # more than may wait for it: nobody else is kept by that
+                    one = queue.enter_context(socket.socket(socket.AF_UNIX))
+                    one.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        one.connect(address)
+                expect("unreachable" in run([p.hither, "status", p.path], timeout=30).stdout, "not told")
+                done = run([p.hither, "umount", p.path], check=False, timeout=30)
             check_message(done.stderr, done.returncode, ["is stopped", f"kill -CONT {pid}"])
         finally:
             os.kill(int(pid), signal.SIGCONT)
