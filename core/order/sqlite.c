@@ -19,7 +19,7 @@ enum {
 	POINT_READS = 5, /* of a query for one row, or so */
 	/* What an index names lies all over its table, three pages a connection (batch.c); there
 	 * may be fewer (warm.c). */
-	BURST_CONNECTIONS = 36,
+	BURST_CONNECTIONS = 48,
 };
 
 /* --- pages --- */

@@ -9,7 +9,7 @@ enum {
 	MOST_SECONDS = 86400,
 	/* A hundred scattered pages in one round trip, three on each new connection (batch.c), and
 	 * a quarter for who waits. */
-	REQUESTS_MOST = 48,
+	REQUESTS_MOST = 64,
 	/* What a silent server sends in one round trip, whole pages of it: with the schema come the
 	 * roots of the tables that were made first. */
 	FIRST_BYTES = 3 * 4096,
