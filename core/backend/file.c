@@ -145,6 +145,13 @@ static uint64_t file_extent(struct hither_backend *b, uint64_t offset, uint64_t 
 	return run < max ? run : max;
 }
 
+static int file_local_fd(struct hither_backend *b)
+{
+	struct stat st;
+	int fd = self(b)->fd;
+	return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) ? fd : -1;
+}
+
 static void file_cancel(struct hither_backend *b)
 {
 	atomic_store(&self(b)->cancelled, true);
@@ -286,5 +293,6 @@ const struct hither_backend_ops hither_backend_file = {
         .version = file_version,
         .cancel = file_cancel,
         .extent = file_extent,
+        .local_fd = file_local_fd,
         .close = file_close,
 };

@@ -209,7 +209,8 @@ static uint64_t direct_extent(struct hither_mount *base, uint64_t offset, uint64
 
 static int direct_local_fd(struct hither_mount *base)
 {
-	return -1;
+	struct hither_backend *b = base->backend;
+	return base->writable || !b->ops->local_fd ? -1 : b->ops->local_fd(b);
 }
 
 static void direct_cancel(struct hither_mount *base)

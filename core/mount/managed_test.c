@@ -7,6 +7,7 @@
 
 #include <hither/layer.h>
 #include <hither/profile.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Rules 1 and 2 */
@@ -402,6 +403,35 @@ static void the_local_file_is_given_out_only_when_whole(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+static int descriptor_of(const char *path, bool writable)
+{
+	struct hither_error err = {0};
+	struct hither_mount_options o = {.direct = true, .backend.writable = writable};
+	struct hither_mount *m;
+	struct stat mine, theirs;
+	CHECK_OK(hither_mount_open(path, &o, &m, &err));
+	int fd = hither_mount_local_fd(m);
+	if (fd >= 0) {
+		CHECK_EQ(stat(path, &mine), 0);
+		CHECK_EQ(fstat(fd, &theirs), 0);
+		CHECK_EQ(mine.st_ino, theirs.st_ino);
+	}
+	CHECK_OK(hither_mount_close(m, &err));
+	return fd;
+}
+
+/* So that the kernel reads a mounted local file by itself, and keeps its bytes once. */
+static void a_file_mounted_directly_is_given_out_itself(void)
+{
+	char path[] = "/tmp/hither-direct-XXXXXX";
+	int fd = mkstemp(path);
+	CHECK(fd >= 0 && write(fd, path, sizeof path) == sizeof path);
+	close(fd);
+	CHECK(descriptor_of(path, false) >= 0);
+	CHECK_EQ(descriptor_of(path, true), -1);
+	unlink(path);
+}
+
 static void extents_tell_what_is_local_and_dirty(void)
 {
 	struct hither_error err = {0};
@@ -484,6 +514,7 @@ int main(void)
 	RUN(sixty_four_threads_read_backwards_byte_by_byte);
 	RUN(no_guess_is_lost_between_threads);
 	RUN(the_local_file_is_given_out_only_when_whole);
+	RUN(a_file_mounted_directly_is_given_out_itself);
 	RUN(extents_tell_what_is_local_and_dirty);
 	RUN(what_is_suggested_is_guessed_first);
 	RUN(cancelling_frees_whoever_waits);

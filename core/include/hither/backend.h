@@ -170,6 +170,11 @@ struct hither_backend_ops {
 	 */
 	uint64_t (*extent)(struct hither_backend *b, uint64_t offset, uint64_t max, bool *hole);
 	/*
+	 * A file's descriptor that has the resource's bytes at their places, for as long as b is
+	 * open; -1: there is none. NULL: never. Borrowed.
+	 */
+	int (*local_fd)(struct hither_backend *b);
+	/*
 	 * Some backends cannot give a part of a unit (a hashed piece) for less than all of it: move
 	 * *offset and *end, where a range inside the resource begins and ends, apart to where whole
 	 * units do. Never blocks. NULL: there are no units but those of align_bytes.

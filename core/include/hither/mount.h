@@ -206,8 +206,10 @@ uint64_t hither_mount_extent(struct hither_mount *m, uint64_t offset, uint64_t m
  */
 int hither_mount_peek(struct hither_mount *m, void *buf, size_t len, uint64_t offset);
 
-/** The store's file descriptor once every byte is local and the mount cannot be written; -1 before.
- * Borrowed. */
+/**
+ * A file's descriptor that has every byte, of a mount that cannot be written: the store's once all
+ * is local, or the resource itself where a direct mount is of a file. -1: not, or not yet. Borrowed.
+ */
 int hither_mount_local_fd(struct hither_mount *m);
 /** Whoever reads from here on keeps a copy of his own, as a page cache does: what is read from a
  * store on disk leaves no second one in memory, where the kernel can. Any thread. */
