@@ -64,8 +64,30 @@ static int cut(const struct http_request *x)
 	                   x->question.url, x->delivered, x->question.len, detail(x));
 }
 
+/* What a proxy has against a tunnel to a TLS server; 0: nothing, or there is none. */
+static int tunnel_failed(const struct http_request *x)
+{
+	long status = 0;
+	curl_easy_getinfo(x->slot->easy, CURLINFO_HTTP_CONNECTCODE, &status);
+	if (x->connected || status < 300)
+		return 0;
+	if (status == 407)
+		return hither_fail(
+		        x->err, -EACCES,
+		        "http: %s: the proxy wants a name and password (answer 407); put "
+		        "them into its URL",
+		        x->question.url);
+	return hither_fail(x->err, status < 500 ? -EACCES : -ECONNREFUSED,
+	                   "http: %s: the proxy does not connect to this server (answer %ld); "
+	                   "check the URL, and --proxy",
+	                   x->question.url, status);
+}
+
 int http_request_fail(struct http_request *x)
 {
+	int r = tunnel_failed(x);
+	if (r)
+		return r;
 	switch (x->curl_code) {
 	case CURLE_COULDNT_RESOLVE_HOST:
 	case CURLE_COULDNT_RESOLVE_PROXY:

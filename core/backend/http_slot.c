@@ -64,6 +64,8 @@ static void set_up(struct http_slot *slot, struct http_backend *b)
 	curl_easy_setopt(easy, CURLOPT_USERAGENT, "hither/" HITHER_VERSION);
 	if (b->proxy)
 		curl_easy_setopt(easy, CURLOPT_PROXY, b->proxy);
+	/* A proxy's word on the tunnel to a TLS server is not that server's answer. */
+	curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	set_up_tls(easy, b);
 }
 

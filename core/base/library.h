@@ -18,7 +18,7 @@ struct hither_library_symbol {
 };
 
 struct hither_library {
-	const char *const *files; /* sonames, tried in this order, until NULL */
+	const char *const *files; /* sonames, until NULL: the first that will do is taken */
 	const char *package;      /* Debian's, for the message */
 	const struct hither_library_symbol *symbols;
 	size_t symbol_count;

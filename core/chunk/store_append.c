@@ -152,14 +152,15 @@ int hither_disk_found(struct hither_store_disk *d)
 
 int hither_disk_sync_log(struct hither_store_disk *d)
 {
+	/* Whose it is before what it says: an empty log begins anew, nobody's cannot. */
+	int r = hither_disk_found(d);
+	if (r)
+		return r;
 	pthread_mutex_lock(&d->log_lock);
 	int fd = d->state_fd;
 	uint64_t end = d->log_bytes;
 	pthread_mutex_unlock(&d->log_lock);
-	/* Its bytes before its name: a log that can be found is whole. */
-	int r = fdatasync(fd) < 0 ? -errno : 0;
-	if (!r && (r = hither_disk_found(d)))
-		return r;
+	r = fdatasync(fd) < 0 ? -errno : 0;
 	HITHER_LOCK_SCOPE(&d->log_lock);
 	if (r)
 		return hither_disk_fail(d, r, "state", "fdatasync");

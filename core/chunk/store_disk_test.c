@@ -186,6 +186,28 @@ static void one_that_was_just_begun_begins_anew(void)
 	CHECK_EQ(hither_store_delete(cache_dir, URL, false, &err), 0);
 }
 
+/* The same crash, later: the kernel had written bytes back, as it does for who pulls much. */
+static void bytes_without_a_promise_begin_anew(void)
+{
+	struct hither_store *s = fresh_store(2 * BLOCK);
+	struct hither_store_identity identity;
+	static char buf[BLOCK];
+	bool existed = true;
+	memset(buf, 'x', sizeof buf);
+	CHECK_EQ(hither_store_write(s, buf, sizeof buf, 0), 0);
+	CHECK_EQ(hither_store_note(s, 0, 1, HITHER_BLOCK_LOCAL), 0);
+	hither_store_close(s);
+	cut_to_nothing("state");
+	CHECK_OK(hither_store_open(cache_dir, URL, &s, &identity, &existed, &err));
+	CHECK(!existed);
+	identity = (struct hither_store_identity){.size_bytes = 2 * BLOCK};
+	CHECK_OK(hither_store_reset(s, &identity, &err));
+	CHECK_EQ(hither_store_read(s, buf, sizeof buf, 0), 0);
+	CHECK_EQ(buf[0], 0);
+	hither_store_close(s);
+	CHECK_EQ(hither_store_delete(cache_dir, URL, false, &err), 0);
+}
+
 static void the_log_stays_short(void)
 {
 	struct hither_store *s = fresh_store(UINT64_C(1) << 40);
@@ -534,6 +556,7 @@ int main(void)
 	RUN(names_that_collide_get_folders_of_their_own);
 	RUN(a_store_is_founded_with_its_first_promise);
 	RUN(one_that_was_just_begun_begins_anew);
+	RUN(bytes_without_a_promise_begin_anew);
 	RUN(the_log_stays_short);
 	RUN(neighbours_are_noted_together);
 	RUN(punched_blocks_are_absent);

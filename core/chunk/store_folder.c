@@ -392,6 +392,8 @@ int hither_store_state_read(const char *path, int dir_fd, struct hither_store_st
 		return r;
 	if (r)
 		return hither_fail(err, r, "%s/state: %s", path, strerror(-r));
+	if (len == 0)
+		return -ENOENT; /* the machine went down before it was first made durable */
 	r = hither_log_read_header(log, len, &out->header, err);
 	if (r)
 		return has_bytes(dir_fd) ? unusable(path, r, err) : -ENOENT;

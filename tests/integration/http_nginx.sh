@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # http_nginx.sh CONTRACT_TEST HITHER: the http backend against nginx on loopback: the backend contract,
-# how many requests and connections there are, TLS with all its files, names and passwords, redirects, a
-# server without ranges, one that speaks nothing but HTTP/2, and one that dies and comes back.
+# how many requests and connections there are, TLS with all its files and through a proxy, names and
+# passwords, redirects, a server without ranges, one that speaks nothing but HTTP/2, and one that dies and comes back.
 # Exit 0 passed, 1 failed, 77 skipped: what it needs is missing.
 set -euo pipefail
 
@@ -203,6 +203,53 @@ rm "$HOME/.netrc"
 echo '== redirects, and a server that is busy'
 same data "$plain/redirect/data"
 refused 'answered 503' "$plain/busy/data" --deadline 2s
+
+echo '== TLS through a proxy'
+cat >"$dir/proxy.py" <<'PYTHON'
+# A proxy that only makes tunnels; the words in front of the host are its answer to others.
+import socket, sys, threading
+def pump(a, b):
+    try:
+        while data := a.recv(65536):
+            b.sendall(data)
+    except OSError:
+        pass
+    for s in (a, b):
+        try:
+            s.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+def serve(client):
+    asked = b""
+    while b"\r\n\r\n" not in asked:
+        data = client.recv(4096)
+        if not data:
+            return
+        asked += data
+    method, target = asked.split(b" ", 2)[:2]
+    host, port = target.decode().rsplit(":", 1)
+    if method != b"CONNECT" or host != "127.0.0.1":
+        answer = host.split(".")[0]
+        client.sendall(f"HTTP/1.1 {answer} no\r\nContent-Length: 4\r\n\r\nwhy\n".encode())
+        return client.close()
+    server = socket.create_connection((host, int(port)))
+    # What a proxy says of itself here is about nothing that was asked for.
+    client.sendall(b"HTTP/1.1 200 Connection established\r\nETag: \"proxy\"\r\nVia: test\r\n\r\n")
+    threading.Thread(target=pump, args=(client, server), daemon=True).start()
+    pump(server, client)
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+PYTHON
+proxy=$(free_port)
+python3 "$dir/proxy.py" "$proxy" >"$dir/proxy.log" 2>&1 &
+pids+=($!)
+wait_until 'the proxy' listens "$proxy"
+same data "$tls/data" --insecure --proxy "http://127.0.0.1:$proxy"
+HTTPS_PROXY=http://127.0.0.1:$proxy same small "$tls/no-range/small" --insecure
+refused 'the proxy wants a name and password' https://407.test/data --proxy "http://127.0.0.1:$proxy"
+refused 'answer 403' https://403.test/data --proxy "http://127.0.0.1:$proxy"
+refused 'answer 502' https://502.test/data --proxy "http://127.0.0.1:$proxy"
 
 echo '== HTTP/2 alone'
 cat >"$dir/http2_only.py" <<'PYTHON'
