@@ -208,7 +208,8 @@ int hither_mount_peek(struct hither_mount *m, void *buf, size_t len, uint64_t of
 
 /**
  * A file's descriptor that has every byte, of a mount that cannot be written: the store's once all
- * is local, or the resource itself where a direct mount is of a file. -1: not, or not yet. Borrowed.
+ * is local, or the resource itself where a direct mount is of a file. -1: not, or not yet.
+ * Borrowed.
  */
 int hither_mount_local_fd(struct hither_mount *m);
 /** Whoever reads from here on keeps a copy of his own, as a page cache does: what is read from a
