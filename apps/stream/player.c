@@ -157,9 +157,13 @@ int player_start(const char *name, const char *path, char *const *extra, struct 
 	char option[40];
 	int pair[2] = {-1, -1};
 	if (!chosen)
-		return hither_fail(err, -ENOENT, "%s: install one, or name another by --player",
-		                   name ? "there is no such player"
-		                        : "none of mpv, ffplay, vlc is there");
+		return hither_fail(
+		        err, -ENOENT,
+		        name ? "%s: there is no such player: install it, or name another by "
+		               "--player"
+		             : "%snone of mpv, ffplay, vlc is there: install one, or name "
+		               "another by --player",
+		        name ? name : "");
 	struct player *p = calloc(1, sizeof *p);
 	if (!p)
 		return hither_fail(err, -ENOMEM, "no memory");

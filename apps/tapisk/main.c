@@ -139,6 +139,11 @@ static int run_format(const struct settings *s)
 		return fail(&err);
 	printf("%s: an empty volume of %s; tapisk mount %s PATH makes it a file\n", s->tape,
 	       units_format_size(size, bytes), s->tape);
+	if (s->capacity && bytes > s->capacity)
+		fprintf(stderr,
+		        "tapisk: %s holds %s, less than its volume: what is written beyond that "
+		        "cannot go to it; format with a smaller --size to be safe\n",
+		        s->tape, units_format_size(size, s->capacity));
 	return 0;
 }
 

@@ -291,8 +291,9 @@ static int denied(const struct hither_http_answer *a, const struct hither_http_q
 	return hither_fail(
 	        err, -EACCES,
 	        "http: %s: the server refuses (answer %d); a name and password come from "
-	        "--user NAME:PASSWORD or ~/.netrc",
-	        q->url, a->status);
+	        "--user NAME:PASSWORD or ~/.netrc%s",
+	        q->url, a->status,
+	        a->status == 403 ? "; a folder needs a manifest (hither index)" : "");
 }
 
 static int judge_error(const struct hither_http_answer *a, const struct hither_http_question *q,
