@@ -65,6 +65,13 @@ static int set_cache(void *field, const char *value, struct hither_error *err)
 	return strcmp(value, "none") ? set_path(field, value, err) : set_string(field, value, err);
 }
 
+static int set_login(void *field, const char *value, struct hither_error *err)
+{
+	if (!strchr(value, ':'))
+		return hither_fail(err, -EINVAL, "a login looks like NAME:PASSWORD");
+	return set_secret(field, value, err);
+}
+
 static int set_proxy(void *field, const char *value, struct hither_error *err)
 {
 	return set_secret(field, value, err);
@@ -159,7 +166,7 @@ static const struct option_spec write_specs[] = {
 const struct option_group options_write = {"Writing", write_specs, COUNT_OF(write_specs)};
 
 static const struct option_spec network_specs[] = {
-        {"user", 'u', "NAME:PASSWORD", "Log in so (from the URL, else ~/.netrc).", set_secret,
+        {"user", 'u', "NAME:PASSWORD", "Log in so (from the URL, else ~/.netrc).", set_login,
          FIELD(user)},
         {"header", 'H', "LINE",
          "Send this HTTP header, as \"Name: value\". May be given several times.", add_header,

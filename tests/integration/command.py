@@ -236,6 +236,9 @@ def slips_are_told(p):
         done = run([p.hither, *words], check=False)
         expect(done.returncode == 2, f"{words}: exit {done.returncode}, not 2")
         check_message(done.stderr, 1, [f"did you mean {meant}?"])
+    done = run([p.hither, "mount", "--user", "me", "http://127.0.0.1:1/x", p.path], check=False)
+    expect(done.returncode == 2, f"--user me: exit {done.returncode}, not 2")
+    check_message(done.stderr, 1, ["--user", "NAME:PASSWORD"])
     done = run([p.hither, "frobnicate"], check=False)
     check_message(done.stderr, done.returncode - 1, ["unknown command frobnicate", "hither --help"])
 
