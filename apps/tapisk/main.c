@@ -188,22 +188,29 @@ static int run_compact(const struct settings *s)
 	struct hither_tape_info before, after;
 	struct meter meter;
 	struct hither_tape_progress p = progress_to(&meter);
-	uint64_t lost;
+	char size[UNITS_TEXT_BYTES];
+	uint64_t lost, behind;
 	if (!s->to)
 		return misused("compact: name the tape to copy to");
 	if (hither_tape_info(s->tape, false, &before, &err) ||
 	    hither_tape_compact(s->tape, s->to, s->force, &p, &lost, &err) ||
 	    hither_tape_info(s->to, false, &after, &err))
 		return fail(&err);
+	behind = bytes_behind(s->tape);
 	printf("%s: %" PRIu64 " records, %u %% garbage\n", s->tape, before.records,
 	       garbage_percent(&before));
 	printf("%s: %" PRIu64 " records, %u %% garbage\n", s->to, after.records,
 	       garbage_percent(&after));
-	if (!lost)
-		return 0;
-	fprintf(stderr, "tapisk: %s: %" PRIu64 " bytes cannot be read; all else is on %s\n",
-	        s->tape, lost, s->to);
-	return FAILED;
+	if (lost)
+		fprintf(stderr, "tapisk: %s: %" PRIu64 " bytes cannot be read; all else is on %s\n",
+		        s->tape, lost, s->to);
+	if (behind)
+		fprintf(stderr,
+		        "tapisk: %s: %s that were written to it are in the cache, not on it, nor "
+		        "on "
+		        "%s: tapisk mount %s PATH has them\n",
+		        s->tape, units_format_size(size, behind), s->to, s->tape);
+	return lost || behind ? FAILED : 0;
 }
 
 static const struct command {

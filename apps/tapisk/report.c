@@ -76,6 +76,10 @@ void print_info(const char *tape, const struct hither_tape_info *i)
 		printf("checkpoint  none yet\n");
 	printf("read        %s records to find this out\n", with_commas(n, i->scanned));
 	printf("damaged     %s records that cannot be read\n", with_commas(n, i->damaged));
+	uint64_t behind = bytes_behind(tape);
+	if (behind)
+		printf("not on it   %s: written, and kept in the cache for the next mount\n",
+		       units_format_size(a, behind));
 	if (i->torn)
 		printf("cut off     %s records at the end: power failed while they were written\n",
 		       with_commas(n, i->torn));

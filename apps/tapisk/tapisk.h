@@ -23,6 +23,10 @@ void print_info(const char *tape, const struct hither_tape_info *i);
 /* How much of so many records is garbage, in percent. */
 unsigned garbage_percent(const struct hither_tape_info *i);
 
+/* behind.c: bytes that wait in the cache, if it is where it mostly is, to be written to this tape.
+ */
+uint64_t bytes_behind(const char *tape);
+
 /* through.c: what hither does for us. Does not return but on failure. */
 int run_mount(int argc, char **argv);
 /* The same words, to hither as they are. */

@@ -50,23 +50,44 @@ static int add_habits(int argc, char **argv, char **args, int count)
 
 static char program[] = "hither";
 
+/* As a URL: no % of its name begins an escape. False: too long. */
+static bool url_of(const char *tape, char *url, size_t size)
+{
+	size_t n = (size_t)snprintf(url, size, "tape:");
+	for (; *tape && n + 4 < size; tape++)
+		n += (size_t)snprintf(url + n, size - n, *tape == '%' ? "%%25" : "%c", *tape);
+	return !*tape;
+}
+
+/*
+ * The first word that is no option, or 0: none. Whether what follows an option is its value, only
+ * hither knows: -1. Were a value taken for the tape, the tape file itself would be mounted instead
+ * of the volume, and written to.
+ */
+static int find_tape(int argc, char **argv)
+{
+	int i = 2;
+	while (i < argc && argv[i][0] == '-')
+		i++;
+	if (i == argc)
+		return 0;
+	return i > 2 && !strchr(argv[i - 1], '=') ? -1 : i;
+}
+
 int run_mount(int argc, char **argv)
 {
-	char url[PATH_MAX + 8], *args[MOST_ARGS] = {program};
-	int count = 1;
-	bool named = false;
+	char url[3 * PATH_MAX], *args[MOST_ARGS] = {program};
+	int count = 1, tape = find_tape(argc, argv);
 	if (argc > MOST_ARGS - OURS)
 		return misused("too many arguments");
+	if (tape < 0)
+		return misused("name the tape first, and options behind it");
+	if (tape && !url_of(argv[tape], url, sizeof url))
+		return misused("the name of the tape is too long");
 	args[count++] = argv[1];
 	count = add_habits(argc, argv, args, count);
-	for (int i = 2; i < argc; i++) {
-		args[count++] = argv[i];
-		if (argv[i][0] == '-' || named)
-			continue;
-		snprintf(url, sizeof url, "tape:%s", argv[i]);
-		args[count - 1] = url;
-		named = true;
-	}
+	for (int i = 2; i < argc; i++)
+		args[count++] = i == tape ? url : argv[i];
 	return execute(args);
 }
 

@@ -17,7 +17,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define VERSION_BEGINS "tape-"
+
 enum {
+	VERSION_NAME_BYTES = sizeof VERSION_BEGINS - 1 + 2 * 16, /* and the tape's id */
 	WAITING_MOST = 64,
 	REQUEST_BYTES = 16 << 20,
 	LAYOUT_MOST = 4 << 20, /* runs; where there are more, the gate's order has to do */
@@ -139,11 +142,12 @@ static int tape_version(struct hither_backend *b, char *version, size_t size,
 {
 	struct tape_backend *t = self(b);
 	struct tape_waiter w;
-	char id[33];
+	char id[2 * sizeof t->volume->id + 1];
 	int r = enter_here(t, &w, err);
-	for (int i = 0; i < 16; i++)
-		snprintf(id + 2 * (size_t)i, 3, "%02x", t->volume->id[i]);
-	snprintf(version, size, "tape-%s-%llu", id, (unsigned long long)t->volume->previous);
+	for (size_t i = 0; i < sizeof t->volume->id; i++)
+		snprintf(id + 2 * i, 3, "%02x", t->volume->id[i]);
+	snprintf(version, size, VERSION_BEGINS "%s-%llu", id,
+	         (unsigned long long)t->volume->previous);
 	leave(t);
 	return r;
 }
@@ -251,6 +255,7 @@ int tape_backend_over(struct tape_drive *drive, const char *name, bool writable,
 	        .align_bytes = TAPE_BLOCK_BYTES,
 	        .parallel = WAITING_MOST,
 	        .max_request_bytes = REQUEST_BYTES,
+	        .version_name_bytes = VERSION_NAME_BYTES,
 	};
 	atomic_store(&t->end, t->volume->end);
 	*out = &t->base;

@@ -311,6 +311,13 @@ static int replace_copy(struct opening *o, const struct hither_store_identity *n
 	return start_store(o, now, err);
 }
 
+/* What this version is may have become of the one noted by our writing. */
+static bool may_be_ours(const struct opening *o, const struct hither_store_identity *now)
+{
+	return o->id.pushing &&
+	       !strncmp(now->version, o->id.version, o->backend->version_name_bytes);
+}
+
 /* Settle what the store is a copy of, and load the map. */
 static int match_store(struct opening *o, const struct hither_store_identity *now,
                        struct hither_error *err)
@@ -326,7 +333,7 @@ static int match_store(struct opening *o, const struct hither_store_identity *no
 		return drop_clean(o, err);
 	if (same_size && strcmp(now->version, o->id.version) == 0)
 		return 0;
-	if (same_size && o->id.pushing) { /* it was us, before a crash */
+	if (same_size && may_be_ours(o, now)) { /* it was us, before a crash */
 		struct hither_store_identity ours = *now;
 		ours.pushing = dirty > 0;
 		return hither_store_set_identity(o->store, &ours, err);

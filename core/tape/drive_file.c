@@ -13,10 +13,12 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "tape/drive.h"
+#include "tape/record.h"
 
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -193,27 +195,84 @@ static void file_close(struct tape_drive *d)
 static const struct tape_drive_ops file_ops = {file_read,   file_write,      file_sync,
                                                file_locate, file_locate_end, file_close};
 
+/*
+ * Behind a frame that is none, where does record `number` begin, which comes after the one that is
+ * damaged? 0: not where it should. Bytes of a block may look like a frame, too, but hardly like
+ * that one.
+ */
+static int find_next(struct tape_file *t, uint64_t at, uint64_t size, uint64_t number,
+                     uint64_t *next)
+{
+	enum { WINDOW = FRAME_BYTES + TAPE_RECORD_BYTES, NEXT = FRAME_BYTES + TAPE_HEAD_BYTES };
+	const uint32_t magic = htole32(FRAME_MAGIC);
+	uint64_t len = size - at < WINDOW + NEXT ? size - at : WINDOW + NEXT;
+	uint8_t first[TAPE_HEAD_BYTES];
+	HITHER_FREE uint8_t *buf = malloc(len);
+	*next = 0;
+	int r = buf ? hither_pread_all(t->fd, buf, len, at) : -ENOMEM;
+	bool known = !r && t->count &&
+	             !hither_pread_all(t->fd, first, sizeof first, t->start[0] + FRAME_BYTES);
+	for (uint64_t i = FRAME_BYTES; !r && !*next && i + NEXT <= len; i++)
+		if (!memcmp(buf + i, &magic, sizeof magic) &&
+		    tape_record_looks(buf + i + FRAME_BYTES,
+		                      known && tape_record_looks(first, NULL, 0)
+		                              ? first + TAPE_RECORD_ID_AT
+		                              : NULL,
+		                      number))
+			*next = at + i;
+	return r;
+}
+
+/*
+ * What begins at *at, for record number t->count, is no frame: one that was never written, in the
+ * end; or one that is damaged; or the length of that before is. *at: where to go on, 0: nowhere.
+ */
+static int pass_over(struct tape_file *t, uint64_t *at, uint64_t size, bool zeros,
+                     struct hither_error *err)
+{
+	uint64_t from = *at, left = size - from, next = 0;
+	int r = 0;
+	if (t->count)
+		r = find_next(t, t->start[t->count - 1], size, t->count, &next);
+	if (next && next != from)
+		t->count--;
+	else if (!r)
+		r = find_next(t, from, size, t->count + 1, &next);
+	*at = next;
+	if (r)
+		return hither_fail(err, r, "tape: read %s: %s", t->path, strerror(-r));
+	if (next || zeros || left <= FRAME_BYTES + TAPE_RECORD_BYTES)
+		return 0;
+	return hither_fail(err, -EUCLEAN,
+	                   "tape: %s is damaged at byte %llu, where record %llu begins, and what "
+	                   "is behind would be lost: keep a copy, then truncate -s %llu drops it",
+	                   t->path, (unsigned long long)from, (unsigned long long)t->count,
+	                   (unsigned long long)from);
+}
+
 /* Find the records; what is cut short ends them. */
-static int scan(struct tape_file *t, uint64_t size)
+static int scan(struct tape_file *t, uint64_t size, struct hither_error *err)
 {
 	uint64_t at = HEAD_BYTES;
 	uint32_t frame[2];
 	t->start = malloc(256 * sizeof *t->start);
 	if (!t->start)
-		return -ENOMEM;
+		return hither_fail(err, -ENOMEM, "tape: no memory to open %s", t->path);
 	t->room = 256;
 	t->start[0] = at;
 	while (size - at >= FRAME_BYTES) {
 		int r = hither_pread_all(t->fd, frame, sizeof frame, at);
 		if (r)
-			return r;
+			return hither_fail(err, r, "tape: read %s: %s", t->path, strerror(-r));
 		uint64_t len = le32toh(frame[1]);
-		if (le32toh(frame[0]) != FRAME_MAGIC || len > size - at - FRAME_BYTES)
-			break;
-		at += FRAME_BYTES + len;
-		r = add_start(t, at);
-		if (r)
+		if (le32toh(frame[0]) == FRAME_MAGIC && len <= size - at - FRAME_BYTES)
+			at += FRAME_BYTES + len;
+		else
+			r = pass_over(t, &at, size, !frame[0] && !frame[1], err);
+		if (r || !at)
 			return r;
+		if (add_start(t, at))
+			return hither_fail(err, -ENOMEM, "tape: no memory to open %s", t->path);
 	}
 	return 0;
 }
@@ -240,13 +299,29 @@ static int open_or_create(const char *path, bool writable, uint64_t create_bytes
 	return -1;
 }
 
+static int take_pace(struct tape_file *t, struct hither_error *err)
+{
+	const char *pace = getenv("HITHER_TAPE_PACE");
+	char *end;
+	if (!pace || !*pace)
+		return 0;
+	t->pace = strtod(pace, &end);
+	return !*end && isfinite(t->pace) && t->pace >= 0
+	               ? 0
+	               : hither_fail(err, -EINVAL,
+	                             "tape: HITHER_TAPE_PACE is %s: 1 is as slow as a drive, 60 "
+	                             "sixty times as fast; unset it for no pace",
+	                             pace);
+}
+
 int tape_file_open(const char *path, bool writable, uint64_t create_bytes, struct tape_drive **out,
                    struct hither_error *err)
 {
 	HITHER_CLOSE int fd = open_or_create(path, writable, create_bytes);
 	if (fd < 0)
-		return hither_fail(err, errno == EACCES && writable ? -EROFS : -errno,
-		                   "tape: open %s: %s", path, strerror(errno));
+		return hither_fail(
+		        err, (errno == EACCES || errno == EPERM) && writable ? -EROFS : -errno,
+		        "tape: open %s: %s", path, strerror(errno));
 	char head[HEAD_BYTES];
 	uint64_t capacity;
 	struct stat st;
@@ -264,12 +339,12 @@ int tape_file_open(const char *path, bool writable, uint64_t create_bytes, struc
 	t->fd = HITHER_TAKE(fd, -1);
 	t->base = (struct tape_drive){
 	        .ops = &file_ops, .read_only = !writable, .capacity_bytes = le64toh(capacity)};
-	const char *pace = getenv("HITHER_TAPE_PACE");
-	t->pace = pace ? strtod(pace, NULL) : 0;
-	int r = scan(t, (uint64_t)st.st_size);
+	int r = take_pace(t, err);
+	if (!r)
+		r = scan(t, (uint64_t)st.st_size, err);
 	if (r) {
 		file_close(&t->base);
-		return hither_fail(err, r, "tape: read %s: %s", path, strerror(-r));
+		return r;
 	}
 	*out = &t->base;
 	return 0;

@@ -9,7 +9,7 @@
 
 enum {
 	AT_VERSION = 8,
-	AT_ID = 16,
+	AT_ID = TAPE_RECORD_ID_AT,
 	AT_SEQUENCE = 32,
 	AT_CHECKPOINT = 40,
 	AT_PREVIOUS = 48,
@@ -113,6 +113,13 @@ static bool holes_are_last(const struct tape_record *r)
 		if (!(tape_get64(r->blocks, i) & TAPE_HOLE) != (i < r->count - r->holes))
 			return false;
 	return true;
+}
+
+bool tape_record_looks(const void *head, const uint8_t *id, uint64_t number)
+{
+	const uint8_t *p = head;
+	return !memcmp(p, magic, sizeof magic) && tape_get64(p + AT_SEQUENCE, 0) == number &&
+	       (!id || !memcmp(p + AT_ID, id, sizeof((struct tape_record *)0)->id));
 }
 
 int tape_record_parse(const void *bytes, size_t len, struct tape_record *out)

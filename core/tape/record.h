@@ -11,6 +11,7 @@ enum {
 	TAPE_BLOCK_BYTES = 4096,
 	TAPE_RECORD_BLOCKS = 127, /* most in a record: below the 512 KiB that st can move at once */
 	TAPE_HEAD_BYTES = 88,
+	TAPE_RECORD_ID_AT = 16, /* of 16 bytes, in the head */
 	TAPE_RECORD_BYTES = TAPE_HEAD_BYTES + 2 * 8 * TAPE_RECORD_BLOCKS +
 	                    TAPE_RECORD_BLOCKS * TAPE_BLOCK_BYTES,
 	TAPE_RUN_BYTES = 24,
@@ -70,6 +71,9 @@ static inline uint64_t tape_record_of(uint64_t place)
 	return place / TAPE_RECORD_BLOCKS;
 }
 
+/* Do these TAPE_HEAD_BYTES look like the head of record `number` of the tape of this id? NULL: any
+ * tape's. Of the rest nothing is known. */
+bool tape_record_looks(const void *head, const uint8_t *id, uint64_t number);
 /* 0, or -EBADMSG: not a record, cut short, or changed. */
 int tape_record_parse(const void *bytes, size_t len, struct tape_record *out);
 /* Fill in the head of a record whose lists and payload are at their places behind it. */

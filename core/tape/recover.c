@@ -257,6 +257,21 @@ static int apply_data(struct tape_volume *v, const struct tape_record *r, uint64
 	return 0;
 }
 
+/*
+ * What a copy could not read is in no data record of its own: checkpoints alone tell, as lost with
+ * the label, which has no blocks (tape.c). What else they call lost is found by reading on.
+ */
+static int apply_not_copied(struct tape_volume *v, const struct tape_record *r,
+                            struct hither_error *err)
+{
+	struct tape_run run;
+	for (uint32_t i = 0; i < r->count; i++)
+		if (tape_run_get(r, i, &run) && run.lost && !tape_record_of(run.place) &&
+		    tape_index_put(&v->index, &run))
+			return no_memory(err);
+	return 0;
+}
+
 static int replay(struct tape_volume *v, uint64_t from, struct hither_error *err)
 {
 	struct tape_record r;
@@ -276,6 +291,8 @@ static int replay(struct tape_volume *v, uint64_t from, struct hither_error *err
 			e = apply_before(v, &r, bad, err);
 		if (!e && r.kind == TAPE_DATA)
 			e = apply_data(v, &r, n, err);
+		if (!e && r.kind == TAPE_CHECKPOINT)
+			e = apply_not_copied(v, &r, err);
 		bad = 0;
 		if (e)
 			return e;

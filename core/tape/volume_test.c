@@ -55,24 +55,40 @@ static uint64_t file_size(const char *path)
 	return (uint64_t)st.st_size;
 }
 
-/* Flip a byte of record number n, whose frame begins behind all before it. */
-static void damage(uint64_t n)
+/* Where the frame of record number n begins: behind all before it. *len: of the record. */
+static uint64_t frame_at(uint64_t n, uint32_t *len)
 {
-	int fd = open(tape, O_RDWR);
+	int fd = open(tape, O_RDONLY);
 	uint64_t at = 16;
 	uint32_t frame[2];
-	char byte;
 	for (;; n--) {
 		CHECK_EQ(pread(fd, frame, 8, (off_t)at), 8);
 		if (n == 0)
 			break;
 		at += 8 + frame[1];
 	}
-	at += 8 + frame[1] / 2;
-	CHECK_EQ(pread(fd, &byte, 1, (off_t)at), 1);
-	byte ^= 1;
-	CHECK_EQ(pwrite(fd, &byte, 1, (off_t)at), 1);
 	close(fd);
+	*len = frame[1];
+	return at;
+}
+
+static void flip(uint64_t at, uint64_t count)
+{
+	int fd = open(tape, O_RDWR);
+	for (char byte; count--; at++) {
+		CHECK_EQ(pread(fd, &byte, 1, (off_t)at), 1);
+		byte ^= 1;
+		CHECK_EQ(pwrite(fd, &byte, 1, (off_t)at), 1);
+	}
+	close(fd);
+}
+
+/* Flip a byte of record number n. */
+static void damage(uint64_t n)
+{
+	uint32_t len;
+	uint64_t at = frame_at(n, &len);
+	flip(at + 8 + len / 2, 1);
 }
 
 static uint64_t record_of(struct tape_volume *v, uint64_t block)
@@ -370,10 +386,74 @@ static void one_bad_record_costs_its_blocks_alone(void)
 	unlink(other);
 	CHECK_OK(hither_tape_compact(tape, other, false, NULL, &lost, &err));
 	CHECK_EQ(lost, BLOCK);
-	v = open_at(other, false, false);
-	CHECK_EQ(get(v, 9), 2);
-	CHECK_EQ(tape_volume_read(v, buf, BLOCK, BLOCK, &err), -EIO);
+	for (int scan = 0; scan < 2; scan++) { /* no scan makes zeros of what was not copied */
+		v = open_at(other, false, scan);
+		CHECK_EQ(get(v, 9), 2);
+		CHECK_EQ(tape_volume_read(v, buf, BLOCK, BLOCK, &err), -EIO);
+		CHECK_OK(tape_volume_close(v, &err));
+		CHECK_OK(hither_tape_checkpoint(other, true, NULL, &info, &err));
+	}
+	v = open_at(other, true, true);
+	put(v, 1, 5);
 	CHECK_OK(tape_volume_close(v, &err));
+	v = open_at(other, false, true);
+	CHECK_EQ(get(v, 1), 5);
+	CHECK_OK(tape_volume_close(v, &err));
+}
+
+/* In a tape file a frame says where the next one is. Where it is damaged, nothing is lost. */
+static void a_bad_frame_costs_nothing(void)
+{
+	enum { RECORDS = 9, WRITTEN = 4 };
+	struct hither_tape_info info;
+	uint32_t len;
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	for (uint32_t i = 0; i < WRITTEN; i++) {
+		put(v, i, i + 1);
+		CHECK_OK(tape_volume_flush(v, &err));
+	}
+	CHECK_EQ(v->end, RECORDS);
+	CHECK_OK(tape_volume_close(v, &err));
+	for (uint64_t n = 0; n < RECORDS - 1; n++) {
+		for (uint64_t at = frame_at(n, &len), end = at + 8; at < end; at++) {
+			flip(at, 1);
+			v = open_at(tape, false, false);
+			CHECK_EQ(v->end, RECORDS);
+			CHECK_EQ(v->damaged + v->torn, 0);
+			for (uint32_t i = 0; i < WRITTEN; i++)
+				CHECK_EQ(get(v, i), i + 1);
+			CHECK_OK(tape_volume_close(v, &err));
+			flip(at, 1);
+		}
+	}
+	flip(frame_at(3, &len) + 5, 1);
+	v = open_at(tape, true, false);
+	put(v, 9, 9);
+	CHECK_OK(tape_volume_close(v, &err));
+	CHECK_OK(hither_tape_verify(tape, NULL, &info, &err));
+	CHECK_EQ(info.records, RECORDS + 2);
+}
+
+/* Too much for that: told, and what is behind is not written over. */
+static void bad_frames_are_told(void)
+{
+	struct hither_tape_info info;
+	uint32_t len;
+	make(1 << 30);
+	struct tape_volume *v = open_at(tape, true, false);
+	for (uint32_t b = 0; b < BLOCKS; b++)
+		put(v, b, b + 1);
+	CHECK_OK(tape_volume_close(v, &err));
+	uint64_t size = file_size(tape), at = frame_at(2, &len), behind = frame_at(3, &len);
+	flip(at, behind + 8 + TAPE_HEAD_BYTES - at);
+	CHECK_EQ(hither_tape_info(tape, false, &info, &err), -EUCLEAN);
+	CHECK(strstr(err.message, "damaged at byte"));
+	CHECK_EQ(hither_tape_format(tape, SIZE, 1 << 30, true, &err), -EUCLEAN);
+	CHECK_EQ(file_size(tape), size);
+	CHECK(!truncate(tape, (off_t)at));
+	CHECK_OK(hither_tape_info(tape, false, &info, &err));
+	CHECK_EQ(info.records, 2);
 }
 
 /* A drive that reports a medium error on one record, and is nowhere known afterwards. */
@@ -540,6 +620,8 @@ int main(void)
 	RUN(holes_survive_their_record);
 	RUN(a_tail_with_a_wrong_checksum_is_cut_off);
 	RUN(one_bad_record_costs_its_blocks_alone);
+	RUN(a_bad_frame_costs_nothing);
+	RUN(bad_frames_are_told);
 	RUN(a_medium_error_costs_its_record_alone);
 	RUN(a_bad_checkpoint_is_replaced_by_a_scan);
 	RUN(a_full_tape_keeps_what_it_has);

@@ -36,7 +36,7 @@ fi
 grep -q -- --force "$dir/said"
 
 : >"$dir/disk"
-"$tapisk" mount -w "$dir/tape" "$dir/disk"
+"$tapisk" mount "$dir/tape" "$dir/disk" -w
 if "$tapisk" info "$dir/tape" 2>"$dir/said"; then
   echo "two processes had the tape"
   exit 1

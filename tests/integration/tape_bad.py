@@ -285,12 +285,56 @@ def another_tape(work):
             d.umount()
 
 
+def another_tape_in_between(work):
+    """What could not be pushed to one tape is not pushed to another one of its name, and not forgotten."""
+    run(TAPISK, "format", f"{work}/tape", "--size=8M", "--capacity=17M")
+    with Disk(work) as d:
+        if write(d.path, range(1024), 1):
+            raise SystemExit("write failed")
+        if "full" not in d.umount(fails=True):
+            raise SystemExit("umount does not say that the tape is full")
+        d.umount("--force")
+    if "4.2 MB: written, and kept" not in run(TAPISK, "info", f"{work}/tape"):
+        raise SystemExit("info does not tell of what is in the cache")
+    said = run(TAPISK, "compact", f"{work}/tape", f"{work}/second", fails=True)
+    if "4.2 MB that were written to it are in the cache" not in said:
+        raise SystemExit(said)
+    os.rename(f"{work}/tape", f"{work}/first")
+    run(TAPISK, "format", f"{work}/tape", "--size=8M", "--capacity=1G")
+    said = run(TAPISK, "mount", f"{work}/tape", f"{work}/disk", fails=True)
+    if "has changed" not in said:
+        raise SystemExit(said)
+    os.rename(f"{work}/first", f"{work}/tape")
+    with Disk(work) as d:
+        if read_all(d.path, lambda b: 1):
+            raise SystemExit("blocks cannot be read")
+        d.umount("--force")
+
+
+def slips(work):
+    """Nothing but the volume is ever mounted, and a pace that is none is told."""
+    run(TAPISK, "format", f"{work}/%41.tape", "--size=1M", "--capacity=1G")
+    os.rename(f"{work}/%41.tape", f"{work}/tape")
+    said = run(TAPISK, "mount", "--cache", f"{work}/cache", f"{work}/tape", f"{work}/disk", fails=True)
+    if "name the tape first" not in said:
+        raise SystemExit(said)
+    os.rename(f"{work}/tape", f"{work}/%41.tape")
+    run(TAPISK, "mount", f"{work}/%41.tape", f"{work}/disk")
+    run(TAPISK, "umount", f"{work}/disk")
+    for pace in ("nan", "inf", "-1", "fast"):
+        os.environ["HITHER_TAPE_PACE"] = pace
+        said = run(TAPISK, "info", f"{work}/%41.tape", fails=True)
+        if "HITHER_TAPE_PACE" not in said:
+            raise SystemExit(said)
+    del os.environ["HITHER_TAPE_PACE"]
+
+
 if len(sys.argv) < 3:
     raise SystemExit(__doc__)
 TAPISK, HITHER = map(os.path.realpath, sys.argv[1:3])
 need(os.access("/dev/fuse", os.R_OK | os.W_OK), "no access to /dev/fuse")
-for test in (a_bad_record, the_end_of_the_medium, a_full_cache_disk, another_tape, stale_caches, discards,
-             a_copy_that_is_killed):
+for test in (a_bad_record, the_end_of_the_medium, a_full_cache_disk, another_tape, another_tape_in_between,
+             stale_caches, discards, a_copy_that_is_killed, slips):
     with tempfile.TemporaryDirectory() as folder:
         os.mkdir(f"{folder}/cache")
         os.mkdir(f"{folder}/run")

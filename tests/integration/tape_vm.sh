@@ -33,7 +33,7 @@ story() {
   mt-st -f /dev/nst0 rewind
   "$tapisk" reindex /dev/nst0
   "$tapisk" verify /dev/nst0
-  "$tapisk" mount --read-only /dev/nst0 "$dir/disk"
+  "$tapisk" mount /dev/nst0 "$dir/disk" --read-only
   cmp "$dir/image" "$dir/disk"
   "$hither" umount "$dir/disk"
   "$tapisk" compact /dev/nst0 "$dir/second"

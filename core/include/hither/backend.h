@@ -47,6 +47,9 @@ struct hither_backend {
 	 * beside head_bytes. len 0: none. */
 	struct hither_range early[2];
 	int64_t modified_ns; /* when its bytes were last changed, since 1970; 0: not known */
+	/* So many bytes at the beginning of its version name the resource, and stay as they are
+	 * whatever is written to it; 0: none do. */
+	uint32_t version_name_bytes;
 };
 
 /**
