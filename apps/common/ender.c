@@ -97,7 +97,7 @@ static int unmount(struct daemon *d, struct hither_error *err)
 		struct wishes w = wishes(d);
 		int r = hither_fuse_stop(d->fuse, w.lazy || w.forced, &why);
 		if (r == -EBUSY && !told)
-			mountpoint_users(d->at.path, users, sizeof users);
+			mountpoint_users(d->at.path, 0, users, sizeof users);
 		if (r == -EBUSY && w.signal) {
 			if (!told)
 				tell_users(d, users);

@@ -39,11 +39,11 @@ void mountpoint_finish(struct mountpoint *mp);
 int mountpoint_scratch(const char *name, char *out, size_t size, struct hither_error *err);
 
 /*
- * Who has something open at or below path, works there, or runs it: "sqlite3 (pid 12), bash (pid
- * 7)", as far as we may see; "": nobody known. Looks at names only, never into the mount. Returns
- * out.
+ * Who has something open at or below path (a device's too), works there, or runs it: "sqlite3 (pid
+ * 12), bash (pid 7)", as far as we may see; "": nobody known. Not ourselves, and not the process
+ * but_pid (0: none). Looks at names only, never into the mount. Returns out.
  */
-const char *mountpoint_users(const char *path, char *out, size_t size);
+const char *mountpoint_users(const char *path, pid_t but_pid, char *out, size_t size);
 
 /* path with its folder resolved, so that two ways of writing it compare equal. The caller frees it.
  */

@@ -55,7 +55,7 @@ static void name_of(int process_fd, char *out, size_t size)
 	out[strcspn(out, "\n")] = 0;
 }
 
-const char *mountpoint_users(const char *path, char *out, size_t size)
+const char *mountpoint_users(const char *path, pid_t but_pid, char *out, size_t size)
 {
 	DIR *all = opendir("/proc");
 	const struct dirent *entry;
@@ -65,7 +65,7 @@ const char *mountpoint_users(const char *path, char *out, size_t size)
 	while (all && (entry = readdir(all))) {
 		long pid = strtol(entry->d_name, NULL, 10);
 		char name[32];
-		if (pid <= 0 || pid == (long)getpid())
+		if (pid <= 0 || pid == (long)getpid() || pid == (long)but_pid)
 			continue;
 		AUTO_CLOSE int fd =
 		        openat(dirfd(all), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

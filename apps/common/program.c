@@ -9,8 +9,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <hither/backend.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdio_ext.h>
@@ -44,19 +42,6 @@ void program_tell(const char *fmt, ...)
 	clearerr(stdout);
 }
 
-void program_end_by_pipe(void)
-{
-	struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
-	sigset_t pipe;
-	if (poll(&out, 1, 0) <= 0 || !(out.revents & POLLERR))
-		return;
-	sigemptyset(&pipe);
-	sigaddset(&pipe, SIGPIPE);
-	signal(SIGPIPE, SIG_DFL);
-	sigprocmask(SIG_UNBLOCK, &pipe, NULL);
-	raise(SIGPIPE);
-}
-
 static void print_help(const struct program *p)
 {
 	printf("Usage: %s COMMAND [OPTIONS] ...\n\n%s\n\nCommands:\n", p->name, p->summary);
@@ -85,9 +70,12 @@ static const struct command *find(const struct program *p, const char *name)
 	return NULL;
 }
 
-static int unknown(const struct program *p, const char *word)
+static int unknown(const struct program *p, const char *word, const char *argument)
 {
 	struct typo typo = {.typed = word};
+	if (!strcmp(word, "umount")) /* of what a program like this one mounts */
+		return fail_with(EXIT_MISUSED, "umount: hither umount %s ends it",
+		                 argument ? argument : "PATH");
 	for (size_t i = 0; i < p->count; i++)
 		typo_consider(&typo, p->commands[i]->name);
 	if (typo.meant)
@@ -107,7 +95,7 @@ static int run(const struct command *command, struct settings *s, int argc, char
 	if (!fflush(stdout) && !ferror(stdout))
 		return code;
 	int why = errno;
-	program_end_by_pipe();
+	start_end_by_pipe();
 	return code ? code : fail_with(EXIT_FAILED, "write to stdout: %s", strerror(why));
 }
 
@@ -133,6 +121,6 @@ int program_run(const struct program *p, struct settings *s, int argc, char **ar
 	}
 	const struct command *command = find(p, word);
 	if (!command)
-		return unknown(p, word);
+		return unknown(p, word, argv[2]);
 	return run(command, s, argc - 1, argv + 1);
 }

@@ -26,11 +26,6 @@ int program_run(const struct program *p, struct settings *s, int argc, char **ar
  * and the command has done its work all the same.
  */
 void program_tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/*
- * Whoever reads our output has enough: end as other commands do, by SIGPIPE, without a word. For a
- * write to stdout that failed; returns where the reader is still there, or stdout is no pipe.
- */
-void program_end_by_pipe(void);
 /* "PROGRAM: message" to stderr, one line. Returns code. */
 int fail_with(int code, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -105,4 +106,17 @@ bool start_process(const char *name)
 	        "%s: only %llu files may be open at a time, at least %d are needed: ulimit -n %d\n",
 	        name, (unsigned long long)files, FILES_LEAST, FILES_WANTED);
 	return false;
+}
+
+void start_end_by_pipe(void)
+{
+	struct pollfd out = {.fd = STDOUT_FILENO, .events = POLLOUT};
+	sigset_t pipe;
+	if (poll(&out, 1, 0) <= 0 || !(out.revents & POLLERR))
+		return;
+	sigemptyset(&pipe);
+	sigaddset(&pipe, SIGPIPE);
+	signal(SIGPIPE, SIG_DFL);
+	sigprocmask(SIG_UNBLOCK, &pipe, NULL);
+	raise(SIGPIPE);
 }

@@ -22,4 +22,10 @@ bool start_process(const char *name);
  */
 int start_fit_space(uint32_t *workers, struct hither_error *err);
 
+/*
+ * Whoever reads our output has enough: end as other commands do, by SIGPIPE, without a word. For a
+ * write to stdout that failed; returns where the reader is still there, or stdout is no pipe.
+ */
+void start_end_by_pipe(void);
+
 #endif

@@ -99,15 +99,15 @@ char *path_absolute(const char *path)
 	return asprintf(&out, "%s/%s", here[1] ? here : "", path) < 0 ? NULL : out;
 }
 
-/* A path inside a URL, where '%' would begin an escape. */
-static char *escape_percent(const char *path)
+/* A path inside a URL, where these (such as '%', which begins an escape) mean something. */
+static char *escape(const char *path, const char *which)
 {
 	char *out = malloc(strlen(path) * 3 + 1), *to = out;
 	if (!out)
 		return NULL;
 	for (; *path; path++)
-		if (*path == '%')
-			to = stpcpy(to, "%25");
+		if (strchr(which, *path))
+			to += sprintf(to, "%%%02X", (unsigned char)*path);
 		else
 			*to++ = *path;
 	*to = 0;
@@ -125,6 +125,21 @@ static char *lower_scheme(const char *url)
 	return out;
 }
 
+/* "nbd+unix:///NAME?socket=PATH": where its PATH begins, if that is relative. */
+static size_t relative_socket(const char *url)
+{
+	static const char mark[] = "socket=";
+	if (strncmp(url, "nbd+unix:", 9) && strncmp(url, "nbds+unix:", 10))
+		return 0;
+	for (const char *at = url; (at = strpbrk(at, "?&"));)
+		if (!strncmp(++at, mark, sizeof mark - 1)) {
+			at += sizeof mark - 1;
+			return *at && *at != '/' && strncasecmp(at, "%2f", 3) ? (size_t)(at - url)
+			                                                      : 0;
+		}
+	return 0;
+}
+
 char *url_absolute(const char *given)
 {
 	AUTO_FREE char *url = lower_scheme(given);
@@ -134,13 +149,17 @@ char *url_absolute(const char *given)
 		return NULL;
 	if (!scheme)
 		return path_absolute(url);
-	bool local = !strncmp(url, "file:", scheme) || !strncmp(url, "directory:", scheme) ||
-	             !strncmp(url, "tape:", scheme);
-	if (!local || url[scheme] == '/')
+	size_t socket = relative_socket(url), rest = socket ? socket : scheme;
+	bool local = socket || !strncmp(url, "file:", scheme) ||
+	             !strncmp(url, "directory:", scheme) || !strncmp(url, "tape:", scheme);
+	if (!local || url[rest] == '/')
 		return strdup(url);
 	AUTO_FREE char *here = path_absolute("");
-	AUTO_FREE char *escaped = here ? escape_percent(here) : NULL;
-	if (!escaped || asprintf(&out, "%.*s%s%s", (int)scheme, url, escaped, url + scheme) < 0)
+	AUTO_FREE char *escaped = here ? escape(here, socket ? "%&;#+" : "%") : NULL;
+	size_t dots = 0;
+	while (socket && !strncmp(url + rest + dots, "./", 2))
+		dots += 2;
+	if (!escaped || asprintf(&out, "%.*s%s%s", (int)rest, url, escaped, url + rest + dots) < 0)
 		return NULL;
 	return out;
 }

@@ -15,7 +15,8 @@ char *url_redact(const char *url);
 
 /*
  * url so that it still means the same from another working folder: a bare path, and the path of a
- * file: or directory: URL, become absolute. The caller frees it; NULL: no memory.
+ * file: or directory: URL and of a UNIX socket, become absolute. The caller frees it; NULL: no
+ * memory.
  */
 char *url_absolute(const char *url);
 

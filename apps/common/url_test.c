@@ -62,6 +62,12 @@ static void paths_become_absolute(void)
 	check_is(url_absolute("file:///lib"), "file:///lib");
 	check_is(url_absolute("http://host/x"), "http://host/x");
 	check_is(url_absolute("memory:1G"), "memory:1G");
+	check_is(url_absolute("nbd+unix:///q?socket=t.sock"), "nbd+unix:///q?socket=/usr/t.sock");
+	check_is(url_absolute("nbds+unix://me@/?tls=x&socket=./t"),
+	         "nbds+unix://me@/?tls=x&socket=/usr/t");
+	check_is(url_absolute("nbd+unix:///?socket=/t"), "nbd+unix:///?socket=/t");
+	check_is(url_absolute("nbd+unix:///?socket=%2Ft"), "nbd+unix:///?socket=%2Ft");
+	check_is(url_absolute("nbd+unix:///?xsocket=t"), "nbd+unix:///?xsocket=t");
 	CHECK(!chdir("/"));
 	check_is(url_absolute("lib"), "/lib");
 }

@@ -3,6 +3,7 @@
 #include "block.h"
 
 #include "command.h"
+#include "mountpoint.h"
 #include "url.h"
 #include "util.h"
 
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-enum { DETACH_WAIT_MS = 60000 };
+enum { DETACH_WAIT_MS = 60000, LOOK_MS = 1000, AGAIN_MS = 100, USERS_BYTES = 256 };
 
 static int print_entry(void *user, const struct hither_block_entry *e)
 {
@@ -62,6 +63,18 @@ static int find_entry(void *user, const struct hither_block_entry *e)
 	return 1;
 }
 
+/*
+ * Who merely has it open is not in the way of a claim, but would lose it. udev looks at a device
+ * for a moment whenever somebody has closed it, and no event tells when it has done so.
+ */
+static bool is_open(const struct wanted *w, char users[USERS_BYTES])
+{
+	uint64_t until = now_ns() + LOOK_MS * UINT64_C(1000000);
+	while (*mountpoint_users(w->path, w->pid, users, USERS_BYTES) && now_ns() < until)
+		poll(NULL, 0, AGAIN_MS);
+	return *users;
+}
+
 int block_detach(const char *device)
 {
 	struct wanted w = {.path = device, .pidfd = -1};
@@ -79,6 +92,10 @@ int block_detach(const char *device)
 		                 device);
 	if (claim_fd >= 0)
 		close(TAKE(claim_fd, -1));
+	char users[USERS_BYTES];
+	if (is_open(&w, users))
+		return fail_with(EXIT_FAILED, "%s is in use by %s: close it there first", device,
+		                 users);
 	/* It must still be the one that holds the record: else its pid may be another's by now. */
 	w.pidfd = -1;
 	hither_block_each(find_entry, &w);

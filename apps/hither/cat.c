@@ -9,6 +9,7 @@
 #include "command.h"
 
 #include "source.h"
+#include "start.h"
 #include "util.h"
 
 #include <errno.h>
@@ -195,7 +196,7 @@ static int run(struct settings *s, char **args)
 		r = copy(s, m, args[1] ? &range : NULL, &err);
 	hither_mount_close(m, NULL);
 	if (r == -EPIPE && !strncmp(err.message, "write to stdout", 15))
-		program_end_by_pipe();
+		start_end_by_pipe();
 	return r ? fail_with(EXIT_FAILED, "%s", err.message) : EXIT_DONE;
 }
 

@@ -27,14 +27,28 @@
 #define FIELD(member) offsetof(struct settings, member)
 #define DEFAULT_ADDRESS "localhost:10809" /* NBD's port, and nobody from elsewhere */
 
+/* "unix:PATH" still means the same once the working folder has been left. */
+static int add_listen(void *field, const char *value, struct hither_error *err)
+{
+	AUTO_FREE char *path = NULL, *text = NULL;
+	if (strncmp(value, "unix:", 5) || !value[5])
+		return add_text(field, value, err);
+	path = path_absolute(value + 5);
+	if (!path || asprintf(&text, "unix:%s", path) < 0)
+		return hither_fail(err, -ENOMEM, "no memory");
+	return add_text(field, text, err);
+}
+
 static const struct option_spec specs[] = {
         {"listen", 'l', "WHERE",
          "HOST:PORT, [V6]:PORT, :PORT (all addresses) or unix:PATH; may be given several times "
          "(" DEFAULT_ADDRESS ", or the sockets that systemd hands over).",
-         add_text, FIELD(listens)},
+         add_listen, FIELD(listens)},
         {"name", 'n', "NAME",
-         "The export's name; given several times, those of the URLs in their order.", add_text,
-         FIELD(names)},
+         "The export's name (none; of several URLs, their file names); given several times, those "
+         "of "
+         "the URLs in their order.",
+         add_text, FIELD(names)},
         {"foreground", 'f', NULL, "Stay, and show progress; ^C pushes and ends.", set_true,
          FIELD(foreground)},
         {"pid-file", 0, "FILE", "Write the process id to FILE once it is ready.", set_path,

@@ -8,6 +8,7 @@
 #include "settings.h"
 #include "talk.h"
 #include "units.h"
+#include "url.h"
 #include "util.h"
 
 #include <errno.h>
@@ -149,11 +150,15 @@ static void tell(struct wait *w, const struct hither_mount_stats *stats, unsigne
 	if (stuck_s)
 		snprintf(since, sizeof since, ", which has taken nothing for %u s", stuck_s);
 	if (!stats->dirty_bytes)
-		fail_with(0, "umount %s: waiting for process %ld to write back and unmount",
+		fail_with(0,
+		          "umount %s: waiting for process %ld to write back and unmount; ^C "
+		          "leaves it to go on",
 		          w->daemon->found, (long)w->daemon->pid);
 	else
 		fail_with(0,
-		          "umount %s: waiting for %s to be pushed to %.200s%s%s%.*s%s; --force %s",
+		          "umount %s: waiting for %s to be pushed to %.200s%s%s%.*s%s; --force %s, "
+		          "^C "
+		          "leaves it to go on",
 		          w->daemon->found, units_format_size(bytes, stats->dirty_bytes),
 		          w->daemon->url, since, stats->error ? " (" : "",
 		          stats->error ? hither_error_fact_len(stats->message) : 0, stats->message,
@@ -284,7 +289,8 @@ static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
 	bool address = !strncmp(args[0], "nbd", 3) && strstr(args[0], "://");
-	AUTO_FREE char *path = address ? strdup(args[0]) : mountpoint_canonical(args[0], &err);
+	AUTO_FREE char *path =
+	        address ? url_absolute(args[0]) : mountpoint_canonical(args[0], &err);
 	int code = -1;
 	if (!path)
 		return fail_with(EXIT_FAILED, "umount: %s", err.message);

@@ -2,6 +2,7 @@
 #include "remote.h"
 #include "start.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,9 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	if (!strcmp(command, "mount"))
 		return mount_exec(argc - 2, argv + 2);
+	if (!strcmp(command, "umount"))
+		return fail_with(EXIT_MISUSED, "umount: hither umount %s ends it",
+		                 argc > 2 ? argv[2] : "PATH");
 	bool warming = !strcmp(command, "warm");
 	int code =
 	        options_parse(argc - warming, argv + warming, warming ? "warm" : NULL, &settings);
@@ -78,7 +82,9 @@ int main(int argc, char **argv)
 		code = warming                  ? warm(&settings)
 		       : wants_shell(&settings) ? open_shell(&settings)
 		                                : run_queries(&settings);
-	if (fflush(stdout) || ferror(stdout))
-		code = code ? code : fail_with(EXIT_FAILED, "write to stdout: %m");
-	return code;
+	if (!fflush(stdout) && !ferror(stdout))
+		return code;
+	const char *why = strerror(errno);
+	start_end_by_pipe();
+	return code ? code : fail_with(EXIT_FAILED, "write to stdout: %s", why);
 }

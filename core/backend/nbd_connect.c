@@ -62,6 +62,17 @@ static void handle_free(struct nbd_handle **handle)
 	nbd_close(*handle);
 }
 
+/* What to do about it, by the words of libnbd 1.14: its error numbers do not tell. */
+static const char *way_out(const char *why, int code)
+{
+	if (strstr(why, "no export named"))
+		return "check the name: nbd://HOST/NAME, or nbd://HOST/ for the unnamed one";
+	if (strstr(why, "requires TLS"))
+		return "write nbds://";
+	return code == -EPROTO ? "check that the server runs, and that it has this export"
+	                       : "check that the server runs";
+}
+
 /*
  * libnbd's last error as an -errno. Where it has none it was the handshake that failed, by an
  * answer that will not change. On a resource that has been open before, the server is more likely
@@ -74,9 +85,10 @@ static int connect_failed(const struct nbd_target *t, struct hither_error *err)
 	if (t->agreed && !hither_error_is_transient(code) && code != -ENOMEM)
 		code = -ECONNREFUSED;
 	const char *why = nbd_get_error();
-	return hither_fail(err, code, "nbd: cannot connect to %s: %s; check that the server runs%s",
-	                   t->name, why ? why : strerror(-code),
-	                   code == -EPROTO ? ", and that it has this export" : "");
+	if (!why)
+		why = strerror(-code);
+	return hither_fail(err, code, "nbd: cannot connect to %s: %s; %s", t->name, why,
+	                   way_out(why, code));
 }
 
 static int configure(struct nbd_handle *handle, const struct nbd_target *t,

@@ -62,6 +62,10 @@ check_kind() {
   "$hither" block detach "$device" 2>"$work/said" && fail "a mounted device was removed"
   grep -q 'in use' "$work/said" || fail "$(cat "$work/said")"
   umount "$work/mnt"
+  exec 7<"$device" # merely open: it is not taken away either
+  "$hither" block detach "$device" 2>"$work/said" && fail "a device that is open was removed"
+  grep -q "in use by .*(pid $$)" "$work/said" || fail "$(cat "$work/said")"
+  exec 7<&-
   e2fsck -fn "$device" >/dev/null 2>&1 || fail "e2fsck of $device"
   "$hither" block detach "$device"
   "$hither" block list | grep -q "^$device " && fail "$device is still in the list"

@@ -14,6 +14,7 @@ import resource
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -241,6 +242,11 @@ def slips_are_told(p):
     check_message(done.stderr, 1, ["--user", "NAME:PASSWORD"])
     done = run([p.hither, "frobnicate"], check=False)
     check_message(done.stderr, done.returncode - 1, ["unknown command frobnicate", "hither --help"])
+    for name in ("stream/hither-stream", "sqlite-remote/sqlite-remote"):
+        program = os.path.join(os.path.realpath(sys.argv[1]), "apps", name)
+        if os.path.exists(program):
+            done = run([program, "umount", "/at"], check=False)
+            expect(done.returncode == 2 and done.stderr.endswith(": umount: hither umount /at ends it\n"), f"{done}")
 
 
 class Folder(http.server.SimpleHTTPRequestHandler):
@@ -346,7 +352,8 @@ def umount_says_what_it_waits_for(p):
         done = run([p.hither, "umount", p.path], check=False, timeout=60)
         said = done.stderr.splitlines()
         expect(done.returncode == 1 and len(said) >= 2, f"not two lines: {said}")
-        for word in ("waiting for", "to be pushed", server.url, "taken nothing for", "--force leaves them in the cache"):
+        for word in ("waiting for", "to be pushed", server.url, "taken nothing for", "--force leaves them in the cache",
+                     "^C leaves it to go on"):
             expect(word in said[0], f"{said[0]!r} lacks {word!r}")
         server.line.tell("outage", "off")
         run([p.hither, "umount", p.path])
@@ -435,6 +442,21 @@ def an_export_is_found_by_other_names(p):
             expect(not listens(port), f"{name} has not ended it")
 
 
+def an_export_at_a_relative_socket(p):
+    image, here = local_file(p, "relative.img"), p.room.make("relative")
+    for asked, ended in (("t.sock", "socket=./t.sock"), ("./t.sock", f"socket={here}/t.sock")):
+        address = run([p.hither, "export", image, "-l", f"unix:{asked}", "-n", "q"], cwd=here).stdout.partition(": ")[0]
+        expect(address == f"nbd+unix:///q?socket={here}/t.sock", f"it is at {address}")
+        wrong = run([p.hither, "cat", "nbd+unix:///wrong?socket=t.sock"], check=False, cwd=here)
+        check_message(wrong.stderr, wrong.returncode, ["'wrong'", "check the name"])
+        expect("runs" not in wrong.stderr, f"two ways out: {wrong.stderr}")
+        with p.mounted("nbd+unix:///q?socket=" + os.path.relpath(f"{here}/t.sock"), "--cache", "none"):
+            expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong bytes")
+            run([p.hither, "umount", p.path])
+        run([p.hither, "umount", f"nbd+unix:///q?{ended}"], cwd=here)
+        expect(not os.listdir(here), f"left: {os.listdir(here)}")
+
+
 def an_export_says_what_it_waits_for(p):
     server = Unreachable(p, "exported")
     socket_path = p.room.path("socket")
@@ -484,6 +506,19 @@ def a_reader_that_goes_is_no_failure(p):
                               timeout=30)
         os.close(write_end)
         expect(done.returncode == -signal.SIGPIPE and not done.stderr, f"{words}: {done.returncode}, {done.stderr!r}")
+    remote = os.path.join(os.path.realpath(sys.argv[1]), "apps/sqlite-remote/sqlite-remote")
+    if os.path.exists(remote):
+        database = sqlite3.connect(p.room.path("rows.db"))
+        database.execute("create table t as with recursive c(n) as (values(1) union all select n + 1 from c limit 99999)"
+                         " select n from c")
+        database.commit()
+        database.close()
+        with subprocess.Popen([remote, "--cache", "none", p.room.path("rows.db"), "select n from t"],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as reader:
+            expect(reader.stdout.readline() == "1\n", "no first row")
+            reader.stdout.close()
+            said = reader.stderr.read()
+        expect(reader.returncode == -signal.SIGPIPE and not said, f"sqlite-remote: {reader.returncode}, {said!r}")
 
 
 def index_names_the_folder_it_is_in(p):
@@ -512,7 +547,7 @@ def times_are_in_nanoseconds(p):
 TESTS = (an_interrupt_waits_for_users, a_second_interrupt_takes_it_away, umount_names_who_uses_it,
          umount_says_what_it_waits_for, a_pull_is_done_by_who_has_the_cache,
          clearing_keeps_what_is_in_use, a_local_file_needs_no_cache, exports_are_listed_and_ended,
-         an_export_is_found_by_other_names,
+         an_export_is_found_by_other_names, an_export_at_a_relative_socket,
          an_export_says_what_it_waits_for, a_session_elsewhere_is_told, a_reader_that_goes_is_no_failure,
          index_names_the_folder_it_is_in, times_are_in_nanoseconds, a_page_instead_of_a_folder_is_told, a_file_has_its_date, forcing_is_told_and_succeeds, what_an_umount_cannot_push_keeps_it_mounted,
          status_lists_what_matters, a_closed_output_is_no_failure, a_silent_server_is_given_up,
