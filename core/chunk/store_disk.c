@@ -88,6 +88,8 @@ int hither_store_disk_sync(struct hither_store *s, struct hither_error *err)
 	if (r || covers == 0)
 		return r;
 	r = sync_bytes(s, err);
+	if (!r && (r = hither_disk_found(s->disk)))
+		hither_fail(err, r, "%s", s->disk->failed.message);
 	if (!r)
 		r = append_barrier(s, covers, err);
 	if (!r)

@@ -173,17 +173,41 @@ static void a_store_is_founded_with_its_first_promise(void)
 /* What a crash of the machine leaves of one that had promised nothing: names, and empty files. */
 static void one_that_was_just_begun_begins_anew(void)
 {
+	static const char *const empty[][2] = {
+	        {"url", "state"}, {"url", "lock"}, {"state", "lock"}};
+	for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
+		struct hither_store *s = fresh_store(BLOCK);
+		struct hither_store_identity identity;
+		bool existed = true;
+		hither_store_close(s);
+		cut_to_nothing(empty[i][0]);
+		cut_to_nothing(empty[i][1]);
+		CHECK_OK(hither_store_open(cache_dir, URL, &s, &identity, &existed, &err));
+		CHECK(!existed);
+		CHECK(access(file_in_store("state"), F_OK) < 0 || i == 2);
+		hither_store_close(s);
+		CHECK_EQ(hither_store_delete(cache_dir, URL, false, &err), 0);
+	}
+}
+
+/* No crash does this, as a promise first makes durable whose it is. */
+static void changes_that_are_nobodys_are_kept(void)
+{
 	struct hither_store *s = fresh_store(BLOCK);
 	struct hither_store_identity identity;
-	bool existed = true;
+	bool existed;
+	CHECK_EQ(hither_store_intent(s, 0, 1), 0);
+	CHECK_EQ(hither_store_write(s, "x", 1, 0), 0);
+	CHECK_EQ(hither_store_note(s, 0, 1, HITHER_BLOCK_DIRTY), 0);
+	CHECK_OK(hither_store_sync(s, &err));
+	char *path = strdup(hither_store_path(s));
 	hither_store_close(s);
 	cut_to_nothing("url");
 	CHECK_EQ(hither_store_open(cache_dir, URL, &s, &identity, &existed, &err), -EUCLEAN);
-	cut_to_nothing("state");
-	CHECK_OK(hither_store_open(cache_dir, URL, &s, &identity, &existed, &err));
-	CHECK(!existed);
-	hither_store_close(s);
-	CHECK_EQ(hither_store_delete(cache_dir, URL, false, &err), 0);
+	CHECK(strstr(err.message, "url: missing or damaged"));
+	CHECK_EQ(access(file_in_store("state"), F_OK), 0);
+	CHECK_EQ(hither_store_delete_at(path, true, &err), 0);
+	free(path);
 }
 
 /* The same crash, later: the kernel had written bytes back, as it does for who pulls much. */
@@ -556,6 +580,7 @@ int main(void)
 	RUN(names_that_collide_get_folders_of_their_own);
 	RUN(a_store_is_founded_with_its_first_promise);
 	RUN(one_that_was_just_begun_begins_anew);
+	RUN(changes_that_are_nobodys_are_kept);
 	RUN(bytes_without_a_promise_begin_anew);
 	RUN(the_log_stays_short);
 	RUN(neighbours_are_noted_together);

@@ -110,10 +110,22 @@ int hither_store_folder_sync(const struct hither_store_folder *f)
 	return fd < 0 || fsync(fd) < 0 || fsync(f->dir_fd) < 0 ? -errno : 0;
 }
 
-static bool is_empty(int dir_fd, const char *file)
+/* What survives a crash of this machine is known by its log alone; may it go unasked? */
+static bool promises_nothing(int dir_fd)
 {
-	struct stat st;
-	return fstatat(dir_fd, file, &st, 0) < 0 ? errno == ENOENT : st.st_size == 0;
+	struct hither_store_state state = {0};
+	int r = hither_store_state_read("", dir_fd, &state, NULL);
+	uint64_t dirty = r ? 0 : hither_block_map_count(state.map, HITHER_BLOCK_DIRTY);
+	hither_block_map_destroy(state.map);
+	return r == -ENOENT || (!r && !dirty);
+}
+
+/* Of a store that was begun just before the machine went down; before it has a name of its own. */
+static int clear_state(int dir_fd)
+{
+	if (unlinkat(dir_fd, "state", 0) < 0)
+		return errno == ENOENT ? 0 : -errno;
+	return fsync(dir_fd) < 0 ? -errno : 0;
 }
 
 enum owner { OURS, ANOTHERS, NOBODYS, BROKEN };
@@ -125,8 +137,8 @@ static enum owner whose(int dir_fd, const char *text)
 	int r = hither_store_folder_read(dir_fd, "url", &found, &len);
 	if (r == -ENOENT)
 		return faccessat(dir_fd, "state", F_OK, 0) == 0 ? BROKEN : NOBODYS;
-	if (!r && len == 0 && is_empty(dir_fd, "state"))
-		return NOBODYS; /* begun just before the machine went down */
+	if (!r && len == 0 && promises_nothing(dir_fd))
+		return NOBODYS; /* the kernel writes files back in any order */
 	if (r)
 		return BROKEN;
 	/* The second line alone says whose: how the first hides secrets may change some day. */
@@ -272,7 +284,9 @@ static int try_folder(struct hither_store_folder *f, const char *text, bool crea
 	}
 	if (!create)
 		return -ENOENT;
-	r = write_url(f->dir_fd, text);
+	r = clear_state(f->dir_fd);
+	if (!r)
+		r = write_url(f->dir_fd, text);
 	return r ? hither_fail(err, r, "%s/url: %s", f->path, strerror(-r)) : 0;
 }
 
