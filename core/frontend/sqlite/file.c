@@ -157,8 +157,11 @@ static int read_held(struct hsq_file *f, void *buf, size_t len, uint64_t offset)
 static int file_read(sqlite3_file *file, void *buf, int amount, sqlite3_int64 at)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
+	int code = hsq_share_check(f->share);
+	if (code)
+		return code;
 	hold(f->share);
-	int code = read_held(f, buf, (size_t)amount, (uint64_t)at);
+	code = read_held(f, buf, (size_t)amount, (uint64_t)at);
 	if (f->share->follow && (code == SQLITE_OK || code == SQLITE_IOERR_SHORT_READ))
 		hsq_follow_show(f, buf, (size_t)amount, (uint64_t)at);
 	let_go(f->share);
@@ -183,10 +186,13 @@ static int file_write(sqlite3_file *file, const void *buf, int amount, sqlite3_i
 	size_t len = (size_t)amount;
 	if (f->readonly)
 		return SQLITE_READONLY;
+	int code = hsq_share_check(f->share);
+	if (code)
+		return code;
 	if (offset > size || len > size - offset)
 		return hsq_failf(SQLITE_FULL, "%s: it has room for %llu bytes, which are used up",
 		                 f->share->url, (unsigned long long)size);
-	int code = hsq_guard(f->share);
+	code = hsq_guard(f->share);
 	return code ? code : write_bytes(f->share, buf, len, offset);
 }
 
@@ -197,6 +203,9 @@ static int file_truncate(sqlite3_file *file, sqlite3_int64 size)
 	struct hsq_file *f = (struct hsq_file *)file;
 	if (f->readonly)
 		return SQLITE_READONLY;
+	int code = hsq_share_check(f->share);
+	if (code)
+		return code;
 	return size ? SQLITE_OK : write_bytes(f->share, zeros, sizeof zeros, 0);
 }
 
@@ -206,6 +215,9 @@ static int file_sync(sqlite3_file *file, int flags)
 	struct hither_error err = {0};
 	if (f->readonly)
 		return SQLITE_OK;
+	int code = hsq_share_check(f->share);
+	if (code)
+		return code;
 	return hither_mount_flush(f->share->mount, &err) ? hsq_fail(SQLITE_IOERR_FSYNC, &err)
 	                                                 : SQLITE_OK;
 }
@@ -237,12 +249,15 @@ static uint64_t database_bytes(const unsigned char header[HSQ_HEADER_BYTES], uin
 static int file_size(sqlite3_file *file, sqlite3_int64 *out)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
+	int code = hsq_share_check(f->share);
+	if (code)
+		return code;
 	hold(f->share);
 	uint64_t size = f->share->mount ? hither_mount_size(f->share->mount) : 0;
 	let_go(f->share);
 	if (f->share->writable && size >= HSQ_HEADER_BYTES) {
 		unsigned char header[HSQ_HEADER_BYTES];
-		int code = read_bytes(f, header, sizeof header, 0);
+		code = read_bytes(f, header, sizeof header, 0);
 		if (code)
 			return code;
 		size = database_bytes(header, size);
@@ -315,6 +330,8 @@ static int find_local(struct hsq_share *s, struct hither_sqlite_local *l)
 static int file_control(sqlite3_file *file, int op, void *arg)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
+	if (!hsq_share_here(f->share))
+		return SQLITE_NOTFOUND;
 	switch (op) {
 	case SQLITE_FCNTL_PRAGMA:
 		return control_pragma(f->share, arg);
@@ -358,6 +375,8 @@ static int characteristics(sqlite3_file *file)
 static int file_close(sqlite3_file *file)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
+	if (!hsq_share_here(f->share))
+		return SQLITE_OK; /* its mount is the parent's to close */
 	hsq_unlock(file, SQLITE_LOCK_NONE);
 	hsq_shm_unmap(file, 0);
 	hsq_share_put(f->share);

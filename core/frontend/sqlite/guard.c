@@ -35,37 +35,50 @@ static int open_guard(struct hsq_share *s, struct hither_error *err)
 	return s->guard ? 0 : hither_mount_open(s->url, &options, &s->guard, err);
 }
 
-/*
- * Nothing dirty: the backend must have what we have. Else our pushes may have brought it anywhere
- * from where it was last seen to where we are.
- */
-static bool is_ours(struct hsq_share *s, const unsigned char *there, const unsigned char *here)
+/* Nothing is on its way to the backend, and nothing was sent between the two. */
+static bool is_quiet(const struct hither_mount_stats *before,
+                     const struct hither_mount_stats *after)
 {
-	struct hither_mount_stats stats;
-	hither_mount_stats(s->mount, &stats);
-	if (!stats.dirty_bytes)
+	return !before->in_flight && !after->in_flight &&
+	       before->push_requests == after->push_requests;
+}
+
+/*
+ * Nothing dirty: the backend must have what we have. Nothing pushed since it was last seen: what it
+ * had then. Else our pushes may have brought it anywhere from where it was then to where we are.
+ */
+static bool is_ours(struct hsq_share *s, const unsigned char *there, const unsigned char *here,
+                    const struct hither_mount_stats *before)
+{
+	struct hither_mount_stats now;
+	hither_mount_stats(s->mount, &now);
+	if (!now.dirty_bytes)
 		return !memcmp(there, here, HSQ_HEADER_BYTES);
-	uint32_t ahead = counter_of(there) - s->guarded_counter;
-	return ahead <= counter_of(here) - s->guarded_counter;
+	if (is_quiet(before, &now) && now.push_requests == s->guarded_pushes)
+		return !memcmp(there, s->guarded_header, HSQ_HEADER_BYTES);
+	uint32_t was = counter_of(s->guarded_header);
+	return counter_of(there) - was <= counter_of(here) - was;
 }
 
 static int compare(struct hsq_share *s)
 {
 	unsigned char there[HSQ_HEADER_BYTES], here[HSQ_HEADER_BYTES];
+	struct hither_mount_stats before;
 	struct hither_error err = {0};
 	int r = hsq_read(s, here, sizeof here, 0, NULL, &err);
 	if (!r && open_guard(s, NULL)) {
 		s->guard_again_ns = hither_now_ns() + BLIND_NS;
 		return SQLITE_OK;
 	}
+	hither_mount_stats(s->mount, &before);
 	if (!r)
 		r = hither_mount_read_at(s->guard, there, sizeof there, 0, &err);
 	if (r)
 		return hsq_fail(SQLITE_IOERR_WRITE, &err);
-	if (!s->guarded) /* the first time: our copy was made from it just now */
-		s->guarded_counter = counter_of(there);
-	s->foreign = !is_ours(s, there, here);
-	s->guarded_counter = counter_of(there);
+	/* The first time: our copy was made from it just now. */
+	s->foreign = s->guarded && !is_ours(s, there, here, &before);
+	memcpy(s->guarded_header, there, sizeof there);
+	s->guarded_pushes = before.push_requests;
 	s->guarded = true;
 	s->guard_again_ns = hither_now_ns() + GUARD_NS;
 	return SQLITE_OK;
@@ -84,6 +97,7 @@ int hsq_guard(struct hsq_share *s)
 	return hsq_failf(
 	        SQLITE_IOERR_WRITE,
 	        "%s: somebody else has written it since it was opened here: nothing more is "
-	        "written; close it, and open it again",
-	        s->url);
+	        "written%s; close it, and open it again",
+	        s->url,
+	        s->sync == HITHER_SYNC_LOCAL ? " (but what is committed here is sent)" : "");
 }

@@ -45,6 +45,9 @@ int hsq_lock(sqlite3_file *file, int level)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
 	struct hsq_share *s = f->share;
+	int code = hsq_share_check(s);
+	if (code)
+		return code;
 	HITHER_LOCK_SCOPE(&s->lock);
 	if ((!s->writable && !s->follow) || f->level >= level)
 		return SQLITE_OK;
@@ -62,6 +65,8 @@ int hsq_unlock(sqlite3_file *file, int level)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
 	struct hsq_share *s = f->share;
+	if (!hsq_share_here(s))
+		return SQLITE_OK;
 	HITHER_LOCK_SCOPE(&s->lock);
 	if (f->level <= level)
 		return SQLITE_OK;
@@ -78,6 +83,9 @@ int hsq_unlock(sqlite3_file *file, int level)
 int hsq_check_reserved(sqlite3_file *file, int *out)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
+	int code = hsq_share_check(f->share);
+	if (code)
+		return code;
 	HITHER_LOCK_SCOPE(&f->share->lock);
 	*out = f->share->writer != NULL;
 	return SQLITE_OK;

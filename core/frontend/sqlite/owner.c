@@ -24,15 +24,22 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+enum { FOLDER_NAME_BYTES = 2 * sizeof(XXH128_canonical_t) + 1 };
+
+static void name_folder(const char *url, size_t len, char out[FOLDER_NAME_BYTES])
+{
+	XXH128_canonical_t hash;
+	XXH128_canonicalFromHash(&hash, XXH3_128bits(url, len));
+	for (size_t i = 0; i < sizeof hash.digest; i++)
+		snprintf(out + 2 * i, 3, "%02x", hash.digest[i]);
+}
+
 /* The folder for url; the caller frees it. */
 static int folder_of(const char *url, const struct hsq_params *params, char **out)
 {
-	XXH128_canonical_t hash;
-	char name[2 * sizeof hash.digest + 1];
+	char name[FOLDER_NAME_BYTES];
 	const char *base = params->state_dir, *below = "";
-	XXH128_canonicalFromHash(&hash, XXH3_128bits(url, strlen(url)));
-	for (size_t i = 0; i < sizeof hash.digest; i++)
-		snprintf(name + 2 * i, 3, "%02x", hash.digest[i]);
+	name_folder(url, strlen(url), name);
 	if (!base && (base = getenv("XDG_STATE_HOME")) && *base == '/')
 		below = "/hither/sqlite";
 	else if (!base || *base != '/') {
@@ -128,10 +135,22 @@ int hsq_owner_take(const char *url, const struct hsq_params *params, bool write,
 	return code;
 }
 
+char *hsq_owner_neighbour(const struct hsq_owner *o, const char *url, size_t len)
+{
+	char name[FOLDER_NAME_BYTES], *out;
+	const char *last = o->dir ? strrchr(o->dir, '/') : NULL;
+	if (!last)
+		return NULL;
+	name_folder(url, len, name);
+	return asprintf(&out, "%.*s/%s", (int)(last - o->dir), o->dir, name) < 0 ? NULL : out;
+}
+
 void hsq_owner_release(struct hsq_owner *o)
 {
-	if (o->lock_fd >= 0)
+	if (o->lock_fd >= 0) {
+		flock(o->lock_fd, LOCK_UN); /* a child may have a copy of it */
 		close(o->lock_fd);
+	}
 	free(o->dir);
 	*o = (struct hsq_owner){.lock_fd = -1};
 }

@@ -11,6 +11,49 @@
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER; /* guards the list, refs and states */
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;    /* some share's state */
 static struct hsq_share *shares;
+static unsigned process; /* fork()s between the program's start and this process */
+
+/* --- fork() --- */
+
+static void before_fork(void)
+{
+	pthread_mutex_lock(&registry);
+}
+
+static void after_fork(void)
+{
+	pthread_mutex_unlock(&registry);
+}
+
+/* What the parent has open stays its own: here are neither its threads nor its locks. */
+static void in_child(void)
+{
+	shares = NULL;
+	process++;
+	changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+	pthread_mutex_unlock(&registry);
+}
+
+static void watch_forks(void)
+{
+	pthread_atfork(before_fork, after_fork, in_child);
+}
+
+bool hsq_share_here(const struct hsq_share *s)
+{
+	return s->process == process;
+}
+
+int hsq_share_check(const struct hsq_share *s)
+{
+	return hsq_share_here(s) ? SQLITE_OK
+	                         : hsq_failf(SQLITE_IOERR,
+	                                     "%s: was opened before fork(): open it in this "
+	                                     "process, too",
+	                                     s->url);
+}
+
+/* --- one share --- */
 
 static struct hsq_share *find_locked(const char *url)
 {
@@ -30,12 +73,7 @@ static void unlink_locked(struct hsq_share *s)
 
 static void share_free(struct hsq_share *s)
 {
-	while (s->names) {
-		struct hsq_name *name = s->names;
-		s->names = name->next;
-		free(name->path);
-		free(name);
-	}
+	hsq_names_free(s->names);
 	hsq_shm_free(&s->shm);
 	hsq_follow_finish(s);
 	pthread_rwlock_destroy(&s->mount_lock);
@@ -56,6 +94,7 @@ static struct hsq_share *share_create(const char *url, const struct hsq_params *
 	pthread_mutex_init(&s->guard_lock, NULL);
 	pthread_rwlock_init(&s->mount_lock, NULL);
 	s->owner.lock_fd = s->local_fd = -1;
+	s->process = process;
 	s->state = HSQ_OPENING;
 	s->refs = 1;
 	s->recording = params->mount.record != NULL;
@@ -198,6 +237,8 @@ static bool join_locked(const char *url, struct hsq_share **out, int *code)
 int hsq_share_get(const char *url, const struct hsq_params *params, bool write,
                   struct hsq_share **out)
 {
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, watch_forks);
 	HITHER_LOCK_SCOPE(&registry);
 	int code;
 	if (join_locked(url, out, &code))
@@ -225,38 +266,10 @@ void hsq_share_put(struct hsq_share *s)
 	leave_locked(s);
 }
 
-/* --- names of other files --- */
-
-/* No '-' in the last part: the unix VFS would look for a database named like the part before it. */
-static const char *path_in(struct hsq_share *s, const char *suffix)
-{
-	HITHER_LOCK_SCOPE(&s->lock);
-	HITHER_FREE char *path = NULL;
-	if (strchr(suffix, '/') || asprintf(&path, "%s/db.%s", s->owner.dir, suffix) < 0) {
-		path = NULL;
-		return NULL;
-	}
-	for (const struct hsq_name *n = s->names; n; n = n->next)
-		if (!strcmp(n->path, path))
-			return n->path;
-	struct hsq_name *name = malloc(sizeof *name);
-	if (!name)
-		return NULL;
-	*name = (struct hsq_name){.next = s->names, .path = HITHER_TAKE(path, NULL)};
-	s->names = name;
-	return name->path;
-}
-
-const char *hsq_share_path(const char *name)
+void hsq_share_each(bool (*visit)(struct hsq_share *s, void *user), void *user)
 {
 	HITHER_LOCK_SCOPE(&registry);
-	struct hsq_share *best = NULL;
-	size_t longest = 0;
-	for (struct hsq_share *s = shares; s; s = s->next) {
-		size_t n = strlen(s->url);
-		if (s->state == HSQ_OPEN && s->writable && n > longest &&
-		    !strncmp(name, s->url, n) && name[n] == '-')
-			best = s, longest = n;
-	}
-	return best ? path_in(best, name + longest + 1) : NULL;
+	for (struct hsq_share *s = shares; s; s = s->next)
+		if (s->state == HSQ_OPEN && s->writable && visit(s, user))
+			return;
 }

@@ -28,8 +28,11 @@ int hsq_shm_map(sqlite3_file *file, int region, int bytes, int extend, void vola
 {
 	struct hsq_file *f = (struct hsq_file *)file;
 	struct hsq_shm *shm = &f->share->shm;
-	HITHER_LOCK_SCOPE(&f->share->lock);
+	int here = hsq_share_check(f->share);
 	*out = NULL;
+	if (here)
+		return here;
+	HITHER_LOCK_SCOPE(&f->share->lock);
 	f->has_shm = true;
 	if (region >= shm->region_count) {
 		int code = extend ? add_regions(shm, region + 1, bytes) : SQLITE_OK;
@@ -87,8 +90,10 @@ static int take(struct hsq_shm *shm, struct hsq_file *f, uint16_t mask, bool exc
 int hsq_shm_lock(sqlite3_file *file, int first, int count, int flags)
 {
 	struct hsq_file *f = (struct hsq_file *)file;
-	HITHER_LOCK_SCOPE(&f->share->lock);
 	uint16_t mask = mask_of(first, count);
+	if (!hsq_share_here(f->share))
+		return flags & SQLITE_SHM_LOCK ? hsq_share_check(f->share) : SQLITE_OK;
+	HITHER_LOCK_SCOPE(&f->share->lock);
 	if (flags & SQLITE_SHM_LOCK)
 		return take(&f->share->shm, f, mask, flags & SQLITE_SHM_EXCLUSIVE);
 	release(&f->share->shm, f, mask);
@@ -100,6 +105,8 @@ void hsq_shm_barrier(sqlite3_file *file)
 	/* Other connections take this lock too before they look. */
 	struct hsq_file *f = (struct hsq_file *)file;
 	atomic_thread_fence(memory_order_seq_cst);
+	if (!hsq_share_here(f->share))
+		return;
 	pthread_mutex_lock(&f->share->lock);
 	pthread_mutex_unlock(&f->share->lock);
 }

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { DEVICE_BYTES = 4 << 20, THREADS = 4, ROUNDS = 40 };
@@ -176,17 +177,161 @@ static void a_second_writer_elsewhere_is_refused(void)
 	sqlite3_close(db);
 }
 
+/* What A commits here is not pushed yet; B, elsewhere, is at the same change counter by then. */
+static void a_second_writer_is_refused_before_anything_is_pushed(void)
+{
+	char path[256], params[256];
+	sqlite3 *other;
+	make_device("apart");
+	snprintf(params, sizeof params, "sync=local&store=%s/apart-cache", folder);
+	sqlite3 *db = opened("apart", params);
+	run(db, "CREATE TABLE t(a)");
+	sqlite3_close(db); /* all is pushed */
+	db = opened("apart", params);
+	run(db, "INSERT INTO t VALUES(1)");
+	snprintf(path, sizeof path, "%s/apart", folder);
+	CHECK_EQ(sqlite3_open(path, &other), SQLITE_OK);
+	run(other, "INSERT INTO t VALUES(2)");
+	sqlite3_close(other);
+	usleep(1100000); /* the guard looks once a second */
+	CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(3)", NULL, NULL, NULL) != SQLITE_OK);
+	sqlite3_close(db);
+}
+
+/* --- a transaction over two databases --- */
+
+/* The super-journal's end is the commit: this one does not come to it. */
+static int die_at_commit(sqlite3_vfs *vfs, const char *name, int sync_dir)
+{
+	if (strstr(name, "-mj"))
+		_exit(9);
+	return SQLITE_OK;
+}
+
+static void die_between_two_databases(void)
+{
+	char sql[1024];
+	sqlite3 *db = opened("left", "sync=remote");
+	snprintf(sql, sizeof sql,
+	         "ATTACH 'file:file:%s/right?vfs=hither&state=%s/state' AS r;"
+	         "BEGIN; UPDATE main.t SET v = 2; UPDATE r.t SET v = 2",
+	         folder, folder);
+	run(db, sql);
+	sqlite3_vfs_find("hither")->xDelete = die_at_commit;
+	sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+	_exit(0);
+}
+
+static int wait_for(pid_t child)
+{
+	int status = 0;
+	CHECK_EQ(waitpid(child, &status, 0), child);
+	CHECK(WIFEXITED(status));
+	return WEXITSTATUS(status);
+}
+
+static void make_one(const char *name)
+{
+	make_device(name);
+	sqlite3 *db = opened(name, "sync=remote");
+	run(db, "CREATE TABLE t(v, pad); WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 "
+	        "FROM c LIMIT 50) INSERT INTO t SELECT 1, zeroblob(2000) FROM c");
+	sqlite3_close(db);
+}
+
+static void half_a_transaction_is_undone_whichever_comes_first(void)
+{
+	static const char *const orders[2][2] = {{"right", "left"}, {"left", "right"}};
+	for (int i = 0; i < 2; i++) {
+		make_one("left");
+		make_one("right");
+		fflush(NULL);
+		pid_t child = fork();
+		if (!child)
+			die_between_two_databases();
+		CHECK_EQ(wait_for(child), 9);
+		for (int k = 0; k < 2; k++) {
+			sqlite3 *db = opened(orders[i][k], "sync=remote");
+			CHECK_EQ(first_int(db, "SELECT count(*) FROM t WHERE v = 1"), 50);
+			run(db, "UPDATE t SET v = 3");
+			sqlite3_close(db);
+		}
+	}
+}
+
+static void databases_of_one_transaction_share_a_folder(void)
+{
+	char sql[1024], why[512];
+	make_one("left");
+	make_one("right");
+	sqlite3 *db = opened("left", "sync=remote");
+	snprintf(sql, sizeof sql,
+	         "ATTACH 'file:file:%s/right?vfs=hither&state=%s/state-of-its-own' AS r;"
+	         "BEGIN; UPDATE main.t SET v = 2; UPDATE r.t SET v = 2",
+	         folder, folder);
+	run(db, sql);
+	CHECK(sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK);
+	hither_sqlite_error(why, sizeof why);
+	CHECK(strstr(why, "state="));
+	sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+	CHECK_EQ(first_int(db, "SELECT max(v) FROM main.t"), 1);
+	CHECK_EQ(first_int(db, "SELECT max(v) FROM r.t"), 1);
+	run(db, "UPDATE main.t SET v = 2"); /* one of them alone is fine */
+	sqlite3_close(db);
+}
+
+/* --- fork() --- */
+
+static void use_what_the_parent_opened(sqlite3 *db)
+{
+	alarm(60); /* it hangs, if it fails */
+	char why[512];
+	CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(2)", NULL, NULL, NULL) != SQLITE_OK);
+	hither_sqlite_error(why, sizeof why);
+	CHECK(strstr(why, "fork"));
+	sqlite3_close(db);
+#ifndef __SANITIZE_THREAD__ /* which knows no threads after fork() */
+	sqlite3 *mine;
+	CHECK_EQ(open_database("forked", "sync=remote", SQLITE_OPEN_READWRITE, &mine), SQLITE_BUSY);
+	sqlite3_close(mine);
+	make_device("child's");
+	mine = opened("child's", "sync=remote");
+	run(mine, "CREATE TABLE t(a); INSERT INTO t VALUES(1)");
+	sqlite3_close(mine);
+#endif
+	_exit(0);
+}
+
+static void a_child_is_told_to_open_its_own(void)
+{
+	make_device("forked");
+	sqlite3 *db = opened("forked", "sync=remote");
+	run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(1)");
+	fflush(NULL);
+	pid_t child = fork();
+	if (!child)
+		use_what_the_parent_opened(db);
+	CHECK_EQ(wait_for(child), 0);
+	run(db, "INSERT INTO t VALUES(3)");
+	CHECK_EQ(first_int(db, "SELECT sum(a) FROM t"), 4);
+	sqlite3_close(db);
+}
+
 int main(void)
 {
 	CHECK(mkdtemp(folder));
 	CHECK_EQ(hither_sqlite_register(), SQLITE_OK);
 	CHECK_EQ(hither_sqlite_register(), SQLITE_OK);
+	RUN(half_a_transaction_is_undone_whichever_comes_first);
+	RUN(databases_of_one_transaction_share_a_folder);
+	RUN(a_child_is_told_to_open_its_own);
 	RUN(wrong_parameters_are_named);
 	RUN(threads_share_a_database_with_a_journal);
 	RUN(threads_share_a_database_in_wal_mode);
 	RUN(wal_mode_is_refused_where_it_would_lie);
 	RUN(a_full_device_says_so);
 	RUN(a_second_writer_elsewhere_is_refused);
+	RUN(a_second_writer_is_refused_before_anything_is_pushed);
 	char command[64];
 	snprintf(command, sizeof command, "rm -rf %s", folder);
 	return system(command) != 0;

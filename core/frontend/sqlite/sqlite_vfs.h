@@ -8,6 +8,7 @@
  *     owner.c   this process has the database for writing     guard.c   a second writer elsewhere
  *     beside.c  what lies beside the database on its server   error.c   the latest failure
  *     follow.c  from one version of the database to the next  keep.c    what both have in common
+ *     names.c   where journals and super-journals are
  *
  * A database that cannot be written is immutable to SQLite: no locks, no journals. Its version is
  * the mount's concern (-ESTALE). A writable one belongs to one process (owner.c), since each
@@ -74,6 +75,9 @@ struct hsq_owner {
  */
 int hsq_owner_take(const char *url, const struct hsq_params *params, bool write,
                    struct hsq_owner *out);
+/* The folder that another database (len bytes of url) has where o has its own. The caller frees it.
+ * NULL: no memory, or none. */
+char *hsq_owner_neighbour(const struct hsq_owner *o, const char *url, size_t len);
 void hsq_owner_release(struct hsq_owner *o);
 
 /* --- beside.c --- */
@@ -117,7 +121,8 @@ struct hsq_share {
 	struct hsq_share *next;
 	unsigned refs;
 	enum hsq_share_state state;
-	int code; /* FAILED: why */
+	int code;         /* FAILED: why */
+	unsigned process; /* fixed: whose it is, see hsq_share_here() */
 	/* fixed while OPEN */
 	char *url;
 	struct hither_mount *mount;
@@ -150,8 +155,10 @@ struct hsq_share {
 	struct hither_mount *guard; /* direct */
 	uint64_t guard_again_ns;    /* when to look again */
 	bool guarded;               /* it was well once */
-	uint32_t guarded_counter;   /* the backend's change counter then */
-	bool foreign;               /* a second writer was seen */
+	/* what the backend began with then, and how much had been pushed before */
+	unsigned char guarded_header[HSQ_HEADER_BYTES];
+	uint64_t guarded_pushes;
+	bool foreign; /* a second writer was seen */
 };
 
 struct hsq_file {
@@ -170,11 +177,30 @@ struct hsq_file {
 int hsq_share_get(const char *url, const struct hsq_params *params, bool write,
                   struct hsq_share **out);
 void hsq_share_put(struct hsq_share *s);
+/* Is it this process's? One that was inherited over fork() is without its threads. */
+bool hsq_share_here(const struct hsq_share *s);
+/* Unless it is: say so. A SQLite code. */
+int hsq_share_check(const struct hsq_share *s);
 /*
- * The local path of "URL-journal" and the like for a database that is open for writing: it lives as
- * long as the share. NULL: there is none.
+ * Call visit for each open share that is written, until it is done with: true. The registry's lock
+ * is held.
  */
-const char *hsq_share_path(const char *name);
+void hsq_share_each(bool (*visit)(struct hsq_share *s, void *user), void *user);
+
+/* --- names.c --- */
+
+/*
+ * The local path of "URL-journal" and the like: of a database that is open for writing, or one that
+ * a transaction over several databases tells of and that is there. It lives as long as a share.
+ * NULL: there is none. *unknown (NULL is fine): it is not known whether there is.
+ */
+const char *hsq_local_path(const char *name, bool *unknown);
+/*
+ * A super-journal is to be made at path: SQLITE_OK if whoever opens one of this process's databases
+ * after a crash will find it. A SQLite code.
+ */
+int hsq_check_super(const char *name, const char *path);
+void hsq_names_free(struct hsq_name *names);
 
 /* Open s->mount. 0 or -errno. */
 int hsq_open_mount(struct hsq_share *s, const struct hsq_params *params, bool write,

@@ -55,10 +55,15 @@ static int vfs_open(sqlite3_vfs *vfs, sqlite3_filename name, sqlite3_file *file,
 		return base->xOpen(base, name, file, flags, out_flags);
 	if (flags & SQLITE_OPEN_MAIN_DB)
 		return open_database(vfs, name, (struct hsq_file *)file, flags, out_flags);
-	const char *path = hsq_share_path(name);
+	const char *path = hsq_local_path(name, NULL);
 	if (!path)
 		return hsq_failf(SQLITE_CANTOPEN, "%s: no place for it: the database is read-only",
 		                 name);
+	if ((flags & SQLITE_OPEN_SUPER_JOURNAL) && (flags & SQLITE_OPEN_CREATE)) {
+		int code = hsq_check_super(name, path);
+		if (code)
+			return code;
+	}
 	/* A plain path has no parameters to look for. */
 	return base->xOpen(base, path, file, flags & ~SQLITE_OPEN_URI, out_flags);
 }
@@ -78,7 +83,7 @@ static bool empty_journal(const char *name, const char *path)
 static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
 {
 	sqlite3_vfs *base = base_of(vfs);
-	const char *path = is_url(name) ? hsq_share_path(name) : name;
+	const char *path = is_url(name) ? hsq_local_path(name, NULL) : name;
 	if (!path)
 		return SQLITE_IOERR_DELETE_NOENT;
 	if (is_url(name) && !sync_dir && empty_journal(name, path))
@@ -89,8 +94,14 @@ static int vfs_delete(sqlite3_vfs *vfs, const char *name, int sync_dir)
 static int vfs_access(sqlite3_vfs *vfs, const char *name, int flags, int *out)
 {
 	sqlite3_vfs *base = base_of(vfs);
-	const char *path = is_url(name) ? hsq_share_path(name) : name;
+	bool unknown = false;
+	const char *path = is_url(name) ? hsq_local_path(name, &unknown) : name;
 	*out = 0;
+	if (unknown)
+		return hsq_failf(SQLITE_IOERR_ACCESS,
+		                 "%s: of a transaction over several databases that was cut short: "
+		                 "its folder is not here: open them with the same state=DIR",
+		                 name);
 	return path ? base->xAccess(base, path, flags, out) : SQLITE_OK;
 }
 
