@@ -192,6 +192,7 @@ static void managed_stats(struct hither_mount *base, struct hither_mount_stats *
 	for (const struct hither_io *io = m->waiting.head; io; io = io->next)
 		out->waiting++;
 	out->in_flight = m->job_count;
+	out->pushing = m->pushing;
 	out->rtt_ns = hither_link_rtt_ns(&m->link);
 	out->rate_bytes = hither_link_rate(&m->link);
 	const struct hither_error *why = m->gave_up.code && !m->stale ? &m->gave_up : &m->trouble;

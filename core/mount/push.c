@@ -40,7 +40,9 @@ uint64_t managed_push_due_locked(const struct managed *m)
 	              (m->evict_stuck || !hither_block_map_count(m->map, HITHER_BLOCK_LOCAL));
 	if ((many || needed) && !m->trouble.code)
 		return m->push_again_ns > m->now() ? m->push_again_ns : 1;
-	uint64_t due = m->dirty_since_ns + m->push_interval_ns;
+	/* 0: the first write since is still being stored. */
+	uint64_t since = m->dirty_since_ns ? m->dirty_since_ns : m->now();
+	uint64_t due = since + m->push_interval_ns;
 	return due <= m->now() ? 1 : due;
 }
 

@@ -39,8 +39,7 @@ static int open_guard(struct hsq_share *s, struct hither_error *err)
 static bool is_quiet(const struct hither_mount_stats *before,
                      const struct hither_mount_stats *after)
 {
-	return !before->in_flight && !after->in_flight &&
-	       before->push_requests == after->push_requests;
+	return !before->pushing && !after->pushing && before->push_requests == after->push_requests;
 }
 
 /*

@@ -175,6 +175,7 @@ struct hither_mount_stats {
 	uint64_t evicted_bytes;
 	uint32_t waiting;    /* reads that wait now */
 	uint32_t in_flight;  /* requests under way now */
+	uint32_t pushing;    /* of these, pushes */
 	uint64_t rtt_ns;     /* measured: least time from request to first byte; 0: not yet */
 	uint64_t rate_bytes; /* measured: pull bytes per second, recent best */
 	int error;           /* last failure not yet followed by a success, else 0 */
