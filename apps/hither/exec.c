@@ -18,6 +18,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <hither/fuse.h>
 #include <hither/url.h>
 #include <signal.h>
@@ -27,6 +28,7 @@
 
 #define FIELD(member) offsetof(struct settings, member)
 
+enum { INTERPRETER_BYTES = 256 };               /* the kernel reads no more (BINPRM_BUF_SIZE) */
 enum { NOT_EXECUTABLE = 126, NOT_FOUND = 127 }; /* as shells have it */
 
 static const struct option_spec specs[] = {
@@ -53,11 +55,23 @@ struct job {
 	bool runs, ending; /* the program does; it shall not begin any more */
 };
 
-static int code_of(int r)
+static int code_of(const struct job *j, int r)
 {
-	return r == -ENOENT                                                     ? NOT_FOUND
-	       : r == -EACCES || r == -ENOEXEC || r == -EISDIR || r == -ENOTDIR ? NOT_EXECUTABLE
-	                                                                        : EXIT_FAILED;
+	switch (r) {
+	case -ENOENT:
+		return NOT_FOUND;
+	case -EACCES:
+	case -ENOEXEC:
+	case -EISDIR:
+	case -ENOTDIR:
+		return NOT_EXECUTABLE;
+	case -EINVAL: /* no manifest, a damaged one, or not the one that was asked for */
+	case -EBADMSG:
+	case -EPROTONOSUPPORT:
+		return j->inside ? NOT_EXECUTABLE : EXIT_FAILED;
+	default:
+		return EXIT_FAILED;
+	}
 }
 
 static int start(struct job *j, struct hither_error *err)
@@ -76,6 +90,51 @@ static int start(struct job *j, struct hither_error *err)
 	return r;
 }
 
+/* The interpreter that its first line wants. */
+static bool wants(const char *program, char interpreter[INTERPRETER_BYTES])
+{
+	char line[INTERPRETER_BYTES];
+	AUTO_CLOSE int fd = open(program, O_RDONLY | O_CLOEXEC);
+	ssize_t len = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
+	if (len < 2 || memcmp(line, "#!", 2))
+		return false;
+	line[len] = 0;
+	const char *at = line + 2;
+	at += strspn(at, " \t");
+	snprintf(interpreter, INTERPRETER_BYTES, "%.*s", (int)strcspn(at, " \t\r\n"), at);
+	return *interpreter;
+}
+
+/* Where it is mounted is nothing to whoever gave a URL. */
+static void explain(const struct job *j, int r)
+{
+	struct stat st;
+	char wanted[INTERPRETER_BYTES];
+	const char *url = j->daemon.shown_url, *slash = j->inside ? "/" : "",
+	           *inside = j->inside ? j->inside : "";
+	bool there = !stat(j->program, &st);
+	if (r == -ENOEXEC)
+		fail_with(0,
+		          "exec: %s%s%s is no program: it is not ELF for this machine, and does "
+		          "not begin with #!",
+		          url, slash, inside);
+	else if (r == -ENOENT && !there)
+		fail_with(0, "exec: %s is not in %s", inside, url);
+	else if (r == -ENOENT && wants(j->program, wanted))
+		fail_with(0, "exec: %s%s%s wants %s, which is not on this machine", url, slash,
+		          inside, wanted);
+	else if (r == -ENOENT)
+		fail_with(0, "exec: %s%s%s wants a dynamic loader that is not on this machine", url,
+		          slash, inside);
+	else if (r == -EACCES && there && S_ISDIR(st.st_mode))
+		fail_with(0, "exec: %s%s%s is a folder", url, slash, inside);
+	else if (r == -EACCES && there && !(st.st_mode & 0111))
+		fail_with(0, "exec: %s%s%s is not marked executable in its tree", url, slash,
+		          inside);
+	else
+		fail_with(0, "exec: %s%s%s: %s", url, slash, inside, strerror(-r));
+}
+
 static void *job_main(void *arg)
 {
 	struct job *j = arg;
@@ -88,15 +147,9 @@ static void *job_main(void *arg)
 		child_finish(&j->child);
 		pthread_mutex_unlock(&j->lock);
 	} else {
-		j->code = r == -ECANCELED ? 128 + SIGTERM : code_of(r);
-		if (r == -ENOEXEC)
-			fail_with(0,
-			          "exec: %s%s%s is no program: it is not ELF for this machine, and "
-			          "does not begin with #!",
-			          j->daemon.shown_url, j->inside ? "/" : "",
-			          j->inside ? j->inside : "");
-		else if (r != -ECANCELED)
-			fail_with(0, "exec: %s", err.message);
+		j->code = r == -ECANCELED ? 128 + SIGTERM : code_of(j, r);
+		if (r != -ECANCELED)
+			explain(j, r);
 	}
 	daemon_end(&j->daemon, true, false, false);
 	return NULL;
@@ -196,7 +249,7 @@ static int run_at(struct job *j, const char *folder)
 	mountpoint_finish(&d->at);
 	free(d->shown_url);
 	/* What could not even be mounted is no program that could be found, or run. */
-	return j->has_thread ? j->code : d->never ? code_of(d->never) : code;
+	return j->has_thread ? j->code : d->never ? code_of(j, d->never) : code;
 }
 
 static int run(struct settings *s, char **args)

@@ -4,12 +4,12 @@
 
 #include "pool.h"
 #include "run_dir.h"
+#include "stumble.h"
 #include "swap_device.h"
 #include "units.h"
 #include "util.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <hither/layer.h>
 #include <hither/slice.h>
 #include <inttypes.h>
@@ -145,14 +145,17 @@ static int set_option(struct run *o, int letter, const char *value, struct hithe
 static int parse(struct run *o, int argc, char **argv)
 {
 	int letter;
-	while ((letter = getopt_long(argc, argv, "+s:l:n:m:d:z:eh", options, NULL)) != -1) {
+	char why[STUMBLE_BYTES];
+	opterr = 0;
+	while ((letter = getopt_long(argc, argv, "+:s:l:n:m:d:z:eh", options, NULL)) != -1) {
 		struct hither_error err = {0};
 		if (letter == 'h') {
 			fputs(help, stdout);
 			return EXIT_DONE;
 		}
-		if (letter == '?')
-			return EXIT_MISUSED;
+		if (letter == '?' || letter == ':')
+			return fail_with(EXIT_MISUSED, "run: %s; see ram-dl run --help",
+			                 stumble(letter, argv, options, why));
 		if (set_option(o, letter, optarg, &err))
 			return fail_with(EXIT_MISUSED, "run: %s", err.message);
 	}

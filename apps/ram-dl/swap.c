@@ -3,6 +3,7 @@
 #include "command.h"
 
 #include "steady.h"
+#include "stumble.h"
 #include "swap_area.h"
 #include "swap_device.h"
 #include "swap_io.h"
@@ -10,7 +11,6 @@
 #include "util.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -131,14 +131,17 @@ static int set_option(struct swap *s, int letter, const char *value, struct hith
 static int parse(struct swap *s, int argc, char **argv)
 {
 	int letter;
-	while ((letter = getopt_long(argc, argv, "s:p:n:m:d:k:h", options, NULL)) != -1) {
+	char why[STUMBLE_BYTES];
+	opterr = 0;
+	while ((letter = getopt_long(argc, argv, ":s:p:n:m:d:k:h", options, NULL)) != -1) {
 		struct hither_error err = {0};
 		if (letter == 'h') {
 			fputs(help, stdout);
 			return EXIT_DONE;
 		}
-		if (letter == '?')
-			return EXIT_MISUSED;
+		if (letter == '?' || letter == ':')
+			return fail_with(EXIT_MISUSED, "swap: %s; see ram-dl swap --help",
+			                 stumble(letter, argv, options, why));
 		if (set_option(s, letter, optarg, &err))
 			return fail_with(EXIT_MISUSED, "swap: %s", err.message);
 	}

@@ -6,11 +6,11 @@
 #include "command.h"
 #include "start.h"
 #include "steady.h"
+#include "stumble.h"
 #include "units.h"
 #include "util.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <hither/export.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -128,13 +128,16 @@ static int parse(struct server *s, int argc, char **argv)
 {
 	int letter;
 	struct hither_error err = {0};
-	while ((letter = getopt_long(argc, argv, "l:a:n:LrhV", options, NULL)) != -1) {
+	char why[STUMBLE_BYTES];
+	opterr = 0;
+	while ((letter = getopt_long(argc, argv, ":l:a:n:LrhV", options, NULL)) != -1) {
 		if (letter == 'h' || letter == 'V') {
 			fputs(letter == 'h' ? help : "ram-ul " HITHER_VERSION "\n", stdout);
 			return EXIT_DONE;
 		}
-		if (letter == '?')
-			return EXIT_MISUSED;
+		if (letter == '?' || letter == ':')
+			return fail_with(EXIT_MISUSED, "%s; see ram-ul --help",
+			                 stumble(letter, argv, options, why));
 		if (set_option(s, letter, optarg, &err))
 			return fail_with(EXIT_MISUSED, "%s", err.message);
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "remote.h"
+#include "stumble.h"
 #include "units.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,19 +169,20 @@ static int take(int option, int index, struct settings *s)
 	case 'V':
 		printf("sqlite-remote %s, SQLite %s\n", HITHER_VERSION, sqlite3_libversion());
 		return EXIT_DONE;
-	default:
-		return EXIT_MISUSED; /* getopt has said why */
 	}
 	return -1;
 }
 
 int options_parse(int argc, char **argv, const char *command, struct settings *out)
 {
-	static char name[] = "sqlite-remote";
 	*out = (struct settings){.separator = "|"};
-	argv[0] = name; /* how getopt begins its messages */
+	char why[STUMBLE_BYTES];
 	int option, index = 0;
-	while ((option = getopt_long(argc, argv, "+hV", options, &index)) != -1) {
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, "+:hV", options, &index)) != -1) {
+		if (option == '?' || option == ':')
+			return fail_with(EXIT_MISUSED, "%s; see sqlite-remote --help",
+			                 stumble(option, argv, options, why));
 		int code = take(option, index, out);
 		if (code >= 0)
 			return code;

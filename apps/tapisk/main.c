@@ -3,11 +3,11 @@
 #include "tapisk.h"
 
 #include "start.h"
+#include "stumble.h"
 #include "typo.h"
 #include "units.h"
 #include "util.h"
 
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -233,12 +233,17 @@ static int parse(int argc, char **argv, const struct command *command, struct se
 	                                        {"help", no_argument, NULL, 'h'},
 	                                        {0}};
 	struct hither_error err = {0};
+	char why[STUMBLE_BYTES];
 	int c, r = 0;
-	while ((c = getopt_long(argc, argv, "h", options, NULL)) != -1 && !r) {
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1 && !r) {
 		bool known = c == 'h' || !strcmp(command->name, "format") ||
 		             (c == 'f' && !strcmp(command->name, "compact"));
-		if (c == '?')
+		if (c == '?' || c == ':') {
+			fprintf(stderr, "tapisk: %s: %s; see tapisk %s --help\n", command->name,
+			        stumble(c, argv, options, why), command->name);
 			return MISUSED;
+		}
 		if (!known)
 			return misused("this command has no such option");
 		if (c == 's')

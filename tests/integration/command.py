@@ -242,6 +242,16 @@ def slips_are_told(p):
     check_message(done.stderr, 1, ["--user", "NAME:PASSWORD"])
     done = run([p.hither, "frobnicate"], check=False)
     check_message(done.stderr, done.returncode - 1, ["unknown command frobnicate", "hither --help"])
+    for words, said in ((("ram-dl/ram-dl", "run", "--bogus", "x"), "run: unknown option --bogus; see ram-dl run --help"),
+                        (("ram-dl/ram-dl", "run", "--size"), "run: a value is missing after --size; see ram-dl run --"),
+                        (("ram-dl/ram-dl", "swap", "-s1M", "-q"), "swap: unknown option -q; see ram-dl swap --help"),
+                        (("ram-dl/ram-ul", "--lok"), "ram-ul: unknown option --lok; did you mean --lock; see ram-ul"),
+                        (("tapisk/tapisk", "format", "--bogus=1", "t"), "format: unknown option --bogus=1; see tapisk "),
+                        (("sqlite-remote/sqlite-remote", "--bogus", "x"), "unknown option --bogus; see sqlite-remote")):
+        program = os.path.join(os.path.realpath(sys.argv[1]), "apps", words[0])
+        if os.path.exists(program):
+            done = run([program, *words[1:]], check=False)
+            expect(done.returncode == 2 and said in done.stderr and done.stderr.count("\n") == 1, f"{words}: {done}")
     for name in ("stream/hither-stream", "sqlite-remote/sqlite-remote"):
         program = os.path.join(os.path.realpath(sys.argv[1]), "apps", name)
         if os.path.exists(program):

@@ -77,6 +77,7 @@ class Test:
         self.script("script.py", "#!/usr/bin/python3\nimport sys\nprint('args', sys.argv[1:])\nsys.exit(3)\n")
         self.script("tools/bin/beside", '#!/bin/sh\ncat "$HITHER_TREE/lib/text"; cat "$1"\n')
         self.script("tools/bin/bare", "exit 9\n")
+        self.script("tools/bin/alien", "#! /nowhere/alien -x\n")
         with open(f"{self.site}/tools/lib/text", "w", encoding="ascii") as f:
             f.write("text of the tree\n")
         with open(f"{self.site}/tools/lib/plain", "w", encoding="ascii") as f:
@@ -142,20 +143,27 @@ class Test:
         done = self.run("tools.hither/bin/beside", "mine", cwd=self.work)
         assert done.stdout == "text of the tree\ntext of mine\n", done
         self.run("tools.hither/bin/dynamic", code=7, options=["--root-hash", self.root()])
-        assert "root hash" in self.run("tools.hither/bin/dynamic", code=1, options=["--root-hash", "0" * 64]).stderr
+        assert "root hash" in self.run("tools.hither/bin/dynamic", code=126, options=["--root-hash", "0" * 64]).stderr
 
     def root(self):
         with open(f"{self.site}/tools.hither", "rb") as f:
             return f.read()[-32:].hex()
 
     def how_it_ended_is_passed_on(self):
-        assert "nothing" in self.run("tools.hither/bin/nothing", code=127).stderr
-        self.run("tools.hither/lib/plain", code=126)
+        tree = self.web.url("tools.hither")
+        for name, code, said in (("bin/nothing", 127, f"bin/nothing is not in {tree}"),
+                                 ("lib/plain", 126, f"{tree}/lib/plain is not marked executable in its tree"),
+                                 ("bin/alien", 127, f"{tree}/bin/alien wants /nowhere/alien, which"),
+                                 ("bin", 126, f"{tree}/bin is a folder")):
+            done = self.run(f"tools.hither/{name}", code=code)
+            assert said in done.stderr and "hither-exec" not in done.stderr, done.stderr
+        with open(f"{self.site}/bad.hither", "w", encoding="ascii") as f:
+            f.write("no manifest\n")
+        self.run("bad.hither/bin/frob", code=126)
         with open(f"{self.site}/page", "w", encoding="ascii") as f:
             f.write("echo a page\n")
         page = self.run("page", code=126)
         assert not page.stdout and "/page is no program" in page.stderr, page.stderr
-        self.run("tools.hither/bin", code=126)
         bare = self.run("tools.hither/bin/bare", code=126)  # without #!: nobody makes sh read it
         assert "bin/bare is no program" in bare.stderr, bare.stderr
         self.run("program", "die", code=128 + signal.SIGSEGV)
