@@ -185,16 +185,17 @@ bool hither_store_folder_in_use(int dir_fd)
 	return fd >= 0 && fcntl(fd, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-static int busy(const char *path, int lock_fd, struct hither_error *err)
+static int busy(const struct hither_store_folder *f, int lock_fd, struct hither_error *err)
 {
-	char pid[16] = "";
+	char pid[16] = "", name[HITHER_STORE_NAME_BYTES];
+	hither_store_folder_name(f->dir_fd, name); /* "": it is just being made */
 	ssize_t n = pread(lock_fd, pid, sizeof pid - 1, 0);
 	pid[n > 0 ? strspn(pid, "0123456789") : 0] = 0;
 	return hither_fail(
 	        err, -EBUSY,
-	        "%s: in use by process %s, which has the same resource: use it there, end it "
+	        "%.200s: in use by process %s, which has its cache (%s): use it there, end it "
 	        "(unmount), or use another cache folder (--cache DIR, or none)",
-	        path, *pid ? pid : "unknown");
+	        *name ? name : f->path, *pid ? pid : "unknown", f->path);
 }
 
 /* 0; -EAGAIN: the folder was deleted meanwhile. */
@@ -211,7 +212,7 @@ static int take_lock(struct hither_store_folder *f, bool create, struct hither_e
 		return hither_fail(err, -errno, "%s/lock: %s", f->path, strerror(errno));
 	if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
 		if (errno == EAGAIN || errno == EACCES)
-			return busy(f->path, fd, err);
+			return busy(f, fd, err);
 		return hither_fail(err, -errno, "%s/lock: locking: %s", f->path, strerror(errno));
 	}
 	if (fstat(fd, &st) < 0 || st.st_nlink == 0)

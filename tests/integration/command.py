@@ -394,7 +394,7 @@ def clearing_keeps_what_is_in_use(p):
             expect("8.5 MB freed, 1 cache cleared" in done.stdout or "8.4 MB freed, 1" in done.stdout, f"{done.stdout}")
             check_message(done.stderr, 1, ["kept", web.url(), "in use"])
             done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()], check=False)
-            check_message(done.stderr, done.returncode, ["in use"])
+            check_message(done.stderr, done.returncode, ["hither: " + web.url() + ": in use by process"])
             expect(read(p.path, 4 << 20, 100) == content(4 << 20, 100), "the mount has lost its cache")
             run([p.hither, "umount", p.path])
         done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()])
