@@ -10,6 +10,7 @@ server's file equals the plain copy. Exit 0 passed, 1 failed, 77 skipped.
 """
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -106,7 +107,7 @@ class Subject:
                 self.mount.mount(*options)
                 return
             except Failed as failure:
-                if "cannot connect" not in str(failure) or time.monotonic() > end:
+                if not re.search("cannot connect|no connection to", str(failure)) or time.monotonic() > end:
                     raise
 
     def same(self, when):
