@@ -135,8 +135,8 @@ static void a_profile_becomes_pieces(void)
 		      out.entries[i].waited == good[i].waited);
 	hither_profile_finish(&out);
 	/* Small files, each of them whole, with the gaps between them, and none besides. */
-	uint32_t folder = hither_tree_lookup(tree, 0, "a b%");
-	const struct hither_tree_node *small = &nodes[nodes[folder].first_child];
+	uint32_t place = hither_tree_lookup(tree, 0, "a b%");
+	const struct hither_tree_node *small = &nodes[nodes[place].first_child];
 	entries[0] = (struct hither_profile_entry){small[10].offset, 1, 1, false};
 	entries[1] = (struct hither_profile_entry){small[11].offset, 1, 2, false};
 	p.count = 2;
