@@ -42,6 +42,19 @@ static void hand_on(int number, siginfo_t *info, void *context)
 	}
 }
 
+/*
+ * Which access it was. A page that was to be read may have come before the signal: taken for a
+ * write, it would be pushed for nothing.
+ */
+static bool was_write(const ucontext_t *context)
+{
+#ifdef __x86_64__
+	return context->uc_mcontext.gregs[REG_ERR] & 2; /* the page fault's error code: W */
+#else
+	return true; /* not told: what is pushed for nothing is the same bytes */
+#endif
+}
+
 static void on_bus(int number, siginfo_t *info, void *context)
 {
 	int saved = errno;
@@ -50,7 +63,7 @@ static void on_bus(int number, siginfo_t *info, void *context)
 	uint64_t block = s ? (uint64_t)((char *)info->si_addr - s->data) >> SLICE_BLOCK_SHIFT : 0;
 	int r = -EFAULT;
 	if (s) {
-		r = slice_fault_here(s, block, true, &err);
+		r = slice_fault_here(s, block, was_write(context), &err);
 		if (r)
 			slice_fail(s, block, block + 1, &err);
 	}
