@@ -45,14 +45,7 @@
 	F(curl_url_set)                                                                            \
 	F(curl_url_strerror)
 
-#define DECLARE(name) __typeof__(&(name)) name;
-#define SYMBOL(name) {#name, &real.name},
-
-static struct {
-	FUNCTIONS(DECLARE)
-} real;
-
-static const struct hither_library_symbol symbols[] = {FUNCTIONS(SYMBOL)};
+HITHER_LIBRARY_FUNCTIONS(FUNCTIONS);
 
 static void start(void)
 {

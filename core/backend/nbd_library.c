@@ -41,14 +41,7 @@
 	F(nbd_set_tls_verify_peer)                                                                 \
 	F(nbd_set_uri_allow_local_file)
 
-#define DECLARE(name) __typeof__(&(name)) name;
-#define SYMBOL(name) {#name, &real.name},
-
-static struct {
-	FUNCTIONS(DECLARE)
-} real;
-
-static const struct hither_library_symbol symbols[] = {FUNCTIONS(SYMBOL)};
+HITHER_LIBRARY_FUNCTIONS(FUNCTIONS);
 
 int nbd_load_library(struct hither_error *err)
 {

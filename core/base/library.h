@@ -17,6 +17,18 @@ struct hither_library_symbol {
 	void *function; /* where its address goes: a pointer to a pointer to a function */
 };
 
+/*
+ * In such a file: FUNCTIONS(F) lists them, as F(name) each. Makes `real`, with a pointer of each
+ * name and type, and `symbols`, which tells where they go.
+ */
+#define HITHER_LIBRARY_FUNCTIONS(FUNCTIONS)                                                        \
+	static struct {                                                                            \
+		FUNCTIONS(HITHER_LIBRARY_POINTER)                                                  \
+	} real;                                                                                    \
+	static const struct hither_library_symbol symbols[] = {FUNCTIONS(HITHER_LIBRARY_SYMBOL)}
+#define HITHER_LIBRARY_POINTER(name) __typeof__(&(name)) name;
+#define HITHER_LIBRARY_SYMBOL(name) {#name, &real.name},
+
 struct hither_library {
 	const char *const *files; /* sonames, until NULL: the first that will do is taken */
 	const char *package;      /* Debian's, for the message */

@@ -81,12 +81,7 @@ static int discard_some(struct managed *m, uint64_t *at, uint64_t end, struct ma
 	if (!r)
 		r = make_hole(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);
-	if (!r)
-		r = managed_become_dirty_locked(m, busy.first, busy.end);
-	else
-		managed_own_up_locked(m, busy.first, busy.end);
-	managed_busy_remove_locked(m, &busy);
-	managed_collect_ready_locked(m, busy.first, busy.end, ready);
+	r = managed_end_change_locked(m, &busy, r, ready);
 	*at = busy.end;
 	return r ? hither_fail(err, r, "%s: discarding in the local store %s: %s", m->name,
 	                       hither_store_path(m->store), strerror(-r))

@@ -272,10 +272,13 @@ void managed_write_full(struct managed *m, struct hither_io *io);
 int managed_changed_in_place_locked(struct managed *m, uint64_t first, uint64_t end);
 /* What is here of these is dirty before its bytes change. -ENOMEM: nothing has happened. */
 int managed_dirty_present_locked(struct managed *m, uint64_t first, uint64_t end);
-/* Their bytes are in the store. */
-int managed_become_dirty_locked(struct managed *m, uint64_t first, uint64_t end);
-/* A write that failed may have changed some bytes: what was made dirty for it stays so. */
-void managed_own_up_locked(struct managed *m, uint64_t first, uint64_t end);
+/*
+ * The store's bytes of busy's blocks were changed, or result (-errno) tells why not: they are
+ * dirty, which after a failure those stay that were made so for it, and busy no more. *ready: whom
+ * that lets go on. result, or why they could not be noted.
+ */
+int managed_end_change_locked(struct managed *m, struct managed_busy *busy, int result,
+                              struct managed_ios *ready);
 
 /* pull.c */
 struct managed_sink {

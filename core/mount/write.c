@@ -66,7 +66,7 @@ static void dirtied_locked(struct managed *m)
 		managed_wake_locked(m);
 }
 
-int managed_become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
+static int become_dirty_locked(struct managed *m, uint64_t first, uint64_t end)
 {
 	/* The log first: a block that a reader can see as written must survive SIGKILL. */
 	int noted = hither_store_note(m->store, first, end - first, HITHER_BLOCK_DIRTY);
@@ -103,7 +103,8 @@ static void give_back(struct managed *m, uint64_t first, uint64_t end)
 	pthread_mutex_unlock(&m->lock);
 }
 
-void managed_own_up_locked(struct managed *m, uint64_t first, uint64_t end)
+/* A change that failed may have changed some bytes: what was made dirty for it stays so. */
+static void own_up_locked(struct managed *m, uint64_t first, uint64_t end)
 {
 	uint64_t run;
 	for (uint64_t at = first;
@@ -112,6 +113,18 @@ void managed_own_up_locked(struct managed *m, uint64_t first, uint64_t end)
 		hither_store_note(m->store, at, run, HITHER_BLOCK_DIRTY);
 	if (!m->dirty_since_ns && managed_dirty_locked(m))
 		m->dirty_since_ns = m->now();
+}
+
+int managed_end_change_locked(struct managed *m, struct managed_busy *busy, int result,
+                              struct managed_ios *ready)
+{
+	if (!result)
+		result = become_dirty_locked(m, busy->first, busy->end);
+	else
+		own_up_locked(m, busy->first, busy->end);
+	managed_busy_remove_locked(m, busy);
+	managed_collect_ready_locked(m, busy->first, busy->end, ready);
+	return result;
 }
 
 /* Wait until nobody changes these blocks, then have them. False: io was parked or refused. */
@@ -165,12 +178,7 @@ static bool write_once(struct managed *m, struct hither_io *io)
 	if (r)
 		give_back(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);
-	if (!r)
-		r = managed_become_dirty_locked(m, busy.first, busy.end);
-	else
-		managed_own_up_locked(m, busy.first, busy.end);
-	managed_busy_remove_locked(m, &busy);
-	managed_collect_ready_locked(m, busy.first, busy.end, &ready);
+	r = managed_end_change_locked(m, &busy, r, &ready);
 	pthread_mutex_unlock(&m->lock);
 	if (r && r != -ENOSPC)
 		hither_fail(&err, r, "%s: writing to the local store %s: %s", m->name,

@@ -158,18 +158,23 @@ static void a_full_device_says_so(void)
 }
 
 /* Somebody on another host: another state folder, another process's copy; here, plain writes. */
-static void a_second_writer_elsewhere_is_refused(void)
+static void elsewhere_runs(const char *device, const char *sql)
 {
 	char path[256];
 	sqlite3 *other;
+	snprintf(path, sizeof path, "%s/%s", folder, device);
+	CHECK_EQ(sqlite3_open(path, &other), SQLITE_OK);
+	run(other, sql);
+	sqlite3_close(other);
+	usleep(1100000); /* the guard looks once a second */
+}
+
+static void a_second_writer_elsewhere_is_refused(void)
+{
 	make_device("foreign");
 	sqlite3 *db = opened("foreign", "sync=remote");
 	run(db, "CREATE TABLE t(a); INSERT INTO t VALUES(1)");
-	snprintf(path, sizeof path, "%s/foreign", folder);
-	CHECK_EQ(sqlite3_open(path, &other), SQLITE_OK);
-	run(other, "INSERT INTO t VALUES(2); INSERT INTO t VALUES(3)");
-	sqlite3_close(other);
-	usleep(1100000); /* the guard looks once a second */
+	elsewhere_runs("foreign", "INSERT INTO t VALUES(2); INSERT INTO t VALUES(3)");
 	CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(4)", NULL, NULL, NULL) != SQLITE_OK);
 	char why[512];
 	hither_sqlite_error(why, sizeof why);
@@ -180,8 +185,7 @@ static void a_second_writer_elsewhere_is_refused(void)
 /* What A commits here is not pushed yet; B, elsewhere, is at the same change counter by then. */
 static void a_second_writer_is_refused_before_anything_is_pushed(void)
 {
-	char path[256], params[256];
-	sqlite3 *other;
+	char params[256];
 	make_device("apart");
 	snprintf(params, sizeof params, "sync=local&store=%s/apart-cache", folder);
 	sqlite3 *db = opened("apart", params);
@@ -189,11 +193,7 @@ static void a_second_writer_is_refused_before_anything_is_pushed(void)
 	sqlite3_close(db); /* all is pushed */
 	db = opened("apart", params);
 	run(db, "INSERT INTO t VALUES(1)");
-	snprintf(path, sizeof path, "%s/apart", folder);
-	CHECK_EQ(sqlite3_open(path, &other), SQLITE_OK);
-	run(other, "INSERT INTO t VALUES(2)");
-	sqlite3_close(other);
-	usleep(1100000); /* the guard looks once a second */
+	elsewhere_runs("apart", "INSERT INTO t VALUES(2)");
 	CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(3)", NULL, NULL, NULL) != SQLITE_OK);
 	sqlite3_close(db);
 }

@@ -6,6 +6,7 @@ import time
 
 from rig.process import run
 
+from .harness import NAMES, drop_caches
 from .table import Row
 
 FOLDERS, FILES = 100, 1000
@@ -21,17 +22,6 @@ def make(path):
                 out.write(f"{i} {k}\n")
 
 
-def forget():
-    """Names and attributes, not bytes: what is on the disk is in memory still. False: not allowed."""
-    os.sync()
-    try:
-        with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as knob:
-            knob.write("2\n")
-    except OSError:
-        return False
-    return True
-
-
 def look(path):
     """ms for every name and every stat, and how many there are."""
     begin = time.monotonic()
@@ -43,7 +33,7 @@ def looked(path, cold):
     times = []
     for _ in range(RUNS):
         if cold:
-            forget()
+            drop_caches(NAMES)
         ms, seen = look(path)
         assert seen == FOLDERS * FILES + FOLDERS + 1, seen
         times.append(ms)

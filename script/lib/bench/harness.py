@@ -54,12 +54,15 @@ class Bench:
         return time.monotonic() - begin
 
 
-def drop_caches():
-    """Forget clean pages; False where that is not allowed."""
+PAGES, NAMES = "1\n", "2\n"  # proc_sys_vm(5): drop_caches
+
+
+def drop_caches(what=PAGES):
+    """Forget clean pages, or names and attributes; False where that is not allowed."""
     os.sync()
     try:
         with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as knob:
-            knob.write("1\n")
+            knob.write(what)
     except OSError:
         return False
     return True
