@@ -269,7 +269,8 @@ static void consult_order_locked(struct managed *m)
 	bool waited = false;
 	while (m->seen_tail != m->seen_head) {
 		news[count] = m->seen[m->seen_tail++ % MANAGED_SEEN];
-		waited = waited || news[count++].waited;
+		waited = waited || news[count].waited;
+		count++;
 	}
 	uint64_t window = hither_link_window(&m->link), rate = hither_link_rate(&m->link);
 	m->order_late = false;

@@ -387,6 +387,36 @@ static void no_guess_is_lost_between_threads(void)
 	end_play(&p);
 }
 
+static unsigned heard;
+
+static void counting_saw(struct hither_order *order, uint64_t offset, uint64_t len, bool waited)
+{
+	CHECK_EQ(offset, heard * 2 * BLOCK);
+	heard++;
+}
+
+/* Those that wait, and those that came after them before it was asked. */
+static void the_order_hears_of_every_access(void)
+{
+	static const struct hither_order_ops ops = {.name = "counting", .saw = counting_saw};
+	struct played p = play(64 * BLOCK, 0);
+	struct managed_job job;
+	p.m->order = &(struct hither_order){&ops};
+	struct access *reads[5];
+	heard = 0;
+	for (uint64_t i = 0; i < 5; i++)
+		reads[i] = submit(p.m, HITHER_IO_READ, i * 2 * BLOCK, 10, 1);
+	while (claim(p.m, &job) == MANAGED_JOB_PULL)
+		managed_run(p.m, &job);
+	CHECK_EQ(heard, 5);
+	for (uint64_t i = 0; i < 5; i++) {
+		expect_content(reads[i]);
+		free(reads[i]);
+	}
+	p.m->order = NULL;
+	end_play(&p);
+}
+
 static void the_local_file_is_given_out_only_when_whole(void)
 {
 	struct hither_error err = {0};
@@ -513,6 +543,7 @@ int main(void)
 	RUN(holes_are_zeros);
 	RUN(sixty_four_threads_read_backwards_byte_by_byte);
 	RUN(no_guess_is_lost_between_threads);
+	RUN(the_order_hears_of_every_access);
 	RUN(the_local_file_is_given_out_only_when_whole);
 	RUN(a_file_mounted_directly_is_given_out_itself);
 	RUN(extents_tell_what_is_local_and_dirty);
