@@ -50,9 +50,9 @@ static struct tape_file *self(struct tape_drive *d)
 /* Return when a drive would have. It was idle since it was free. */
 static void keep_pace(struct tape_file *t)
 {
-	uint64_t now = hither_now_ns();
 	if (t->pace <= 0)
 		return;
+	uint64_t now = hither_now_ns();
 	if (t->free_ns < now)
 		t->free_ns = now;
 	t->free_ns += (uint64_t)((double)(t->base.busy_ns - t->paid_ns) / t->pace);

@@ -9,6 +9,7 @@ import errno
 import mmap
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -241,6 +242,21 @@ def discards(work):
         d.umount()
 
 
+def killed_at_8_mib(work, pace):
+    """A copy at this pace, in the middle. False: it was quicker, and is removed."""
+    copy = subprocess.Popen([TAPISK, "compact", f"{work}/tape", f"{work}/second"],
+                            env=dict(os.environ, HITHER_TAPE_PACE=str(pace)))
+    while not os.path.exists(f"{work}/second") or os.path.getsize(f"{work}/second") < 8 * MIB:
+        if copy.poll():
+            raise SystemExit(f"the copy failed: {copy.returncode}")
+        time.sleep(0.001)  # a file that grows tells nobody
+    copy.kill()
+    if copy.wait() == -signal.SIGKILL and os.path.getsize(f"{work}/second") < 64 * MIB:
+        return True
+    os.unlink(f"{work}/second")
+    return False
+
+
 def a_copy_that_is_killed(work):
     """It is no volume, can be repeated, and what it was made from is as it was; the same tape is refused."""
     run(TAPISK, "format", f"{work}/tape", "--size=64M", "--capacity=1G")
@@ -251,14 +267,8 @@ def a_copy_that_is_killed(work):
     said = run(TAPISK, "compact", f"{work}/tape", f"{work}/tape", "--force", fails=True)
     if "same tape" not in said:
         raise SystemExit(said)
-    slow = dict(os.environ, HITHER_TAPE_PACE="1")  # a second at least: it is killed in the middle
-    copy = subprocess.Popen([TAPISK, "compact", f"{work}/tape", f"{work}/second"], env=slow)
-    while not os.path.exists(f"{work}/second") or os.path.getsize(f"{work}/second") < 8 * MIB:
-        if copy.poll() is not None:
-            raise SystemExit("the copy has ended before it was killed")
-        time.sleep(0.001)  # a file that grows tells nobody
-    copy.kill()
-    copy.wait()
+    if not any(killed_at_8_mib(work, pace) for pace in (8, 4, 1)):  # it is slower on a busy machine, so that one will do
+        raise SystemExit("the copy has always ended before it was killed")
     said = run(TAPISK, "info", f"{work}/second", fails=True)
     if "cut short" not in said:
         raise SystemExit(said)

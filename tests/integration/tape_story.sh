@@ -78,7 +78,7 @@ story() {
   lose_all_but_the_tape
   attach "$dir/second"
   [ "$(find "$dir/mnt/tree" -type f | wc -l)" = $((files - deleted)) ]
-  (cd "$dir/mnt/tree" && find . -type f -exec cmp {} "$tree/{}" \;)
+  (cd "$dir/mnt/tree" && find . -type f -print0 | xargs -0 -I{} cmp {} "$tree/{}") # find -exec would not fail
   say "mounted, with no cache: $((files - deleted)) files, equal"
   detach
   "fsck_of_$1"

@@ -156,14 +156,13 @@ def chunks(offset, length):
 
 def avoidable(profile, run_of, rate, rtt):
     """Steps of a run that waited for what was due before: the line, all of it given to the profile in its order, brings
-    it by then, with the third that the launch as a whole is given, too. Nobody could have foreseen what the profile has
-    not."""
+    it by then. Nobody could have foreseen what the profile has not."""
     due, total = {}, 0
     for offset, length, _, _ in entries(profile):
         for chunk in chunks(offset, length):
             if chunk not in due:
                 total += CHUNK
-                due[chunk] = SLACK * (total * 8 / rate + 3 * rtt)
+                due[chunk] = total * 8 / rate + 3 * rtt
     return sum(all(c in due for c in chunks(offset, length)) and max(due[c] for c in chunks(offset, length)) < when
                for offset, length, when, waited in entries(run_of) if waited)
 

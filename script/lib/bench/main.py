@@ -64,8 +64,8 @@ NOTES = [
     " line's rate, three round trips, and the game's own start from the local disk. With a profile, and from the local"
     " disk: the median of three. Who mounts lazily is stopped once it took half as long again as the download. A stall"
     " that the line had time to avoid: had it brought the profile in its order and nothing else, it would have had these"
-    " bytes in 1.3 times the time before they were read; what the profile has not is not counted. Pictures: what was read when,"
-    " without a profile and with one.",
+    " bytes, three round trips included, before they were read; what the profile has not is not counted. Pictures: what"
+    " was read when, without a profile and with one.",
     "find: every name, size and date of 100,000 files in 100 folders, medians of three; for the first time: the"
     " kernel's names and attributes were dropped, its pages not.",
     "export: all serve the same 512 MiB of random bytes from memory, on loopback; fio's nbd engine."
