@@ -73,8 +73,9 @@ file_system() {
       sync -f "$dir/mnt"
     else
       diff -r "$tree" "$dir/mnt/tree"
+      rm -r "$dir/mnt/tree"
+      fstrim -v "$dir/mnt"
     fi
-    [ "$round" = write ] || { rm -r "$dir/mnt/tree" && fstrim -v "$dir/mnt"; }
     umount "$dir/mnt"
     "$hither" block detach "$device"
   done
