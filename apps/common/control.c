@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "control.h"
 
+#include "client.h"
 #include "json.h"
 #include "program.h"
 #include "progress.h"
@@ -21,24 +22,8 @@
 
 enum {
 	MAX_CLIENTS = 16,
-	LINE_BYTES = 64,
-	OUT_BYTES = 16384,
 	CLIENT_TIMEOUT_S = 10, /* to send its line, and to take its answer */
 	TICK_MS = 250,
-};
-
-/* What a client waits for, and hears of. */
-enum waits { NOTHING, END, PULL };
-
-struct client {
-	int fd; /* -1: free */
-	char line[LINE_BYTES];
-	size_t line_len;
-	char *out; /* not sent yet */
-	size_t out_len;
-	enum waits waits;  /* meanwhile it gets progress */
-	bool closes;       /* once out is empty */
-	uint64_t since_ns; /* when its side last did something */
 };
 
 struct control {
@@ -74,82 +59,15 @@ struct control {
 
 /* --- clients --- */
 
-static void drop(struct client *cl)
-{
-	if (cl->fd >= 0)
-		close(cl->fd);
-	free(cl->out);
-	*cl = (struct client){.fd = -1};
-}
-
-static void flush_client(struct client *cl)
-{
-	while (cl->out_len) {
-		ssize_t n = send(cl->fd, cl->out, cl->out_len, MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
-			return;
-		if (n < 0) {
-			drop(cl);
-			return;
-		}
-		memmove(cl->out, cl->out + n, cl->out_len - (size_t)n);
-		cl->out_len -= (size_t)n;
-		cl->since_ns = now_ns();
-	}
-	if (cl->closes)
-		drop(cl);
-}
-
-/* Queue a line of JSON. Who does not read, and lets it grow, is dropped. */
-static void say(struct client *cl, struct json *j)
-{
-	json_text(j, "\n");
-	char *out = j->failed || cl->out_len + j->len > OUT_BYTES
-	                    ? NULL
-	                    : realloc(cl->out, cl->out_len + j->len);
-	if (!out) {
-		drop(cl);
-		return;
-	}
-	memcpy(out + cl->out_len, j->text, j->len);
-	cl->out = out;
-	cl->out_len += j->len;
-	flush_client(cl);
-}
-
-static void say_event(struct client *cl, const char *event, const char *message, bool forced)
-{
-	AUTO_JSON struct json j = {0};
-	json_object(&j, NULL);
-	json_string(&j, "event", event);
-	if (*message)
-		json_string(&j, "message", message);
-	if (forced)
-		json_bool(&j, "forced", true);
-	json_end_object(&j);
-	say(cl, &j);
-}
-
-static void say_progress(struct client *cl, const struct hither_mount_stats *stats)
-{
-	AUTO_JSON struct json j = {0};
-	if (cl->out_len)
-		return; /* it has not read the last one yet */
-	json_object(&j, NULL);
-	json_string(&j, "event", "progress");
-	progress_stats(&j, stats);
-	json_end_object(&j);
-	say(cl, &j);
-}
-
 static void answer_pull(struct control *c, struct client *cl)
 {
 	struct hither_error err = {0};
-	cl->waits = PULL;
+	cl->waits = CLIENT_PULL;
 	if (c->owner.ops->pull && !c->owner.ops->pull(c->owner.user, &err))
 		return;
 	cl->closes = true;
-	say_event(cl, "failed", *err.message ? err.message : "it cannot pull everything", false);
+	client_say_event(cl, "failed", *err.message ? err.message : "it cannot pull everything",
+	                 false);
 }
 
 static void answer(struct control *c, struct client *cl)
@@ -160,7 +78,7 @@ static void answer(struct control *c, struct client *cl)
 		AUTO_JSON struct json j = {0};
 		c->owner.ops->describe(c->owner.user, &j);
 		cl->closes = true;
-		say(cl, &j);
+		client_say(cl, &j);
 		return;
 	}
 	if (!strcmp(word, "pull")) {
@@ -175,10 +93,10 @@ static void answer(struct control *c, struct client *cl)
 	}
 	if (!known) {
 		cl->closes = true;
-		say_event(cl, "failed", "the daemon does not know this request", false);
+		client_say_event(cl, "failed", "the daemon does not know this request", false);
 		return;
 	}
-	cl->waits = END;
+	cl->waits = CLIENT_END;
 	c->owner.ops->end(c->owner.user, lazy, force, false);
 }
 
@@ -193,7 +111,7 @@ static void hear(struct control *c, struct client *cl)
 		return;
 	/* Nothing is said after the line, and so an end of the stream means that it has gone. */
 	if (n <= 0) {
-		drop(cl);
+		client_drop(cl);
 		return;
 	}
 	if (asked)
@@ -204,7 +122,7 @@ static void hear(struct control *c, struct client *cl)
 		*end = 0;
 		answer(c, cl);
 	} else if (cl->line_len == sizeof cl->line) {
-		drop(cl);
+		client_drop(cl);
 	}
 }
 
@@ -312,7 +230,7 @@ static void tick(struct control *c)
 		return;
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		if (c->clients[i].fd >= 0 && c->clients[i].waits)
-			say_progress(&c->clients[i], &stats);
+			client_say_progress(&c->clients[i], &stats);
 	pthread_mutex_lock(&c->draw_lock);
 	if (shows(c))
 		progress_update(&c->progress, &stats);
@@ -341,19 +259,20 @@ static void drop_stalled(struct control *c)
 		struct client *cl = &c->clients[i];
 		bool owes = cl->out_len || !cl->waits;
 		if (cl->fd >= 0 && owes && now - cl->since_ns > CLIENT_TIMEOUT_S * NS_PER_S)
-			drop(cl);
+			client_drop(cl);
 	}
 }
 
 /* --- the thread --- */
 
 /* Tell those who wait for `what`, and let them go. */
-static void tell_waiting(struct control *c, enum waits what, const char *event, const char *message)
+static void tell_waiting(struct control *c, enum client_waits what, const char *event,
+                         const char *message)
 {
 	for (int i = 0; i < MAX_CLIENTS; i++)
 		if (c->clients[i].fd >= 0 && c->clients[i].waits == what) {
 			c->clients[i].closes = true;
-			say_event(&c->clients[i], event, message, false);
+			client_say_event(&c->clients[i], event, message, false);
 		}
 }
 
@@ -376,10 +295,10 @@ static bool take_over(struct control *c)
 	if (c->serving && TAKE(c->signal_early, false))
 		obey_signal(c, &c->early);
 	if (failure)
-		tell_waiting(c, END, "failed", failure);
+		tell_waiting(c, CLIENT_END, "failed", failure);
 	if (pulled) {
 		tick(c); /* the last figures */
-		tell_waiting(c, PULL, pull_failure ? "failed" : "done",
+		tell_waiting(c, CLIENT_PULL, pull_failure ? "failed" : "done",
 		             pull_failure ? pull_failure : "");
 	}
 	return !ends;
@@ -404,7 +323,7 @@ static void run_once(struct control *c, bool *goes_on)
 		return;
 	for (int i = 0; i < MAX_CLIENTS; i++) {
 		if (fds[4 + i].revents & POLLOUT)
-			flush_client(&c->clients[i]);
+			client_flush(&c->clients[i]);
 		if (c->clients[i].fd >= 0 && fds[4 + i].revents & ~POLLOUT)
 			hear(c, &c->clients[i]);
 	}
@@ -429,15 +348,15 @@ static void *run(void *arg)
 		run_once(c, &goes_on);
 	if (c->owner.foreground)
 		clear_progress(c);
-	tell_waiting(c, PULL, "failed", "it ended before everything was here");
+	tell_waiting(c, CLIENT_PULL, "failed", "it ended before everything was here");
 	for (int i = 0; i < MAX_CLIENTS; i++) {
 		struct client *cl = &c->clients[i];
-		if (cl->fd >= 0 && cl->waits == END) {
+		if (cl->fd >= 0 && cl->waits == CLIENT_END) {
 			c->heard = true;
 			/* Fits the socket's buffer, or nobody reads. */
-			say_event(cl, "done", c->end ? c->end : "", c->forced);
+			client_say_event(cl, "done", c->end ? c->end : "", c->forced);
 		}
-		drop(cl);
+		client_drop(cl);
 	}
 	return NULL;
 }

@@ -6,6 +6,7 @@
 #include "progress.h"
 #include "runtime.h"
 #include "settings.h"
+#include "status.h"
 #include "units.h"
 #include "url.h"
 #include "util.h"
@@ -35,16 +36,11 @@ static const struct option_group *const groups[] = {&group, NULL};
 
 /* --- collecting --- */
 
-struct list {
-	char **objects; /* JSON */
-	size_t count;
-};
-
 struct collected {
 	const char *path; /* only this one, or an export's address; NULL: all */
-	struct list live, ended, exports, blocks;
-	struct list known;     /* paths of live ones */
-	struct list elsewhere; /* mounts whose daemon is in a folder that we do not know */
+	struct status_list live, ended, exports, blocks;
+	struct status_list known;     /* paths of live ones */
+	struct status_list elsewhere; /* mounts whose daemon is in a folder that we do not know */
 };
 
 /* One line from the daemon, or NULL. The caller frees it. */
@@ -136,7 +132,7 @@ static char *describe(const struct runtime_daemon *d, uint64_t kept)
 	return NULL;
 }
 
-static int append(struct list *l, char *object)
+static int append(struct status_list *l, char *object)
 {
 	char **grown = object ? reallocarray(l->objects, l->count + 1, sizeof *grown) : NULL;
 	if (!grown) {
@@ -226,17 +222,24 @@ static int join(struct collected *c)
 	return r;
 }
 
-static void finish(struct list *l)
+static void finish(struct status_list *l)
 {
 	for (size_t i = 0; i < l->count; i++)
 		free(l->objects[i]);
 	free(l->objects);
-	*l = (struct list){0};
+	*l = (struct status_list){0};
 }
 
 /* --- showing --- */
 
-static void show_array(const char *name, const struct list *c)
+bool status_is_up(const char *object)
+{
+	char state[16];
+	json_get_string(object, "state", state, sizeof state);
+	return strcmp(state, "ended") && strcmp(state, "unreachable");
+}
+
+static void show_array(const char *name, const struct status_list *c)
 {
 	printf("\"%s\":[", name);
 	for (size_t i = 0; i < c->count; i++)
@@ -255,92 +258,6 @@ static void show_json(const struct collected *c)
 	putchar(',');
 	show_array("elsewhere", &c->elsewhere);
 	puts("}");
-}
-
-/* What can be counted, and how Prometheus is to see it. */
-static const struct {
-	const char *field, *metric, *type, *help;
-} metrics[] = {
-        {"size_bytes", "hither_size_bytes", "gauge", "Size of the resource."},
-        {"local_bytes", "hither_local_bytes", "gauge", "Bytes that are here."},
-        {"dirty_bytes", "hither_dirty_bytes", "gauge", "Changed bytes not pushed yet."},
-        {"waiting", "hither_waiting_reads", "gauge", "Reads that wait now."},
-        {"in_flight", "hither_in_flight_requests", "gauge", "Requests under way."},
-        {"rtt_ns", "hither_rtt_nanoseconds", "gauge", "Least time to the first byte of an answer."},
-        {"rate_bytes", "hither_rate_bytes_per_second", "gauge", "Recent best pull rate."},
-        {"pulled_bytes", "hither_pulled_bytes_total", "counter", "Bytes from the resource."},
-        {"demand_bytes", "hither_demand_bytes_total", "counter",
-         "Of these, because a read waited."},
-        {"pushed_bytes", "hither_pushed_bytes_total", "counter", "Bytes to the resource."},
-        {"pull_requests", "hither_pull_requests_total", "counter", "Requests to read."},
-        {"push_requests", "hither_push_requests_total", "counter", "Requests to write."},
-        {"retries", "hither_retries_total", "counter", "Requests that were tried again."},
-        {"reads", "hither_reads_total", "counter", "Reads by programs."},
-        {"reads_waited", "hither_reads_waited_total", "counter",
-         "Of these, some bytes were not here."},
-        {"wait_ns", "hither_wait_nanoseconds_total", "counter", "Time reads waited."},
-        {"writes", "hither_writes_total", "counter", "Writes by programs."},
-        {"evicted_bytes", "hither_evicted_bytes_total", "counter",
-         "Bytes dropped to keep the cap."},
-};
-
-/* A label's value: backslash, quote and newline are escaped. */
-static void put_label(const char *name, const char *object)
-{
-	char text[PATH_MAX];
-	if (!json_get_string(object, name, text, sizeof text))
-		*text = 0;
-	printf("%s=\"", name);
-	for (const char *p = text; *p; p++)
-		if (*p == '\n')
-			fputs("\\n", stdout);
-		else
-			printf("%s%c", *p == '"' || *p == '\\' ? "\\" : "", *p);
-	putchar('"');
-}
-
-static void put_sample(const char *metric, const char *object, uint64_t value)
-{
-	printf("%s{", metric);
-	put_label("path", object);
-	putchar(',');
-	put_label("url", object);
-	printf("} %llu\n", (unsigned long long)value);
-}
-
-static bool is_up(const char *object)
-{
-	char state[16];
-	json_get_string(object, "state", state, sizeof state);
-	return strcmp(state, "ended") && strcmp(state, "unreachable");
-}
-
-static void show_up(const struct list *l)
-{
-	for (size_t i = 0; i < l->count; i++)
-		put_sample("hither_up", l->objects[i],
-		           is_up(l->objects[i]) && !json_get_int(l->objects[i], "error"));
-}
-
-static void show_values(const char *metric, const char *field, const struct list *l)
-{
-	for (size_t i = 0; i < l->count; i++)
-		if (is_up(l->objects[i]) || !strcmp(field, "dirty_bytes"))
-			put_sample(metric, l->objects[i], json_get_uint(l->objects[i], field));
-}
-
-static void show_metrics(const struct collected *c)
-{
-	printf("# HELP hither_up Is the mount or export served, without an error now?\n"
-	       "# TYPE hither_up gauge\n");
-	show_up(&c->live);
-	show_up(&c->exports);
-	for (size_t m = 0; m < COUNT_OF(metrics); m++) {
-		printf("# HELP %s %s\n# TYPE %s %s\n", metrics[m].metric, metrics[m].help,
-		       metrics[m].metric, metrics[m].type);
-		show_values(metrics[m].metric, metrics[m].field, &c->live);
-		show_values(metrics[m].metric, metrics[m].field, &c->exports);
-	}
 }
 
 /* How much is here, and what has passed. */
@@ -373,7 +290,7 @@ static void show_addresses(const char *object)
 		return;
 	for (char *at = addresses, *line; (line = strsep(&at, "\n"));)
 		printf("%s\n", line);
-	if (is_up(object))
+	if (status_is_up(object))
 		printf("  ends   by hither umount %.*s\n", (int)strcspn(addresses, "\n"),
 		       addresses);
 }
@@ -400,7 +317,7 @@ static void show_one(const char *object)
 		       units_format_size(dirty, json_get_uint(object, "dirty_bytes")),
 		       export ? "export" : "mount", url, export ? "" : " ", export ? "" : path);
 	}
-	if (is_up(object)) {
+	if (status_is_up(object)) {
 		if (export)
 			printf("  serves %llu clients now\n",
 			       (unsigned long long)json_get_uint(object, "clients"));
@@ -419,7 +336,7 @@ static void show_block(const char *object)
 	json_get_string(object, "url", url, sizeof url);
 	json_get_string(object, "kind", kind, sizeof kind);
 	printf("%s\n  ends   by hither block detach %s\n  from   %s\n  state  %s (%s), pid %lld\n",
-	       path, path, url, is_up(object) ? "attached" : "its process has ended", kind,
+	       path, path, url, status_is_up(object) ? "attached" : "its process has ended", kind,
 	       (long long)json_get_int(object, "pid"));
 }
 
@@ -439,7 +356,7 @@ static int show(const struct settings *s, const struct collected *c)
 	if (s->json) {
 		show_json(c);
 	} else if (s->metrics) {
-		show_metrics(c);
+		status_show_metrics(&c->live, &c->exports);
 	} else {
 		if (!count && !c->path)
 			printf("No mounts, no exports, no block devices.\n");
