@@ -323,9 +323,9 @@ static int run_learn(struct settings *s, char **args)
 	if (stamp(path, s->tree, &count, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	fprintf(stderr,
-	        "%s: %s: %zu steps; game-assets publish --profile %s puts them beside the "
+	        "%s: %s: %zu step%s; game-assets publish --profile %s puts them beside the "
 	        "manifest, and who plays then has them ahead of time\n",
-	        program_name, path, count, path);
+	        program_name, path, count, count == 1 ? "" : "s", path);
 	return code;
 }
 

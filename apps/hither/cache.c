@@ -115,6 +115,8 @@ static int list(struct settings *s, const char *dir, bool entries)
 		printf("%s\n", j.text);
 	else if (!entries)
 		print_sum(&l);
+	else if (!l.count)
+		printf("Nothing is kept in %s.\n", dir);
 	return EXIT_DONE;
 }
 

@@ -110,8 +110,9 @@ static void put_title(FILE *f, const struct panel *panel, const char *name)
 		waits += panel->p->entries[i].waited;
 	}
 	snprintf(text, sizeof text,
-	         "%.300s: %s in %zu steps; blue: was here, red: waited for (%zu)", name,
-	         units_format_size(size, bytes), panel->p->count, waits);
+	         "%.300s: %s in %zu step%s; blue: was here, red: waited for (%zu)", name,
+	         units_format_size(size, bytes), panel->p->count, panel->p->count == 1 ? "" : "s",
+	         waits);
 	put_text(f, LEFT, TOP - 12, "start", text);
 }
 

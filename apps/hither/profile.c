@@ -81,9 +81,9 @@ static void tell(const char *name, const struct hither_profile *p)
 		waited += p->entries[i].waited ? p->entries[i].len : 0;
 		last = p->entries[i].at_ms > last ? p->entries[i].at_ms : last;
 	}
-	printf("%s: %s of %s in %zu steps over %.1f s, %s waited for\n", name,
+	printf("%s: %s of %s in %zu step%s over %.1f s, %s waited for\n", name,
 	       units_format_size(a, bytes), units_format_size(b, p->size_bytes), p->count,
-	       (double)last / 1000, units_format_size(c, waited));
+	       p->count == 1 ? "" : "s", (double)last / 1000, units_format_size(c, waited));
 }
 
 static void list_step(const struct hither_profile_entry *e, uint64_t offset, uint64_t len,

@@ -294,6 +294,9 @@ static int run(struct settings *s, char **args)
 	int code = -1;
 	if (!path)
 		return fail_with(EXIT_FAILED, "umount: %s", err.message);
+	/* Where we work in it, we would be one of those who use it. */
+	if (chdir("/"))
+		return fail_with(EXIT_FAILED, "umount: /: %s", strerror(errno));
 	for (bool asked = false; code < 0; asked = true)
 		code = try(s, path, address, asked);
 	return code;

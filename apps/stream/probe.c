@@ -205,9 +205,9 @@ static void show_text(const struct probe *p)
 	for (size_t i = 0; i < p->media.index_count; i++)
 		printf("%s %s at %llu", i ? "," : ":", units_format_size(a, p->media.index[i].len),
 		       (unsigned long long)p->media.index[i].offset);
-	printf("\n  first frame  %u round trips and %s, once connected; it took %.0f + %.0f ms\n",
-	       p->round_trips, units_format_size(a, p->first_bytes), (double)p->open_ns / 1e6,
-	       (double)p->first_ns / 1e6);
+	printf("\n  first frame  %u round trip%s and %s, once connected; it took %.0f + %.0f ms\n",
+	       p->round_trips, p->round_trips == 1 ? "" : "s", units_format_size(a, p->first_bytes),
+	       (double)p->open_ns / 1e6, (double)p->first_ns / 1e6);
 }
 
 static int show_json(const struct probe *p)

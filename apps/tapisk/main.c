@@ -8,6 +8,7 @@
 #include "units.h"
 #include "util.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -117,7 +118,10 @@ struct settings {
 
 int fail(const struct hither_error *err)
 {
-	fprintf(stderr, "tapisk: %s\n", err->message);
+	fprintf(stderr, "tapisk: %s%s\n", err->message,
+	        err->code == -EBUSY ? "; tapisk status shows what is mounted, tapisk umount PATH "
+	                              "ends a mount"
+	                            : "");
 	return FAILED;
 }
 
@@ -182,6 +186,12 @@ static int run_verify(const struct settings *s)
 	return 0;
 }
 
+static void print_garbage(const char *tape, const struct hither_tape_info *i)
+{
+	printf("%s: %" PRIu64 " record%s, %u %% garbage\n", tape, i->records,
+	       i->records == 1 ? "" : "s", garbage_percent(i));
+}
+
 static int run_compact(const struct settings *s)
 {
 	struct hither_error err = {0};
@@ -197,10 +207,8 @@ static int run_compact(const struct settings *s)
 	    hither_tape_info(s->to, false, &after, &err))
 		return fail(&err);
 	behind = bytes_behind(s->tape);
-	printf("%s: %" PRIu64 " records, %u %% garbage\n", s->tape, before.records,
-	       garbage_percent(&before));
-	printf("%s: %" PRIu64 " records, %u %% garbage\n", s->to, after.records,
-	       garbage_percent(&after));
+	print_garbage(s->tape, &before);
+	print_garbage(s->to, &after);
 	if (lost)
 		fprintf(stderr, "tapisk: %s: %" PRIu64 " bytes cannot be read; all else is on %s\n",
 		        s->tape, lost, s->to);

@@ -74,15 +74,17 @@ void print_info(const char *tape, const struct hither_tape_info *i)
 		       with_commas(n, i->checkpoint));
 	else
 		printf("checkpoint  none yet\n");
-	printf("read        %s records to find this out\n", with_commas(n, i->scanned));
-	printf("damaged     %s records that cannot be read\n", with_commas(n, i->damaged));
+	printf("read        %s record%s to find this out\n", with_commas(n, i->scanned),
+	       i->scanned == 1 ? "" : "s");
+	printf("damaged     %s record%s that cannot be read\n", with_commas(n, i->damaged),
+	       i->damaged == 1 ? "" : "s");
 	uint64_t behind = bytes_behind(tape);
 	if (behind)
 		printf("not on it   %s: written, and kept in the cache for the next mount\n",
 		       units_format_size(a, behind));
 	if (i->torn)
-		printf("cut off     %s records at the end: power failed while they were written\n",
-		       with_commas(n, i->torn));
+		printf("cut off     %s record%s at the end: power failed during the write\n",
+		       with_commas(n, i->torn), i->torn == 1 ? "" : "s");
 	if (i->drive_ns)
 		printf("drive time  %.1f s, had it been an LTO-9 drive\n",
 		       (double)i->drive_ns / 1e9);

@@ -74,6 +74,15 @@ static int find_tape(int argc, char **argv)
 	return i > 2 && !strchr(argv[i - 1], '=') ? -1 : i;
 }
 
+/* Is there a word behind the tape that may be a path? An option's value may be one, to hither. */
+static bool has_path(int argc, char **argv, int tape)
+{
+	for (int i = tape + 1; i < argc; i++)
+		if (argv[i][0] != '-')
+			return true;
+	return false;
+}
+
 int run_mount(int argc, char **argv)
 {
 	char url[3 * PATH_MAX], *args[MOST_ARGS] = {program};
@@ -82,6 +91,11 @@ int run_mount(int argc, char **argv)
 		return misused("too many arguments");
 	if (tape < 0)
 		return misused("name the tape first, and options behind it");
+	if (argc == 2)
+		return misused("name a tape");
+	if (tape && !strcmp(argv[1], "mount") && !has_path(argc, argv, tape))
+		return misused(
+		        "mount: name the path where the volume is to be seen, behind the tape");
 	if (tape && !url_of(argv[tape], url, sizeof url))
 		return misused("the name of the tape is too long");
 	args[count++] = argv[1];

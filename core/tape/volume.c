@@ -71,7 +71,7 @@ static int write_label(struct tape_drive *d, uint64_t size_bytes, bool force, bo
 	int e = d->ops->locate_end(d, &end, err);
 	if (!e && end && !force)
 		return hither_fail(err, -EEXIST,
-		                   "tape: there are %llu records on this tape; --force drops them",
+		                   "tape: records on this tape: %llu; --force drops them",
 		                   (unsigned long long)end);
 	if (!e && getrandom(r.id, sizeof r.id, 0) != sizeof r.id)
 		return hither_fail(err, -EIO, "tape: no random numbers");

@@ -400,6 +400,8 @@ def clearing_keeps_what_is_in_use(p):
         done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()])
         expect("freed, 1 cache cleared" in done.stdout, done.stdout)
         expect(json.loads(run([p.hither, "cache", "--json", "--cache", p.cache]).stdout)["count"] == 0, "some is left")
+        told = run([p.hither, "cache", "--cache", p.cache]).stdout
+        expect(told == f"Nothing is kept in {p.cache}.\n", told)
 
 
 def a_local_file_needs_no_cache(p):

@@ -35,12 +35,19 @@ if "$tapisk" format "$dir/tape" --size=32M 2>"$dir/said"; then
 fi
 grep -q -- --force "$dir/said"
 
+if "$tapisk" mount "$dir/tape" 2>"$dir/said"; then
+  echo "a mount nowhere"
+  exit 1
+fi
+grep -q "^tapisk: mount: name the path" "$dir/said"
+
 : >"$dir/disk"
 "$tapisk" mount "$dir/tape" "$dir/disk" -w
 if "$tapisk" info "$dir/tape" 2>"$dir/said"; then
   echo "two processes had the tape"
   exit 1
 fi
+grep -q "tapisk umount PATH" "$dir/said"
 dd if="$dir/image" of="$dir/disk" bs=1M conv=notrunc,fsync status=none
 "$hither" umount "$dir/disk"
 
