@@ -19,6 +19,7 @@ struct direct {
 	uint64_t deadline_ns;
 	pthread_mutex_t lock; /* guards everything below */
 	pthread_cond_t work;
+	pthread_cond_t over; /* cancelled; its own, or who pauses would take the call for work */
 	struct hither_io *head, **tail;
 	pthread_t threads[DIRECT_WORKERS_MAX];
 	uint32_t thread_count, idle_count;
@@ -44,7 +45,7 @@ static bool pause_or_cancel(struct direct *d, uint64_t ns)
 {
 	struct timespec until = hither_timespec(hither_now_ns() + ns);
 	HITHER_LOCK_SCOPE(&d->lock);
-	while (!d->cancelled && !pthread_cond_timedwait(&d->work, &d->lock, &until))
+	while (!d->cancelled && !pthread_cond_timedwait(&d->over, &d->lock, &until))
 		;
 	return d->cancelled;
 }
@@ -219,7 +220,15 @@ static void direct_cancel(struct hither_mount *base)
 	hither_backend_cancel(base->backend);
 	HITHER_LOCK_SCOPE(&d->lock);
 	d->cancelled = true;
-	pthread_cond_broadcast(&d->work);
+	pthread_cond_broadcast(&d->over);
+}
+
+static void free_direct(struct direct *d)
+{
+	pthread_mutex_destroy(&d->lock);
+	pthread_cond_destroy(&d->work);
+	pthread_cond_destroy(&d->over);
+	free(d);
 }
 
 static int direct_close(struct hither_mount *base, struct hither_error *err)
@@ -233,9 +242,7 @@ static int direct_close(struct hither_mount *base, struct hither_error *err)
 		pthread_join(d->threads[i], NULL);
 	int r = base->writable && !d->cancelled ? hither_backend_flush(base->backend, err) : 0;
 	hither_backend_close(base->backend);
-	pthread_mutex_destroy(&d->lock);
-	pthread_cond_destroy(&d->work);
-	free(d);
+	free_direct(d);
 	return r;
 }
 
@@ -274,12 +281,11 @@ int hither_direct_create(struct hither_backend *backend, const struct hither_mou
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->work, &attr);
+	pthread_cond_init(&d->over, &attr);
 	pthread_condattr_destroy(&attr);
 	int r = pthread_create(&d->threads[0], NULL, direct_main, d);
 	if (r) {
-		pthread_mutex_destroy(&d->lock);
-		pthread_cond_destroy(&d->work);
-		free(d);
+		free_direct(d);
 		return hither_fail(err, -r, "cannot start a thread: %s", strerror(r));
 	}
 	d->thread_count = 1;

@@ -155,13 +155,11 @@ static bool take_blocks_locked(struct managed *m, struct hither_io *io, struct m
 	return true;
 }
 
-/* False: the disk is full, nothing was answered. */
-static bool write_once(struct managed *m, struct hither_io *io)
+/* False: the disk is full, nothing was answered. *ready: whom the caller lets go on. */
+static bool write_once(struct managed *m, struct hither_io *io, struct managed_ios *ready)
 {
 	struct hither_error err = {0};
 	struct managed_busy busy = {.first = managed_first(io), .end = managed_end(io)};
-	struct managed_ios ready;
-	managed_ios_init(&ready);
 	int r = 0;
 	pthread_mutex_lock(&m->lock);
 	bool ours = take_blocks_locked(m, io, &busy, &r, &err);
@@ -178,14 +176,13 @@ static bool write_once(struct managed *m, struct hither_io *io)
 	if (r)
 		give_back(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);
-	r = managed_end_change_locked(m, &busy, r, &ready);
+	r = managed_end_change_locked(m, &busy, r, ready);
 	pthread_mutex_unlock(&m->lock);
 	if (r && r != -ENOSPC)
 		hither_fail(&err, r, "%s: writing to the local store %s: %s", m->name,
 		            hither_store_path(m->store), strerror(-r));
 	if (r != -ENOSPC)
 		managed_answer(io, r, &err);
-	managed_resume(m, &ready);
 	return r != -ENOSPC;
 }
 
@@ -275,18 +272,22 @@ static enum wait_for room_comes(struct managed *m, const struct hither_io *io, u
 
 static void write_patiently(struct managed *m, struct hither_io *io, unsigned pushes)
 {
-	if (write_once(m, io))
+	struct managed_ios ready;
+	managed_ios_init(&ready);
+	bool over = write_once(m, io, &ready);
+	managed_resume(m, &ready);
+	if (over)
 		return;
 	enum wait_for next = WAIT_FOR_OTHERS;
 	unsigned patience = ROOM_TRIES;
-	bool over = false;
 	/* One at a time, or many would take what each one of them needs. */
 	pthread_mutex_lock(&m->room_lock);
 	while (!over && next == WAIT_FOR_OTHERS) {
-		over = write_once(m, io);
+		over = write_once(m, io, &ready);
 		next = over ? WAIT_FOR_NOTHING : room_comes(m, io, &patience);
 	}
 	pthread_mutex_unlock(&m->room_lock);
+	managed_resume(m, &ready); /* with no lock held: they may have to wait for room, too */
 	if (next == WAIT_FOR_PUSH && pushes < ROOM_PUSHES)
 		push_for_room(m, io, pushes);
 	else if (!over)
