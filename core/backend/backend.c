@@ -7,6 +7,7 @@
 #include "backend/buffer_sink.h"
 #include "backend/url.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -14,6 +15,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+
+enum { USUAL_CONNECT_MS = 10000 };
 
 /* --- open --- */
 
@@ -76,6 +79,34 @@ int hither_backend_check_url(const char *url, bool writable, struct hither_error
 	return look_up(url, writable, &ops, err);
 }
 
+/*
+ * A server that says when to come back is asked again then, for as long as connecting may take:
+ * whoever opens a resource has no mount yet that would do so.
+ */
+static int open_patiently(const struct hither_backend_ops *ops, const char *url,
+                          const struct hither_backend_options *options, struct hither_backend **b,
+                          struct hither_error *err)
+{
+	uint64_t ms = options->connect_timeout_ms ? options->connect_timeout_ms : USUAL_CONNECT_MS;
+	uint64_t end = hither_now_ns() + ms * HITHER_NS_PER_MS;
+	for (;;) {
+		struct hither_error why = {0};
+		int r = ops->open(url, options, b, &why);
+		uint64_t pause = r == -EAGAIN && why.retry_after_ms > 0
+		                         ? (uint64_t)why.retry_after_ms * HITHER_NS_PER_MS
+		                         : UINT64_MAX;
+		uint64_t now = hither_now_ns();
+		if (now >= end || pause > end - now) {
+			if (err && r)
+				*err = why;
+			return r;
+		}
+		struct timespec until = hither_timespec(now + pause);
+		while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
+			;
+	}
+}
+
 int hither_backend_open(const char *url, const struct hither_backend_options *options,
                         struct hither_backend **out, struct hither_error *err)
 {
@@ -87,7 +118,7 @@ int hither_backend_open(const char *url, const struct hither_backend_options *op
 	if (r)
 		return r;
 	struct hither_backend *b = NULL;
-	r = ops->open(url, options, &b, err);
+	r = open_patiently(ops, url, options, &b, err);
 	if (r)
 		return r;
 	assert(is_sane(b));

@@ -384,11 +384,24 @@ static void a_busy_server_says_when_to_come_back(void)
 {
 	struct hither_error err;
 	struct hither_backend *b;
-	struct hither_backend_options options = {0};
+	struct hither_backend_options options = {.connect_timeout_ms = 5000};
 	CHECK_EQ(open_with("/busy", &options, &b, &err), -EAGAIN);
 	CHECK_EQ(err.retry_after_ms, 7000);
 	CHECK_EQ(open_with("/busy-until", &options, &b, &err), -EAGAIN);
 	CHECK_EQ(err.retry_after_ms, 30000);
+}
+
+static void an_opening_waits_for_as_long_as_it_is_told(void)
+{
+	struct hither_error err = {0};
+	struct hither_backend_options options = {.connect_timeout_ms = 500};
+	struct hither_backend *b;
+	atomic_store(&server.phase, 1);
+	CHECK_EQ(open_with("/busy-once", &options, &b, &err), -EAGAIN);
+	atomic_store(&server.phase, 1);
+	b = open_path("/busy-once"); /* within the usual ten seconds */
+	CHECK_OK(read_some(b, 100000, 10, NULL, &err));
+	hither_backend_close(b);
 }
 
 static void a_sink_that_fails_ends_the_read_with_its_code(void)
@@ -601,6 +614,7 @@ int main(void)
 	RUN(more_bytes_than_asked_for_are_left);
 	RUN(a_lost_connection_is_replaced);
 	RUN(a_busy_server_says_when_to_come_back);
+	RUN(an_opening_waits_for_as_long_as_it_is_told);
 	RUN(a_sink_that_fails_ends_the_read_with_its_code);
 	RUN(redirects_are_followed_once);
 	RUN(an_expired_place_is_looked_up_again);

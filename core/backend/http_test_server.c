@@ -396,6 +396,12 @@ static bool busy(const struct request *r)
 {
 	return status(r, "503 Service Unavailable", "Retry-After: 7\r\n");
 }
+static bool busy_once(const struct request *r)
+{
+	return atomic_exchange(&r->server->phase, 0)
+	               ? status(r, "503 Service Unavailable", "Retry-After: 1\r\n")
+	               : bare(r);
+}
 static bool busy_until(const struct request *r)
 {
 	return status(r, "429 Too Many Requests",
@@ -489,6 +495,7 @@ static const struct {
         {"/garbage", garbage},
         {"/hangs-up", hangs_up},
         {"/busy", busy},
+        {"/busy-once", busy_once},
         {"/busy-until", busy_until},
         {"/private", private},
         {"/moved", moved},

@@ -330,7 +330,8 @@ def servers_that_answer_wrongly(p):
                "whole": ["range requests", "download it first"]}
     with Web(SIZE) as web:
         for web.mood, words in answers.items():
-            p.says(web.url(), "--cache", "none", "--deadline", "1s", words=[web.url()[:40], *words])
+            p.says(web.url(), "--cache", "none", "--connect-timeout", "900ms",
+                   words=[web.url()[:40], *words])
         web.mood = "good"
         with p.mounted(web.url(), "--cache", "none", "--pull", "off", "--deadline", "30s"):
             for offset, web.mood in ((1 << 20, "busy"), (2 << 20, "cut")):

@@ -202,7 +202,7 @@ rm "$HOME/.netrc"
 
 echo '== redirects, and a server that is busy'
 same data "$plain/redirect/data"
-refused 'answered 503' "$plain/busy/data" --deadline 2s
+refused 'answered 503' "$plain/busy/data" --connect-timeout 500ms
 
 echo '== TLS through a proxy'
 cat >"$dir/proxy.py" <<'PYTHON'

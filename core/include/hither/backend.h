@@ -64,10 +64,12 @@ struct hither_sink {
 
 /** How to open. Zero-initialise; strings are borrowed for the duration of the open call. */
 struct hither_backend_options {
-	bool writable;               /* ask for writing; -EROFS if this resource cannot */
-	uint32_t connect_timeout_ms; /* 0: 10 s */
-	uint32_t idle_timeout_ms;    /* no byte for so long: -ETIMEDOUT; 0: 30 s */
-	uint32_t parallel;           /* most requests at a time; 0: the backend's own choice */
+	bool writable; /* ask for writing; -EROFS if this resource cannot */
+	/* 0: 10 s. A server that answers "busy, come back in so many seconds" to the opening is
+	 * asked again within this time, too. */
+	uint32_t connect_timeout_ms;
+	uint32_t idle_timeout_ms; /* no byte for so long: -ETIMEDOUT; 0: 30 s */
+	uint32_t parallel;        /* most requests at a time; 0: the backend's own choice */
 	uint64_t
 	        create_bytes; /* file, directory, memory: make it, this large, if it is not there */
 	const char *user;     /* "name:password"; NULL: from the URL, else netrc */
