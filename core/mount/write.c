@@ -29,29 +29,32 @@ int managed_dirty_present_locked(struct managed *m, uint64_t first, uint64_t end
 	return 0;
 }
 
+/* Of a write's blocks, before it. */
+enum hold { HOLDS_NONE, HOLDS_SOME, HOLDS_ALL };
+
 static int store_once(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end,
-                      bool present)
+                      enum hold hold)
 {
 	int r = hither_store_roomy(m->store) ? 0 : -ENOSPC;
-	if (!r)
+	if (!r && hold != HOLDS_NONE)
 		r = hither_store_intent(m->store, first, end - first);
 	if (r)
 		return r;
-	return present ? hither_store_overwrite(m->store, io->buf, io->len, io->offset)
-	               : hither_store_write(m->store, io->buf, io->len, io->offset);
+	return hold == HOLDS_ALL ? hither_store_overwrite(m->store, io->buf, io->len, io->offset)
+	                         : hither_store_write(m->store, io->buf, io->len, io->offset);
 }
 
 /* On a full disk what is clean makes room, as often as it takes: others fill the same disk. */
 static int store_bytes(struct managed *m, const struct hither_io *io, uint64_t first, uint64_t end,
-                       bool present)
+                       enum hold hold)
 {
-	int r = store_once(m, io, first, end, present);
+	int r = store_once(m, io, first, end, hold);
 	if (r == -ENOSPC) { /* the background must not take what is freed here */
 		HITHER_LOCK_SCOPE(&m->lock);
 		managed_store_full_locked(m);
 	}
 	for (int i = 0; r == -ENOSPC && i < ROOM_TRIES && managed_make_room(m, end - first); i++)
-		r = store_once(m, io, first, end, present);
+		r = store_once(m, io, first, end, hold);
 	return r;
 }
 
@@ -155,6 +158,19 @@ static bool take_blocks_locked(struct managed *m, struct hither_io *io, struct m
 	return true;
 }
 
+/*
+ * What is absent, and always was as far as this process knows, needs no intent. What was dropped
+ * may still be LOCAL in what is durable of the log.
+ */
+static enum hold hold_locked(const struct managed *m, uint64_t first, uint64_t end)
+{
+	uint64_t at;
+	if (hither_block_map_all(m->map, first, end - first, HITHER_BLOCKS_PRESENT))
+		return HOLDS_ALL;
+	return hither_block_map_run(m->map, first, end, 1, HITHER_BLOCKS_PRESENT, &at) ? HOLDS_SOME
+	                                                                               : HOLDS_NONE;
+}
+
 /* False: the disk is full, nothing was answered. *ready: whom the caller lets go on. */
 static bool write_once(struct managed *m, struct hither_io *io, struct managed_ios *ready)
 {
@@ -163,16 +179,15 @@ static bool write_once(struct managed *m, struct hither_io *io, struct managed_i
 	int r = 0;
 	pthread_mutex_lock(&m->lock);
 	bool ours = take_blocks_locked(m, io, &busy, &r, &err);
-	/* They stay, as nobody but us may change them now. */
-	bool present = ours && hither_block_map_all(m->map, busy.first, busy.end - busy.first,
-	                                            HITHER_BLOCKS_PRESENT);
+	/* What is there stays, as nobody but us may change them now. */
+	enum hold hold = ours ? hold_locked(m, busy.first, busy.end) : HOLDS_NONE;
 	pthread_mutex_unlock(&m->lock);
 	if (!ours) {
 		if (r)
 			managed_answer(io, r, &err);
 		return true;
 	}
-	r = store_bytes(m, io, busy.first, busy.end, present);
+	r = store_bytes(m, io, busy.first, busy.end, hold);
 	if (r)
 		give_back(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);

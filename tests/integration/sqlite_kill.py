@@ -95,7 +95,7 @@ def kill_one(work, url, rng, told, number):
     if writer.returncode != -9:
         raise SystemExit(f"round {number}: the writer ended by itself: {err}")
     told = max([told, *map(int, out.split("\n")[:-1])])
-    checks = ("PRAGMA integrity_check; SELECT max(id) FROM a; SELECT max(id) FROM b;"
+    checks = ("PRAGMA integrity_check; SELECT ifnull(max(id), 0) FROM a; SELECT ifnull(max(id), 0) FROM b;"
               "SELECT count(*) FROM (SELECT id FROM a EXCEPT SELECT id FROM b)")
     whole, a, b, lone = ask(options, url, checks).split()
     if whole != "ok" or a != b or lone != "0" or int(a) < told or int(a) > told + 1:

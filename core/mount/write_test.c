@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Writes to a store whose disk is full. */
+/* Writes into a store on disk, and on a disk that is full. */
+#include "chunk/store_log.h"
 #include "mount/played.h"
 #include "scratch.h"
 
@@ -94,8 +95,46 @@ static void a_write_that_goes_on_behind_another_finds_the_disk_full(void)
 	end(&f);
 }
 
+static off_t log_bytes(struct managed *m)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	snprintf(path, sizeof path, "%s/state", hither_store_path(m->store));
+	CHECK_EQ(stat(path, &st), 0);
+	return st.st_size;
+}
+
+static off_t log_of_write(struct managed *m, uint64_t block, size_t blocks)
+{
+	off_t before = log_bytes(m);
+	struct access *a = submit(m, HITHER_IO_WRITE, block * BLOCK, blocks * BLOCK, 'n');
+	CHECK(a->over && !a->result);
+	free(a);
+	return log_bytes(m) - before;
+}
+
+/* Nothing is lost of what is not there yet: only what was here has to be announced, durably. */
+static void a_block_that_was_absent_is_noted_once(void)
+{
+	struct hither_error err = {0};
+	char folder[PATH_MAX];
+	scratch_make(folder);
+	const struct hither_mount_options o = {
+	        .pull_off = true, .order = "none", .cache_dir = folder};
+	struct managed *m = play_over(filled(SIZE), &o);
+	const off_t note = HITHER_LOG_RECORD_BYTES, change = note, intent = note;
+	CHECK_EQ(log_of_write(m, 3, 2), note);
+	CHECK_EQ(log_of_write(m, 8, 1), note);
+	CHECK_EQ(log_of_write(m, 4, 2), intent + change + note); /* one of them was here */
+	CHECK_EQ(log_of_write(m, 8, 1), change + note);          /* and this */
+	m->base.writable = false;
+	CHECK_OK(hither_mount_close(&m->base, &err));
+	scratch_remove(folder);
+}
+
 int main(void)
 {
+	RUN(a_block_that_was_absent_is_noted_once);
 	RUN(a_write_that_goes_on_behind_another_finds_the_disk_full);
 	return 0;
 }
