@@ -167,8 +167,8 @@ static enum hold hold_locked(const struct managed *m, uint64_t first, uint64_t e
 	uint64_t at;
 	if (hither_block_map_all(m->map, first, end - first, HITHER_BLOCKS_PRESENT))
 		return HOLDS_ALL;
-	return hither_block_map_run(m->map, first, end, 1, HITHER_BLOCKS_PRESENT, &at) ? HOLDS_SOME
-	                                                                               : HOLDS_NONE;
+	bool some = hither_block_map_run(m->map, first, end, 1, HITHER_BLOCKS_PRESENT, &at) > 0;
+	return some || m->evictions ? HOLDS_SOME : HOLDS_NONE;
 }
 
 /* False: the disk is full, nothing was answered. *ready: whom the caller lets go on. */
