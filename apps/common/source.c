@@ -143,14 +143,36 @@ static char *fetch(const struct settings *s, const char *url, uint64_t most, siz
 }
 
 /* Is this a profile of this very tree? */
+static bool is_of(const struct hither_tree *t, const struct hither_profile *p)
+{
+	return p->size_bytes == hither_tree_size(t) &&
+	       (!*p->version || !strcmp(p->version, hither_tree_hash(t)));
+}
+
 static bool fits(const struct hither_tree *t, const char *text, size_t len)
 {
 	struct hither_profile p = {0};
-	bool good = !hither_profile_parse(text, len, &p, NULL) &&
-	            p.size_bytes == hither_tree_size(t) &&
-	            (!*p.version || !strcmp(p.version, hither_tree_hash(t)));
+	bool good = !hither_profile_parse(text, len, &p, NULL) && is_of(t, &p);
 	hither_profile_finish(&p);
 	return good;
+}
+
+/* One that was named, and is of another tree, would have other bytes come first than it means. */
+static void check_profile(struct settings *s)
+{
+	struct hither_profile p = {0};
+	if (!s->profile || hither_profile_load(s->profile, &p, NULL))
+		return; /* the mount says what is wrong with it */
+	if (!is_of(s->tree, &p)) {
+		fail_with(0,
+		          "note: %s is a profile of another tree, or of another version of it, and "
+		          "is "
+		          "not used: record it again",
+		          s->profile);
+		free(TAKE(s->profile, NULL));
+		s->mount.profile = NULL;
+	}
+	hither_profile_finish(&p);
 }
 
 /* --- the profile beside the manifest --- */
@@ -210,6 +232,8 @@ static int open_tree(struct settings *s, struct hither_mount **out, struct hithe
 		return hither_fail(err, -EROFS, "a tree cannot be written");
 	begin_beside(s, &beside);
 	int r = hither_tree_fetch(s->url, &s->mount, s->root_hash, &s->tree, err);
+	if (!r)
+		check_profile(s);
 	end_beside(&beside, s, r ? NULL : s->tree);
 	if (r)
 		return r;
@@ -221,6 +245,15 @@ static int open_tree(struct settings *s, struct hither_mount **out, struct hithe
 	return hither_tree_mount(s->tree, s->url, &s->mount, out, err);
 }
 
+/* Of a path in a tree, which hither exec takes. */
+static void explain_inside(const char *path, struct hither_error *err)
+{
+	const struct hither_error was = *err;
+	hither_fail(err, was.code,
+	            "%.*s; to read %.100s in a tree, mount its manifest, the URL up to .hither",
+	            hither_error_fact_len(was.message), was.message, path);
+}
+
 static int open_it(struct settings *s, bool may_write, struct hither_mount **out,
                    struct hither_error *err)
 {
@@ -230,7 +263,11 @@ static int open_it(struct settings *s, bool may_write, struct hither_mount **out
 	if (s->root_hash)
 		return hither_fail(err, -EINVAL,
 		                   "--root-hash is for manifests, whose names end in .hither");
-	return open_any(s, may_write, out, err);
+	int r = open_any(s, may_write, out, err);
+	const char *inside = strstr(s->url, ".hither/");
+	if (r == -ENOENT && inside)
+		explain_inside(inside + strlen(".hither/"), err);
+	return r;
 }
 
 /* --- what is near already --- */

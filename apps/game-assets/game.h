@@ -6,6 +6,8 @@
 #include "program.h"
 #include "settings.h"
 
+#include <pthread.h>
+
 struct game_settings {
 	struct settings base; /* first */
 	char *overlay;        /* a folder; NULL: the game cannot write */
@@ -24,19 +26,39 @@ extern const struct command command_learn;
 
 /* --- ready.c --- */
 
-/* When the game may start. */
+/* When the game may start: once what it shall have is local, or cannot be had. */
 struct ready {
-	unsigned percent;            /* of everything; 0: see ranges */
-	struct hither_range *ranges; /* these must be local */
+	struct hither_mount *mount;
+	bool everything;             /* any total_bytes will do; else those of ranges */
+	struct hither_range *ranges; /* of everything: one */
 	size_t range_count;
 	uint64_t total_bytes;
+	bool offline; /* what is not here does not come */
+
+	pthread_mutex_t lock; /* guards the rest */
+	pthread_cond_t changed;
+	bool stopped;
+	/* What does not come by itself is asked for, a piece at a time: one that fails is passed
+	 * over. */
+	struct hither_io ask;
+	bool asking;
+	size_t at_range;
+	uint64_t at;
+	struct hither_error failed; /* the first of them; code 0: none */
 };
 
-/* text: --ready's value; NULL: at once. profile: a file; NULL: there is none. -EINVAL, -ENOENT. */
-int ready_parse(const char *text, const char *profile, struct hither_mount *m, struct ready *out,
+void ready_init(struct ready *r);
+/*
+ * text: --ready's value; NULL: at once. profile: a file; NULL: there is none. 0, -EINVAL, -ENOENT,
+ * -ENOMEM.
+ */
+int ready_parse(struct ready *r, const char *text, const char *profile, struct hither_mount *m,
                 struct hither_error *err);
+/* Wait, with a bar on a terminal. False: ready_stop() was called. Notes what cannot be had. */
+bool ready_wait(struct ready *r);
+/* Any thread; before, during or after ready_wait(). */
+void ready_stop(struct ready *r);
+/* No call of its mount is under way any more: it is closed. */
 void ready_finish(struct ready *r);
-/* How many of total_bytes are local now. */
-uint64_t ready_bytes(const struct ready *r, struct hither_mount *m);
 
 #endif

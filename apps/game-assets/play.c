@@ -58,66 +58,24 @@ struct play {
 	char **command;
 	uint64_t start_ns, launch_ns, end_ns;
 	struct hither_mount_stats at_launch;
+	struct ready ready;
 	pthread_t thread;
 	bool has_thread;
 	int result;
 	struct hither_error err;
 
 	pthread_mutex_t lock; /* guards the rest */
-	pthread_cond_t changed;
 	struct child child;
 	bool plays, ending; /* the game runs; it shall end */
 };
 
-static void show_bar(uint64_t have, uint64_t all)
-{
-	enum { WIDTH = 30 };
-	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], bar[WIDTH + 1];
-	unsigned full = all ? (unsigned)(have * WIDTH / all) : WIDTH;
-	memset(bar, '.', WIDTH);
-	memset(bar, '#', full);
-	bar[WIDTH] = 0;
-	fprintf(stderr, "\r\033[K[%s] %s of %s", bar, units_format_size(a, have),
-	        units_format_size(b, all));
-}
-
-/* Until what is wanted first is here; false: it shall end before. */
-static bool wait_ready(struct play *p, const struct ready *ready)
-{
-	bool terminal = isatty(STDERR_FILENO);
-	pthread_mutex_lock(&p->lock);
-	while (!p->ending) {
-		pthread_mutex_unlock(&p->lock);
-		uint64_t have = ready_bytes(ready, p->daemon.mount);
-		if (terminal && ready->total_bytes)
-			show_bar(have, ready->total_bytes);
-		pthread_mutex_lock(&p->lock);
-		if (have >= ready->total_bytes)
-			break;
-		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += 50000000;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
-		pthread_cond_timedwait(&p->changed, &p->lock, &until);
-	}
-	bool go = !p->ending;
-	pthread_mutex_unlock(&p->lock);
-	if (terminal && ready->total_bytes)
-		fputs("\r\033[K", stderr);
-	return go;
-}
-
 static int play_game(struct play *p)
 {
-	struct ready ready;
-	int r = ready_parse(p->settings->ready, p->settings->base.profile, p->daemon.mount, &ready,
-	                    &p->err);
-	if (r || !wait_ready(p, &ready)) {
-		ready_finish(&ready);
+	p->ready.offline = p->settings->base.mount.offline;
+	int r = ready_parse(&p->ready, p->settings->ready, p->settings->base.profile,
+	                    p->daemon.mount, &p->err);
+	if (r || !ready_wait(&p->ready))
 		return r;
-	}
-	ready_finish(&ready);
 	hither_mount_stats(p->daemon.mount, &p->at_launch);
 	pthread_mutex_lock(&p->lock);
 	const struct child_wish wish = {.program = p->command[0],
@@ -198,8 +156,8 @@ static bool end_game(struct play *p, bool kill)
 	p->ending = true;
 	if (p->plays)
 		child_signal(&p->child, kill ? SIGKILL : SIGTERM);
-	pthread_cond_broadcast(&p->changed);
 	pthread_mutex_unlock(&p->lock);
+	ready_stop(&p->ready);
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += END_SECONDS;
 	if (kill)
@@ -265,16 +223,17 @@ static int play(struct game_settings *g, char **args)
 	struct play p = {.settings = g,
 	                 .command = args + 1,
 	                 .start_ns = now_ns(),
-	                 .lock = PTHREAD_MUTEX_INITIALIZER,
-	                 .changed = PTHREAD_COND_INITIALIZER};
+	                 .lock = PTHREAD_MUTEX_INITIALIZER};
 	char folder[512];
 	options_hide(args[0]);
+	ready_init(&p.ready);
 	if (mountpoint_scratch("game-assets", folder, sizeof folder, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	g->base.foreground = true;
 	g->base.own_copy = true;
 	g->base.takes_tree = true;
 	int code = run_at(&p, folder);
+	ready_finish(&p.ready);
 	rmdir(folder);
 	return code;
 }

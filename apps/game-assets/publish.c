@@ -10,6 +10,7 @@
 #include <hither/tree.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define FIELD(member) offsetof(struct game_settings, member)
 
@@ -54,6 +55,12 @@ static void left_out(void *user, const char *path, const char *why)
 	fprintf(stderr, "%s: %s is left out: %s\n", program_name, path, why);
 }
 
+static bool is_folder(const char *path)
+{
+	struct stat st;
+	return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
@@ -76,11 +83,10 @@ static int run(struct settings *s, char **args)
 		r = put_profile(s->profile, out, profile, &err);
 	if (r)
 		return fail_with(EXIT_FAILED, "%s", err.message);
-	fprintf(stderr,
-	        "%s: %llu files, %s; put %s%s%s and the folder on a web server; root hash:\n",
-	        program_name, (unsigned long long)result.files,
+	fprintf(stderr, "%s: %llu file%s, %s; put %s%s%s and the %s on a web server; root hash:\n",
+	        program_name, (unsigned long long)result.files, result.files == 1 ? "" : "s",
 	        units_format_size(size, result.file_bytes), out, s->profile ? ", " : "",
-	        s->profile ? profile : "");
+	        s->profile ? profile : "", is_folder(path) ? "folder" : "file");
 	puts(result.hash);
 	return fflush(stdout) ? EXIT_FAILED : EXIT_DONE;
 }

@@ -5,75 +5,227 @@
 
 #include <errno.h>
 #include <hither/profile.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-static int take_profile(const char *path, struct ready *out, struct hither_error *err)
+enum { LOOK_MS = 50, ASK_BYTES = 1 << 20 };
+
+void ready_init(struct ready *r)
+{
+	*r = (struct ready){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+}
+
+/* --- what is wanted --- */
+
+static int take_profile(struct ready *r, const char *path, struct hither_error *err)
 {
 	struct hither_profile p = {0};
+	uint64_t size = hither_mount_size(r->mount);
 	if (!path)
 		return hither_fail(
 		        err, -ENOENT,
 		        "--ready profile: there is no profile beside the manifest, and no "
 		        "--profile; game-assets learn makes one");
-	int r = hither_profile_load(path, &p, err);
-	if (r)
-		return r;
-	out->ranges = calloc(p.count + 1, sizeof *out->ranges);
-	for (size_t i = 0; out->ranges && i < p.count; i++) {
-		out->ranges[out->range_count++] =
-		        (struct hither_range){p.entries[i].offset, p.entries[i].len};
-		out->total_bytes += p.entries[i].len;
+	int code = hither_profile_load(path, &p, err);
+	if (code)
+		return code;
+	r->ranges = calloc(p.count + 1, sizeof *r->ranges);
+	for (size_t i = 0; r->ranges && i < p.count; i++) {
+		struct hither_range range = {p.entries[i].offset, p.entries[i].len};
+		if (range.offset >= size)
+			continue;
+		if (range.len > size - range.offset)
+			range.len = size - range.offset;
+		r->ranges[r->range_count++] = range;
+		r->total_bytes += range.len;
 	}
 	hither_profile_finish(&p);
-	return out->ranges ? 0 : hither_fail(err, -ENOMEM, "no memory");
+	return r->ranges ? 0 : hither_fail(err, -ENOMEM, "no memory");
 }
 
-int ready_parse(const char *text, const char *profile, struct hither_mount *m, struct ready *out,
-                struct hither_error *err)
+static int take_share(struct ready *r, const char *text, struct hither_error *err)
 {
 	char *end;
-	*out = (struct ready){0};
-	if (!text)
-		return 0;
-	if (!strcmp(text, "profile"))
-		return take_profile(profile, out, err);
+	uint64_t size = hither_mount_size(r->mount);
 	unsigned long percent = strtoul(text, &end, 10);
-	if (end == text || strcmp(end, "%") || percent > 100)
+	if (end == text || strcmp(end, "%") != 0 || percent > 100)
 		return hither_fail(err, -EINVAL,
 		                   "--ready: %s is neither \"profile\" nor a share such as 20%%",
 		                   text);
-	out->percent = (unsigned)percent;
-	out->total_bytes = hither_mount_size(m) / 100 * percent;
+	r->ranges = malloc(sizeof *r->ranges);
+	if (!r->ranges)
+		return hither_fail(err, -ENOMEM, "no memory");
+	r->ranges[0] = (struct hither_range){0, size};
+	r->range_count = 1;
+	r->everything = true;
+	r->total_bytes = size / 100 * percent + size % 100 * percent / 100;
 	return 0;
+}
+
+int ready_parse(struct ready *r, const char *text, const char *profile, struct hither_mount *m,
+                struct hither_error *err)
+{
+	r->mount = m;
+	if (!text)
+		return 0;
+	return !strcmp(text, "profile") ? take_profile(r, profile, err) : take_share(r, text, err);
 }
 
 void ready_finish(struct ready *r)
 {
 	free(r->ranges);
+	pthread_mutex_destroy(&r->lock);
+	pthread_cond_destroy(&r->changed);
 }
 
-static uint64_t local_bytes(struct hither_mount *m, const struct hither_range *range)
+/* --- what there is --- */
+
+/* The first run of [*at, end) that is not here; false: all is. */
+static bool find_missing(struct hither_mount *m, uint64_t *at, uint64_t end, uint64_t *len)
 {
-	uint64_t sum = 0, size = hither_mount_size(m), at = range->offset;
-	uint64_t end = at < size && range->len < size - at ? at + range->len : size;
-	while (at < end) {
+	while (*at < end) {
 		uint32_t kind;
-		uint64_t run = hither_mount_extent(m, at, end - at, &kind);
-		sum += kind & (HITHER_EXTENT_LOCAL | HITHER_EXTENT_HOLE) ? run : 0;
-		at += run;
+		*len = hither_mount_extent(m, *at, end - *at, &kind);
+		if (!(kind & (HITHER_EXTENT_LOCAL | HITHER_EXTENT_HOLE)))
+			return true;
+		*at += *len;
 	}
+	return false;
+}
+
+static uint64_t missing_bytes(struct hither_mount *m, const struct hither_range *range)
+{
+	uint64_t sum = 0, len = 0, end = range->offset + range->len;
+	for (uint64_t at = range->offset; find_missing(m, &at, end, &len); at += len)
+		sum += len;
 	return sum;
 }
 
-uint64_t ready_bytes(const struct ready *r, struct hither_mount *m)
+static uint64_t here_bytes(const struct ready *r)
 {
 	struct hither_mount_stats stats;
 	uint64_t sum = 0;
-	if (r->percent) {
-		hither_mount_stats(m, &stats);
+	if (r->everything) {
+		hither_mount_stats(r->mount, &stats);
 		return stats.local_bytes < r->total_bytes ? stats.local_bytes : r->total_bytes;
 	}
 	for (size_t i = 0; i < r->range_count; i++)
-		sum += local_bytes(m, &r->ranges[i]);
+		sum += r->ranges[i].len - missing_bytes(r->mount, &r->ranges[i]);
 	return sum;
+}
+
+/* --- asking --- */
+
+static void answered(struct hither_io *io, int result, const struct hither_error *err)
+{
+	struct ready *r = (void *)((char *)io - offsetof(struct ready, ask));
+	pthread_mutex_lock(&r->lock);
+	r->asking = false;
+	if (result && !r->failed.code)
+		r->failed = *err;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* Ask for the next piece that is not here. False: there is none that was not asked for yet. */
+static bool ask_next(struct ready *r)
+{
+	for (; r->at_range < r->range_count; r->at_range++) {
+		const struct hither_range *range = &r->ranges[r->at_range];
+		uint64_t len = 0;
+		if (r->at < range->offset || r->at > range->offset + range->len)
+			r->at = range->offset;
+		if (!find_missing(r->mount, &r->at, range->offset + range->len, &len))
+			continue;
+		len = len < ASK_BYTES ? len : ASK_BYTES;
+		r->ask = (struct hither_io){
+		        .op = HITHER_IO_READ, .offset = r->at, .len = len, .done = answered};
+		r->at += len;
+		r->asking = true;
+		pthread_mutex_unlock(&r->lock);
+		hither_mount_submit(r->mount, &r->ask);
+		pthread_mutex_lock(&r->lock);
+		return true;
+	}
+	return false;
+}
+
+/* What nobody fetches of itself (because of --order or --pull, or since it failed once) is asked
+ * for. False: nothing more comes. */
+static bool goes_on(struct ready *r)
+{
+	struct hither_mount_stats stats;
+	if (r->offline)
+		return false;
+	if (r->asking)
+		return true;
+	hither_mount_stats(r->mount, &stats);
+	return stats.in_flight > 0 || ask_next(r);
+}
+
+/* --- waiting --- */
+
+static void show_bar(uint64_t have, uint64_t all)
+{
+	enum { WIDTH = 30 };
+	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], bar[WIDTH + 1];
+	unsigned full = all ? (unsigned)(have * WIDTH / all) : WIDTH;
+	memset(bar, '.', WIDTH);
+	memset(bar, '#', full);
+	bar[WIDTH] = 0;
+	fprintf(stderr, "\r\033[K[%s] %s of %s", bar, units_format_size(a, have),
+	        units_format_size(b, all));
+}
+
+static void tell_missing(const struct ready *r, uint64_t have)
+{
+	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES];
+	fail_with(0,
+	          "note: of the %s that --ready wants, %s are here, and the rest does not come%s%s",
+	          units_format_size(a, r->total_bytes), units_format_size(b, have),
+	          r->offline       ? ": --offline"
+	          : r->failed.code ? ": "
+	                           : ": --cache-size is too small for it",
+	          r->offline || !r->failed.code ? "" : r->failed.message);
+}
+
+static void wait_a_while_locked(struct ready *r)
+{
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += LOOK_MS * 1000000L;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	pthread_cond_timedwait(&r->changed, &r->lock, &until);
+}
+
+bool ready_wait(struct ready *r)
+{
+	bool bar = isatty(STDERR_FILENO) && r->total_bytes, more = true;
+	uint64_t have = 0;
+	pthread_mutex_lock(&r->lock);
+	while (!r->stopped && (have = here_bytes(r)) < r->total_bytes && more) {
+		if (bar)
+			show_bar(have, r->total_bytes);
+		more = goes_on(r);
+		if (more)
+			wait_a_while_locked(r);
+	}
+	bool go = !r->stopped;
+	pthread_mutex_unlock(&r->lock);
+	if (bar)
+		fputs("\r\033[K", stderr);
+	if (go && have < r->total_bytes)
+		tell_missing(r, have);
+	return go;
+}
+
+void ready_stop(struct ready *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->stopped = true;
+	pthread_cond_broadcast(&r->changed);
+	pthread_mutex_unlock(&r->lock);
 }

@@ -5,6 +5,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names come from strangers: what they have in them must not steer a terminal, or end the line. */
+static void make_one_line(char *text)
+{
+	for (; *text; text++)
+		if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = '?';
+}
+
 int hither_fail(struct hither_error *err, int code, const char *fmt, ...)
 {
 	if (!err)
@@ -15,6 +23,7 @@ int hither_fail(struct hither_error *err, int code, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(err->message, sizeof err->message, fmt, ap);
 	va_end(ap);
+	make_one_line(err->message);
 	return code;
 }
 
@@ -28,6 +37,7 @@ int hither_error_prefix(struct hither_error *err, const char *fmt, ...)
 	va_start(ap, fmt);
 	int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
 	va_end(ap);
+	make_one_line(err->message);
 	if (n >= 0 && (size_t)n < sizeof err->message)
 		snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", old);
 	return err->code;

@@ -315,10 +315,11 @@ static int begin(struct index *x, const char *path, const char *out)
 static int drop_links(struct index *x, const struct hither_tree *t)
 {
 	uint32_t kept = 0, before = x->count;
+	struct tree_follow follow = {0};
 	for (uint32_t i = 0; i < before; i++) {
 		struct tree_entry *e = &x->entries[i];
 		uint32_t node = e->kind == HITHER_TREE_LINK ? tree_find(t, e->path) : 0;
-		if (e->kind == HITHER_TREE_LINK && tree_link_leaves(t, node)) {
+		if (e->kind == HITHER_TREE_LINK && tree_link_leaves(t, node, &follow)) {
 			leave_out(x, e->path, "a link that leads out of the tree");
 			free((void *)(uintptr_t)e->path);
 			free((void *)(uintptr_t)e->target);

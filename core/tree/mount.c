@@ -4,6 +4,7 @@
 #include "tree/tree_internal.h"
 
 #include <errno.h>
+#include <hither/cache.h>
 #include <hither/url.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -80,21 +81,11 @@ static int check_root(const struct hither_tree *t, const char *url, const char *
 	        shown, t->hash);
 }
 
-int hither_tree_fetch(const char *url, const struct hither_mount_options *options,
-                      const char *root_hash, struct hither_tree **out, struct hither_error *err)
+static int fetch_once(const char *url, const struct hither_mount_options *o, const char *shown,
+                      struct hither_tree **t, struct hither_error *err)
 {
-	struct hither_mount_options o = {.direct = options->direct,
-	                                 .order = "none",
-	                                 .offline = options->offline,
-	                                 .cache_dir = options->cache_dir,
-	                                 .deadline_ms = options->deadline_ms,
-	                                 .backend = options->backend};
-	o.backend.first_bytes = MANIFEST_FIRST_BYTES; /* most are here with the first answer */
 	struct hither_mount *m = NULL;
-	struct hither_tree *t = NULL;
-	char shown[200];
-	hither_url_redact(url, shown, sizeof shown);
-	int r = hither_mount_open(url, &o, &m, err);
+	int r = hither_mount_open(url, o, &m, err);
 	if (r)
 		return r;
 	uint64_t size = hither_mount_size(m);
@@ -105,8 +96,40 @@ int hither_tree_fetch(const char *url, const struct hither_mount_options *option
 	if (!r)
 		r = hither_mount_read_at(m, bytes, size, 0, err);
 	hither_mount_close(m, NULL);
-	if (!r && hither_tree_parse(bytes, size, &t, err))
-		r = hither_error_prefix(err, "%s", shown), r = err ? r : -EINVAL;
+	if (!r && (r = hither_tree_parse(bytes, size, t, err)))
+		hither_error_prefix(err, "%s", shown);
+	return r;
+}
+
+/* The cache keeps no manifest that is none: its copy would be taken for the server's, which would
+ * not be asked again. True: there was one. */
+static bool forget(const char *url, const struct hither_mount_options *o)
+{
+	return !o->direct && !o->offline && o->cache_dir &&
+	       !hither_cache_delete(o->cache_dir, url, false, NULL);
+}
+
+int hither_tree_fetch(const char *url, const struct hither_mount_options *options,
+                      const char *root_hash, struct hither_tree **out, struct hither_error *err)
+{
+	struct hither_mount_options o = {.direct = options->direct,
+	                                 .order = "none",
+	                                 .offline = options->offline,
+	                                 .cache_dir = options->cache_dir,
+	                                 .deadline_ms = options->deadline_ms,
+	                                 .backend = options->backend};
+	o.backend.first_bytes = MANIFEST_FIRST_BYTES; /* most are here with the first answer */
+	struct hither_tree *t = NULL;
+	char shown[200];
+	hither_url_redact(url, shown, sizeof shown);
+	int r = fetch_once(url, &o, shown, &t, err);
+	/* Damaged on its way, or on this disk: it is fetched again, once. */
+	bool damaged = r == -EBADMSG || r == -EINVAL;
+	if (damaged && forget(url, &o)) {
+		r = fetch_once(url, &o, shown, &t, err);
+		if (r == -EBADMSG || r == -EINVAL)
+			forget(url, &o);
+	}
 	if (!r)
 		r = check_root(t, url, root_hash, err);
 	if (r)

@@ -245,13 +245,15 @@ int hither_tree_parse(const void *bytes, size_t len, struct hither_tree **out,
                       struct hither_error *err)
 {
 	struct hither_tree *t = NULL;
+	struct tree_follow follow = {0};
 	char path[256];
 	int code = tree_parse_any(bytes, len, &t, err);
 	for (uint32_t i = 0; !code && i < t->node_count; i++)
-		if (t->nodes[i].kind == HITHER_TREE_LINK && tree_link_leaves(t, i))
-			code = hither_fail(err, -EINVAL,
-			                   "manifest: the link %s leads out of the tree",
-			                   hither_tree_path(t, i, path, sizeof path));
+		if (t->nodes[i].kind == HITHER_TREE_LINK && tree_link_leaves(t, i, &follow))
+			code = hither_fail(
+			        err, -EINVAL,
+			        "manifest: the link %s leads out of the tree, or in circles",
+			        hither_tree_path(t, i, path, sizeof path));
 	if (code)
 		hither_tree_destroy(t);
 	else

@@ -147,12 +147,18 @@ uint32_t hither_tree_lookup(const struct hither_tree *t, uint32_t parent, const 
 
 /* --- links --- */
 
-enum { LINKS_MOST = 40, PARTS_MOST = 4096 }; /* the kernel follows 40 */
+enum {
+	LINKS_MOST = 40, /* the kernel follows so many */
+	PARTS_MOST = 4096,
+	ALL_PARTS = 1 << 24, /* of all links of a tree together, and some more for each */
+	PARTS_EACH = 64,
+};
 
 struct walk {
 	const struct hither_tree *t;
 	uint32_t at;
 	unsigned links, parts; /* followed so far */
+	struct tree_follow *all;
 	bool leaves;
 };
 
@@ -164,7 +170,7 @@ static bool follow(struct walk *w, const char *path)
 	while (*path && !w->leaves) {
 		size_t len = strcspn(path, "/");
 		const struct hither_tree_node *n = &w->t->nodes[w->at];
-		if (++w->parts > PARTS_MOST)
+		if (++w->parts > PARTS_MOST || ++w->all->parts > w->all->most)
 			w->leaves = true; /* nobody honest winds so: it is not followed further */
 		if (n->kind != HITHER_TREE_FOLDER)
 			return false;
@@ -186,9 +192,10 @@ static bool follow(struct walk *w, const char *path)
 	return !w->leaves;
 }
 
-bool tree_link_leaves(const struct hither_tree *t, uint32_t link)
+bool tree_link_leaves(const struct hither_tree *t, uint32_t link, struct tree_follow *all)
 {
-	struct walk w = {.t = t, .at = t->nodes[link].parent};
+	struct walk w = {.t = t, .at = t->nodes[link].parent, .all = all};
+	all->most += all->most ? PARTS_EACH : ALL_PARTS;
 	follow(&w, t->nodes[link].target);
 	return w.leaves;
 }

@@ -101,8 +101,12 @@ void tree_builder_finish(struct tree_builder *b);
 
 /* The node of a path; UINT32_MAX: none. */
 uint32_t tree_find(const struct hither_tree *t, const char *path);
-/* Does a link lead out of the tree? */
-bool tree_link_leaves(const struct hither_tree *t, uint32_t link);
+/* How far the links of a tree have been followed: a small manifest could have hours of it. */
+struct tree_follow {
+	uint64_t parts, most;
+};
+/* Does a link lead out of the tree, or wind so that nobody can tell? all: {0} for the first. */
+bool tree_link_leaves(const struct hither_tree *t, uint32_t link, struct tree_follow *all);
 /* hither_tree_parse(), but links may lead anywhere. */
 int tree_parse_any(const void *bytes, size_t len, struct hither_tree **out,
                    struct hither_error *err);

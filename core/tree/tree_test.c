@@ -5,6 +5,8 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static struct hither_error err;
@@ -240,6 +242,31 @@ static void a_damaged_manifest_is_refused(void)
 	tree_bytes_finish(&b);
 }
 
+/* A few MB could have hours of following, were each link followed for itself. */
+static void links_do_not_wind_for_hours(void)
+{
+	enum { LINKS = 200000, WINDS = 800, NAME = 8 };
+	char *names = malloc((size_t)LINKS * NAME), *target = malloc(WINDS * 5 + 3);
+	struct tree_entry *e = malloc((LINKS + 2) * sizeof *e);
+	CHECK(names && target && e);
+	strcpy(target, "a/");
+	for (size_t i = 0; i < WINDS; i++)
+		strcpy(target + 2 + i * 5, "../a/");
+	e[0] = FOLDER("a");
+	e[1] = LINK("b", target);
+	for (size_t i = 0; i < LINKS; i++) {
+		snprintf(names + i * NAME, NAME, "l%06u", (unsigned)i % 1000000);
+		e[2 + i] = LINK(names + i * NAME, "b");
+	}
+	refuse(e, LINKS + 2, "in circles");
+	struct hither_tree *t;
+	CHECK_OK(parse(e, 1000, "", 0, &t)); /* as many as somebody honest might have are fine */
+	hither_tree_destroy(t);
+	free(e);
+	free(target);
+	free(names);
+}
+
 static void a_base_stays_below(void)
 {
 	static const char *const bases[] = {"/", "..", "../", "a", "a//", "/a/", "a/../b/", "./"};
@@ -255,6 +282,7 @@ int main(void)
 	RUN(one_file_is_the_root);
 	RUN(malicious_paths_are_refused);
 	RUN(links_stay_inside);
+	RUN(links_do_not_wind_for_hours);
 	RUN(sizes_cannot_overflow);
 	RUN(a_damaged_manifest_is_refused);
 	RUN(a_base_stays_below);

@@ -5,6 +5,7 @@ skipped."""
 import os
 import pty
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -92,6 +93,7 @@ class Test:
         assert "steps" in done.stderr
         with open(profile, encoding="ascii") as f:
             text = f.read()
+        self.size = int(re.search(r"size (\d+)", text)[1])
         assert f"version {self.hash}" in text, text
         noted = f"{self.work}/noted"
         self.play("--record", noted, "--order", "none", verb="learn")
@@ -111,6 +113,38 @@ class Test:
         done = self.play("--ready", "profile", "--order", "none")
         assert self.sum in done.stdout
         assert " 0 reads stalled" in done.stderr, done.stderr
+
+    def it_does_not_wait_for_what_does_not_come(self):
+        """--ready ends once nothing more can be had, and says why."""
+        command = {"command": ["echo", "played"]}
+        for args in (("--pull", "off"), ("--order", "none")):  # then it fetches for itself
+            self.fresh()
+            done = self.play("--ready", "50%", *args, **command)
+            assert "played" in done.stdout and "does not come" not in done.stderr, done
+        self.fresh()
+        self.play("--order", "none")
+        done = self.play("--ready", "100%", "--offline", **command)
+        assert "played" in done.stdout and "does not come: --offline" in done.stderr, done
+        self.fresh()
+        done = self.play("--ready", "100%", "--cache-size", "1M", **command)
+        assert "played" in done.stdout and "--cache-size is too small" in done.stderr, done
+        self.fresh()
+        self.web.damage["game/part2"] = [PART_BYTES // 2, 1 << 30]
+        for ready in ("100%", "profile"):
+            text = f"hither-profile 1\nsize {self.size}\nversion {self.hash}\n0 {self.size} 5\n"
+            with open(f"{self.work}/all", "w", encoding="ascii") as f:
+                f.write(text)
+            done = self.play("--ready", ready, "--profile", f"{self.work}/all", **command)
+            assert "played" in done.stdout and "does not come: part2 at" in done.stderr, done
+        del self.web.damage["game/part2"]
+
+    def a_profile_of_another_tree_is_not_used(self):
+        self.fresh()
+        with open(f"{self.work}/other", "w", encoding="ascii") as f:
+            f.write(f"hither-profile 1\nsize {self.size + 1}\n0 100000 5\n")
+        done = self.play("--order", "none", "--profile", f"{self.work}/other")
+        assert self.sum in done.stdout and "of another tree" in done.stderr, done
+        assert self.parts() == [f"game/part{i}" for i in (5, 1, 6)], self.parts()
 
     def what_it_writes_goes_to_the_overlay(self):
         overlay, save = f"{self.work}/overlay", "echo level 2 > save; mv part1 old; rm part2; ls"
@@ -270,7 +304,8 @@ def main():
     try:
         test = Test(work)
         for part in (test.it_plays, test.what_it_ends_with_is_told,
-                     test.a_profile_is_learnt_and_used, test.what_it_writes_goes_to_the_overlay,
+                     test.a_profile_is_learnt_and_used, test.it_does_not_wait_for_what_does_not_come,
+                     test.a_profile_of_another_tree_is_not_used, test.what_it_writes_goes_to_the_overlay,
                      test.offline, test.network_gone, test.full_cache_disk,
                      test.folders_that_do_not_say_their_names, test.killed, test.twice,
                      test.terminal, test.interrupted, test.deaf):

@@ -243,6 +243,38 @@ class Test:
         done = hither("cat", self.url, good=False)
         assert done.returncode == 1 and "folder" in done.stderr, done.stderr
 
+    def a_damaged_manifest_is_not_kept(self):
+        """What a bad line made of it is not what the cache has for ever."""
+        self.fresh()
+        self.web.damage["game.hither"] = [60, 1]
+        self.mount("--order", "none")
+        assert self.web.damage["game.hither"][1] == 0, "the damage was not served"
+        assert get(f"{self.at}/data/small-3") == get(f"{self.game}/data/small-3")
+        self.umount()
+        self.fresh()
+        self.web.damage["game.hither"] = [60, 1 << 30]
+        done = self.mount(good=False)
+        assert done.returncode == 1 and "cut off or damaged" in done.stderr, done.stderr
+        del self.web.damage["game.hither"]
+        self.mount("--root-hash", self.root)
+        self.umount()
+
+    def names_do_not_steer_the_terminal(self):
+        os.mkdir(f"{self.site}/odd")
+        name = "red\x1b[31m\nline"
+        put(f"{self.site}/odd/{name}", b"x")
+        hither("index", "-q", f"{self.site}/odd")
+        put(f"{self.site}/odd/{name}", b"y")
+        self.mount("--order", "none", url=self.web.url("odd.hither"))
+        fails_with(errno.EIO, f"{self.at}/{name}")
+        status = hither("status", self.at).stdout
+        assert "red?[31m?line at 0" in status and "\x1b" not in status, status
+        self.umount()
+
+    def a_path_in_a_tree_is_explained(self):
+        done = self.mount(url=f"{self.url}/data/small-1", good=False)
+        assert done.returncode == 1 and "mount its manifest" in done.stderr and "data/small-1" in done.stderr, done
+
     def bad_manifests(self):
         good = get(f"{self.site}/game.hither")
 
@@ -283,7 +315,8 @@ def main():
         for part in (test.the_tree_is_there, test.a_damaged_chunk_is_never_seen,
                      test.a_changed_file_is_not_mixed_in, test.killed_and_resumed, test.small_reads_are_not_repeated,
                      test.full_cache_disk, test.offline,
-                     test.one_file, test.bad_manifests):
+                     test.one_file, test.a_damaged_manifest_is_not_kept, test.names_do_not_steer_the_terminal,
+                     test.a_path_in_a_tree_is_explained, test.bad_manifests):
             print(" ", part.__name__, flush=True)
             part()
     finally:

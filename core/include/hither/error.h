@@ -19,7 +19,8 @@ struct hither_error {
 	char message[384];  /* who, doing what, to which thing, the answer; and the way out */
 };
 
-/** Fill err, if it is not NULL, and return code, so that failing is one line. */
+/** Fill err, if it is not NULL, and return code, so that failing is one line. Control characters
+ * in what is formatted become '?'. */
 int hither_fail(struct hither_error *err, int code, const char *fmt, ...)
         __attribute__((format(printf, 3, 4)));
 
