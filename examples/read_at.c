@@ -41,14 +41,15 @@ int main(int argc, char **argv)
 	static const struct hither_backend_ops ops = {
 	        .name = "read_at", .read = reader_read, .close = reader_close};
 	int fd = argc > 1 ? open(argv[1], O_RDONLY) : -1;
+	if (fd < 0)
+		return perror(argc > 1 ? argv[1] : "which file?"), 1;
 	struct reader *r = calloc(1, sizeof *r);
 	*r = (struct reader){.read_at = file_read_at, .user = &fd};
-	r->base =
-	        (struct hither_backend){.ops = &ops,
-	                                .size_bytes = fd < 0 ? 0 : (uint64_t)lseek(fd, 0, SEEK_END),
-	                                .flags = HITHER_BACKEND_LOCAL,
-	                                .align_bytes = 1,
-	                                .parallel = 4};
+	r->base = (struct hither_backend){.ops = &ops,
+	                                  .size_bytes = (uint64_t)lseek(fd, 0, SEEK_END),
+	                                  .flags = HITHER_BACKEND_LOCAL,
+	                                  .align_bytes = 1,
+	                                  .parallel = 4};
 	struct hither_error err = {0};
 	struct hither_mount_options options = {
 	        .direct = true}; /* nothing is kept but what is mapped */

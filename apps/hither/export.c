@@ -58,7 +58,7 @@ static const struct option_spec specs[] = {
          set_true, FIELD(mount.direct)},
         {"max-connections", 0, "N", "Turn away more than N clients at a time (128).", set_count,
          FIELD(export.max_connections)},
-        {"idle-timeout", 0, "DURATION",
+        {"client-timeout", 0, "DURATION",
          "Drop a client that neither sends nor takes anything for so long (never).", set_ms,
          FIELD(export.idle_ms)},
 };

@@ -67,15 +67,32 @@ static void plain_address(const char *text, size_t len, char *out, size_t size)
 		snprintf(out + used, size - used, "%.*s", (int)len, text);
 }
 
-/* One of an export's addresses, a line each? */
+/* Without the export's name: "nbd://HOST:PORT", "nbd+unix:///?socket=PATH". */
+static void drop_name(char *address)
+{
+	char *host = strstr(address, "://");
+	if (!host)
+		return;
+	char *path = host + 3 + strcspn(host + 3, "/"), *query = strchr(path, '?');
+	if (query)
+		memmove(path + 1, query, strlen(query) + 1);
+	else
+		*path = 0;
+}
+
+/* One of an export's addresses, a line each? Without a name any that is there will do. */
 static bool is_address(const char *lines, const char *wanted)
 {
 	char want[512], has[512];
 	bool found = false;
 	plain_address(wanted, strlen(wanted), want, sizeof want);
+	char *end = strrchr(want, '/');
+	bool named = end && end != strstr(want, "://") + 2 && end[1] != '?';
 	for (const char *at = lines; !found && *at; at += *at == '\n') {
 		size_t len = strcspn(at, "\n");
 		plain_address(at, len, has, sizeof has);
+		if (!named)
+			drop_name(has);
 		found = !strcmp(want, has);
 		at += len;
 	}
@@ -288,9 +305,15 @@ static int try(const struct settings *s, const char *path, bool address, bool as
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
-	bool address = !strncmp(args[0], "nbd", 3) && strstr(args[0], "://");
-	AUTO_FREE char *path =
-	        address ? url_absolute(args[0]) : mountpoint_canonical(args[0], &err);
+	AUTO_FREE char *url = NULL;
+	const char *what = args[0];
+	if (!strncmp(what, "unix:", 5)) { /* as --listen takes it */
+		if (asprintf(&url, "nbd+unix:///?socket=%s", what + 5) < 0)
+			return fail_with(EXIT_FAILED, "umount: no memory");
+		what = url;
+	}
+	bool address = !strncmp(what, "nbd", 3) && strstr(what, "://");
+	AUTO_FREE char *path = address ? url_absolute(what) : mountpoint_canonical(what, &err);
 	int code = -1;
 	if (!path)
 		return fail_with(EXIT_FAILED, "umount: %s", err.message);

@@ -18,14 +18,6 @@
 
 enum { PIECE_BYTES = 256 << 10 };
 
-/* The next one of that name: the C library's. */
-#define REAL(name, failure)                                                                        \
-	static __typeof__(name) *real;                                                             \
-	if (!real)                                                                                 \
-		real = (__typeof__(name) *)dlsym(RTLD_NEXT, #name);                                \
-	if (!real)                                                                                 \
-	return errno = ENOSYS, failure
-
 /* Read again after a whole piece: only where that cannot block while there is something to give. */
 static bool goes_on(int fd)
 {

@@ -30,9 +30,9 @@ static _Atomic enum state state = OFF;
 static const struct pool *pool; /* set before state is ON; stays */
 static size_t above;
 static pthread_mutex_t starting = PTHREAD_MUTEX_INITIALIZER;
-static __thread int inner __attribute__((tls_model("initial-exec")));
+__thread int hook_inner __attribute__((tls_model("initial-exec")));
 
-static void say(const char *text)
+void hook_say(const char *text)
 {
 	char line[512];
 	int n = snprintf(line, sizeof line, "ram-dl run: %s[%ld]: %s\n",
@@ -43,18 +43,23 @@ static void say(const char *text)
 
 static void stay_inner(void)
 {
-	inner = 1;
+	hook_inner = 1;
 }
 
-static bool is_ours(const void *p)
+bool hook_is_ours(const void *p)
 {
 	const char *c = p;
 	return pool && c >= pool->data && c < pool->data + pool->size;
 }
 
+const struct pool *hook_pool(void)
+{
+	return state == ON ? pool : NULL;
+}
+
 bool hook_must_bounce(const void *p)
 {
-	return is_ours(p) && !pool->kernel_faults;
+	return hook_is_ours(p) && !pool->kernel_faults;
 }
 
 /* --- the pool's life --- */
@@ -64,22 +69,39 @@ static struct sigaction bus_before;
 static void on_bus(int number, siginfo_t *info, void *context)
 {
 	char why[300], text[400];
-	if (is_ours(info->si_addr)) {
+	if (hook_is_ours(info->si_addr)) {
 		pool->why(why, sizeof why);
 		snprintf(text, sizeof text, "memory at %p cannot be had: %s", info->si_addr, why);
-		say(text);
+		hook_say(text);
 	}
 	/* On return the access is tried again, and ends the process as it should. */
 	if (sigaction(SIGBUS, &bus_before, NULL))
 		signal(SIGBUS, SIG_DFL);
 }
 
+/* In a child: what it touches is its parent's. */
+static void on_segv(int number, siginfo_t *info, void *context)
+{
+	char text[128];
+	if (hook_is_ours(info->si_addr)) {
+		snprintf(
+		        text, sizeof text,
+		        "memory at %p is its parent's: a child that was only forked has none of it",
+		        info->si_addr);
+		hook_say(text);
+	}
+	signal(SIGSEGV, SIG_DFL);
+}
+
 static void forked(void)
 {
+	struct sigaction act = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_ONSTACK}, was;
 	if (state != ON)
 		return;
 	state = CHILD;
 	pool->forked();
+	if (!sigaction(SIGSEGV, NULL, &was) && was.sa_handler == SIG_DFL)
+		sigaction(SIGSEGV, &act, NULL);
 }
 
 static const struct pool *load(char *why, size_t size)
@@ -102,18 +124,19 @@ static void start(void)
 	if (state == READY) {
 		struct sigaction act = {.sa_sigaction = on_bus,
 		                        .sa_flags = SA_SIGINFO | SA_ONSTACK};
-		inner++;
+		hook_inner++;
 		pool = load(why, sizeof why);
 		if (pool) {
+			hook_fds_find(); /* before anybody can close them */
 			sigaction(SIGBUS, &act, &bus_before);
 			pthread_atfork(NULL, NULL, forked);
 		} else {
 			snprintf(text, sizeof text, "no more memory than this machine has: %s",
 			         why);
-			say(text);
+			hook_say(text);
 		}
 		state = pool ? ON : FAILED;
-		inner--;
+		hook_inner--;
 	}
 	pthread_mutex_unlock(&starting);
 }
@@ -127,9 +150,9 @@ __attribute__((constructor)) static void begin(void)
 }
 
 /* Is an area of this size the pool's? */
-static bool wanted(size_t size)
+bool hook_wanted(size_t size)
 {
-	if (state == OFF || size < above || inner)
+	if (state == OFF || size < above || hook_inner)
 		return false;
 	if (state == READY)
 		start();
@@ -143,39 +166,39 @@ static void *tell_if_full(void *p, size_t size)
 	char why[300];
 	if (!p && !told) {
 		told = true;
-		inner++;
+		hook_inner++;
 		pool->full(size, why, sizeof why);
-		inner--;
-		say(why);
+		hook_inner--;
+		hook_say(why);
 		errno = ENOMEM;
 	}
 	return p;
 }
 
-static void *take(size_t size, size_t align)
+void *hook_take(size_t size, size_t align)
 {
-	inner++;
+	hook_inner++;
 	void *p = pool->take(size, align);
-	inner--;
+	hook_inner--;
 	return tell_if_full(p, size);
 }
 
-static void *move_within(void *p, size_t old, size_t size)
+void *hook_move(void *p, size_t old, size_t size)
 {
-	inner++;
+	hook_inner++;
 	void *to = pool->move(p, old, size);
-	inner--;
+	hook_inner--;
 	return tell_if_full(to, size);
 }
 
-static void give(void *p, size_t len)
+void hook_give(void *p, size_t len)
 {
 	if (state != ON)
 		return; /* a child does not have it */
 	int saved = errno;
-	inner++;
+	hook_inner++;
 	pool->give(p, len);
-	inner--;
+	hook_inner--;
 	errno = saved;
 }
 
@@ -183,13 +206,13 @@ static void give(void *p, size_t len)
 
 HOOK void *malloc(size_t size)
 {
-	return wanted(size) ? take(size, 1) : __libc_malloc(size);
+	return hook_wanted(size) ? hook_take(size, 1) : __libc_malloc(size);
 }
 
 HOOK void free(void *p)
 {
-	if (is_ours(p))
-		give(p, 0);
+	if (hook_is_ours(p))
+		hook_give(p, 0);
 	else
 		__libc_free(p);
 }
@@ -197,15 +220,15 @@ HOOK void free(void *p)
 HOOK void *calloc(size_t count, size_t size)
 {
 	size_t all;
-	if (!__builtin_mul_overflow(count, size, &all) && wanted(all))
-		return take(all, 1);
+	if (!__builtin_mul_overflow(count, size, &all) && hook_wanted(all))
+		return hook_take(all, 1);
 	return __libc_calloc(count, size);
 }
 
 /* Into the pool, or out of it. */
 static void *move(void *p, size_t old, size_t size)
 {
-	void *to = wanted(size) ? take(size, 1) : __libc_malloc(size);
+	void *to = hook_wanted(size) ? hook_take(size, 1) : __libc_malloc(size);
 	if (!to)
 		return NULL;
 	memcpy(to, p, old < size ? old : size);
@@ -220,25 +243,25 @@ static void *realloc_ours(void *p, size_t size)
 		return NULL;
 	}
 	if (!size) {
-		give(p, 0);
+		hook_give(p, 0);
 		return NULL;
 	}
-	inner++;
+	hook_inner++;
 	size_t old = pool->length(p);
-	bool done = size >= above && pool->resize(p, size);
-	inner--;
+	bool done = size >= above && pool->resize(p, 0, size);
+	hook_inner--;
 	if (done)
 		return p;
-	return wanted(size) ? move_within(p, old, size) : move(p, old, size);
+	return hook_wanted(size) ? hook_move(p, old, size) : move(p, old, size);
 }
 
 HOOK void *realloc(void *p, size_t size)
 {
 	if (!p)
 		return malloc(size);
-	if (is_ours(p))
+	if (hook_is_ours(p))
 		return realloc_ours(p, size);
-	return wanted(size) ? move(p, malloc_usable_size(p), size) : __libc_realloc(p, size);
+	return hook_wanted(size) ? move(p, malloc_usable_size(p), size) : __libc_realloc(p, size);
 }
 
 HOOK void *reallocarray(void *p, size_t count, size_t size)
@@ -252,7 +275,7 @@ HOOK void *reallocarray(void *p, size_t count, size_t size)
 
 HOOK void *memalign(size_t align, size_t size)
 {
-	return wanted(size) ? take(size, align) : __libc_memalign(align, size);
+	return hook_wanted(size) ? hook_take(size, align) : __libc_memalign(align, size);
 }
 
 HOOK void *aligned_alloc(size_t align, size_t size)
@@ -286,89 +309,13 @@ HOOK void *pvalloc(size_t size)
 HOOK size_t malloc_usable_size(void *p)
 {
 	static size_t (*real)(void *);
-	if (is_ours(p)) {
-		inner++;
+	if (hook_is_ours(p)) {
+		hook_inner++;
 		size_t len = pool->length(p);
-		inner--;
+		hook_inner--;
 		return len;
 	}
 	if (!real)
 		real = (size_t(*)(void *))dlsym(RTLD_NEXT, "malloc_usable_size");
 	return real ? real(p) : 0;
-}
-
-/* --- mappings: the pool's own calls (inner) go to the kernel --- */
-
-static void *plain_mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
-{
-	return (void *)syscall(SYS_mmap, addr, len, prot, flags, fd,
-	                       offset); /* NOLINT: an address */
-}
-
-/* Private memory to write, wherever there is room: all others are for something else. */
-HOOK void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
-{
-	const int kind = MAP_PRIVATE | MAP_ANONYMOUS;
-	const int harmless = MAP_POPULATE | MAP_NONBLOCK | MAP_NORESERVE;
-	if (!addr && fd == -1 && (flags & ~harmless) == kind && prot == (PROT_READ | PROT_WRITE) &&
-	    wanted(len)) {
-		void *p = take(len, 1);
-		return p ? p : MAP_FAILED;
-	}
-	return plain_mmap(addr, len, prot, flags, fd, offset);
-}
-
-HOOK void *mmap64(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
-{
-	return mmap(addr, len, prot, flags, fd, offset);
-}
-
-HOOK int munmap(void *p, size_t len)
-{
-	if (inner || !is_ours(p))
-		return (int)syscall(SYS_munmap, p, len);
-	give(p, (len + PAGE - 1) / PAGE * PAGE);
-	return 0;
-}
-
-static void *mremap_ours(void *p, size_t old, size_t size, int flags)
-{
-	if (state != ON || flags & ~MREMAP_MAYMOVE || !size) {
-		errno = EINVAL;
-		return MAP_FAILED;
-	}
-	inner++;
-	bool done = pool->resize(p, size);
-	inner--;
-	if (done)
-		return p;
-	void *to = flags & MREMAP_MAYMOVE ? move_within(p, old, size) : NULL;
-	if (to)
-		return to;
-	errno = ENOMEM;
-	return MAP_FAILED;
-}
-
-HOOK void *mremap(void *p, size_t old, size_t size, int flags, ...)
-{
-	va_list ap;
-	va_start(ap, flags);
-	void *to = flags & MREMAP_FIXED ? va_arg(ap, void *) : NULL;
-	va_end(ap);
-	if (!inner && is_ours(p))
-		return mremap_ours(p, old, size, flags);
-	return (void *)syscall(SYS_mremap, p, old, size, flags, to); /* NOLINT: an address */
-}
-
-/* The region is shared memory: advice that drops private pages must be done by hand. */
-HOOK int madvise(void *p, size_t len, int advice)
-{
-	if (inner || !is_ours(p))
-		return (int)syscall(SYS_madvise, p, len, advice);
-	if (state == ON && (advice == MADV_DONTNEED || advice == MADV_FREE)) {
-		inner++;
-		pool->clear(p, len);
-		inner--;
-	}
-	return 0;
 }

@@ -2,6 +2,8 @@
 /* ram-ul inspect: what a machine has paged out, seen from the server, read-only. */
 #include "command.h"
 
+#include "claim.h"
+#include "server_url.h"
 #include "units.h"
 #include "util.h"
 
@@ -16,10 +18,11 @@ enum { PAGE = 4096, PIECE = 1 << 20, ROW = 16 };
 #define MAGIC "SWAPSPACE2"
 
 static const char help[] =
-        "Usage: ram-ul inspect URL [PAGE]\n\n"
+        "Usage: ram-ul inspect HOST[:PORT][/NAME] | URL [PAGE]\n\n"
         "Look at what other machines have put into a server that is running (of this machine's\n"
-        "ram-ul: nbd://localhost/), and change nothing. Without PAGE: is there a swap area, and\n"
-        "how much of it was ever paged out? With PAGE, a number from 0: that page's 4096 bytes.\n"
+        "ram-ul: localhost), and change nothing. Without PAGE: who uses it, is there a swap\n"
+        "area, and how much of it was ever paged out? With PAGE, a number from 0: that page's\n"
+        "4096 bytes.\n"
         "All is read once, which takes as long as copying it.\n\n"
         "  -h, --help  Show this help.\n";
 
@@ -31,7 +34,9 @@ static bool is_zero(const char *page)
 static void print_header(const char *page, uint64_t size)
 {
 	uint32_t last;
-	char label[17] = "", text[UNITS_TEXT_BYTES];
+	char label[17] = "", text[UNITS_TEXT_BYTES], who[160];
+	if (claim_describe(page, who, sizeof who))
+		printf("in use by %s\n", who);
 	if (memcmp(page + PAGE - strlen(MAGIC), MAGIC, strlen(MAGIC))) {
 		puts("no swap area: nobody has run ram-dl swap with it, or ram-dl run has it");
 		return;
@@ -104,11 +109,14 @@ int command_inspect(int argc, char **argv)
 		return EXIT_DONE;
 	}
 	if (argc < 2 || argc > 3)
-		return fail_with(EXIT_MISUSED, "inspect: a URL, please; see ram-ul inspect --help");
+		return fail_with(EXIT_MISUSED,
+		                 "inspect: a server, please; see ram-ul inspect --help");
 	uint64_t number = argc == 3 ? strtoull(argv[2], &end, 0) : 0;
 	if (argc == 3 && (*end || !isdigit((unsigned char)*argv[2])))
 		return fail_with(EXIT_MISUSED, "inspect: %s is no number of a page", argv[2]);
-	int r = hither_mount_open(argv[1], &options, &m, &err);
+	AUTO_FREE char *url = server_url(argv[1]);
+	int r = url ? hither_mount_open(url, &options, &m, &err)
+	            : hither_fail(&err, -ENOMEM, "no memory");
 	if (!r)
 		r = argc == 3 ? print_page(m, number, &err) : summarise(m, &err);
 	hither_mount_close(m, NULL);

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PAGE = 4096 };
+
 static uint64_t round_up(uint64_t n, uint64_t to)
 {
 	return (n + to - 1) / to * to;
@@ -73,20 +75,23 @@ static int insert(struct lease *l, size_t at, uint64_t offset, uint64_t len)
 		l->room = room;
 	}
 	memmove(l->areas + at + 1, l->areas + at, (l->count - at) * sizeof *l->areas);
-	l->areas[at] = (struct lease_area){offset, len};
+	l->areas[at] = (struct lease_area){.offset = offset, .len = len};
 	l->count++;
 	l->taken_bytes += len;
 	return 0;
 }
 
-static int lock_and_insert(struct lease *l, size_t at, uint64_t start, uint64_t len)
+static int lock_and_insert(struct lease *l, size_t at, uint64_t start, uint64_t wanted)
 {
+	uint64_t len = round_up(wanted, LEASE_GRAIN);
 	int r = change_lock(l, F_WRLCK, start, len);
 	if (r)
 		return r;
 	r = insert(l, at, start, len);
 	if (r)
 		change_lock(l, F_UNLCK, start, len);
+	else
+		l->areas[at].spare = len - round_up(wanted, PAGE);
 	return r;
 }
 
@@ -96,15 +101,16 @@ static bool is_taken(int r)
 }
 
 /* Between our own areas [from, end), around the others'. */
-static int take_between(struct lease *l, size_t at, uint64_t from, uint64_t end, uint64_t len,
+static int take_between(struct lease *l, size_t at, uint64_t from, uint64_t end, uint64_t wanted,
                         uint64_t align, uint64_t *offset)
 {
+	uint64_t len = round_up(wanted, LEASE_GRAIN);
 	while (end >= from && len <= end - from) {
 		uint64_t start = (end - len) / align * align;
 		if (start < from)
 			break;
 		struct lease_area other;
-		int r = lock_and_insert(l, at, start, len);
+		int r = lock_and_insert(l, at, start, wanted);
 		if (!r)
 			*offset = start;
 		if (!is_taken(r))
@@ -123,7 +129,7 @@ static uint64_t area_end(const struct lease *l, size_t i)
 /* The room in front of our area i; i may be the count. */
 static void room_before(const struct lease *l, size_t i, uint64_t *from, uint64_t *end)
 {
-	*from = i ? area_end(l, i - 1) : 0;
+	*from = i ? area_end(l, i - 1) : l->first_bytes;
 	*end = i < l->count ? l->areas[i].offset : l->size_bytes;
 }
 
@@ -131,7 +137,6 @@ int lease_take(struct lease *l, uint64_t len, uint64_t align, uint64_t *offset)
 {
 	if (!len || len > l->size_bytes)
 		return -ENOSPC;
-	len = round_up(len, LEASE_GRAIN);
 	align = align < LEASE_GRAIN ? LEASE_GRAIN : align;
 	for (size_t i = l->count + 1; i-- > 0;) {
 		uint64_t from, end;
@@ -155,7 +160,7 @@ static void longest_between(const struct lease *l, uint64_t from, uint64_t end,
 		from = round_up(other.offset + other.len, LEASE_GRAIN);
 	}
 	if (from < end && end - from > best->len)
-		*best = (struct lease_area){from, end - from};
+		*best = (struct lease_area){.offset = from, .len = end - from};
 }
 
 static struct lease_area longest(const struct lease *l, size_t *at)
@@ -183,11 +188,10 @@ int lease_take_growing(struct lease *l, uint64_t len, uint64_t *offset)
 {
 	if (!len || len > l->size_bytes)
 		return -ENOSPC;
-	len = round_up(len, LEASE_GRAIN);
 	for (;;) {
 		size_t at;
 		struct lease_area best = longest(l, &at);
-		if (best.len < len)
+		if (best.len < round_up(len, LEASE_GRAIN))
 			return -ENOSPC;
 		int r = lock_and_insert(l, at, best.offset, len);
 		if (!r)
@@ -212,9 +216,13 @@ int lease_give(struct lease *l, uint64_t offset, uint64_t len)
 		l->taken_bytes -= behind; /* it was counted already */
 	}
 	if (before) {
+		if (behind)
+			l->areas[i + 1].spare = l->areas[i].spare;
 		l->areas[i].len = before;
+		l->areas[i].spare = 0;
 	} else if (behind) {
-		l->areas[i] = (struct lease_area){offset + len, behind};
+		l->areas[i] = (struct lease_area){
+		        .offset = offset + len, .len = behind, .spare = l->areas[i].spare};
 	} else {
 		l->count--;
 		memmove(l->areas + i, l->areas + i + 1, (l->count - i) * sizeof *l->areas);
@@ -229,16 +237,31 @@ bool lease_resize(struct lease *l, uint64_t offset, uint64_t len)
 	size_t i = find(l, offset);
 	if (!len || len > l->size_bytes || i == l->count || l->areas[i].offset != offset)
 		return false;
+	uint64_t spare = round_up(len, LEASE_GRAIN) - round_up(len, PAGE);
 	len = round_up(len, LEASE_GRAIN);
 	uint64_t old = l->areas[i].len;
-	if (len < old)
-		return !lease_give(l, offset + len, old - len);
+	if (len < old) {
+		if (lease_give(l, offset + len, old - len))
+			return false;
+		l->areas[i].spare = spare;
+		return true;
+	}
 	uint64_t end = i + 1 < l->count ? l->areas[i + 1].offset : l->size_bytes;
 	if (len > end - offset || (len > old && change_lock(l, F_WRLCK, offset + old, len - old)))
 		return false;
 	l->areas[i].len = len;
+	l->areas[i].spare = spare;
 	l->taken_bytes += len - old;
 	return true;
+}
+
+uint64_t lease_reach(const struct lease *l, uint64_t offset, uint64_t len)
+{
+	size_t i = find(l, offset);
+	if (i == l->count || l->areas[i].offset > offset)
+		return len;
+	uint64_t all = area_end(l, i) - offset;
+	return len < all && len >= all - l->areas[i].spare ? all : len;
 }
 
 uint64_t lease_length(const struct lease *l, uint64_t offset)

@@ -15,10 +15,12 @@ enum { LEASE_GRAIN = 64 << 10 }; /* areas begin and end at multiples of this */
 
 struct lease_area {
 	uint64_t offset, len;
+	uint64_t spare; /* so much of its end was never asked for, but rounded up to */
 };
 
 struct lease {
-	int fd; /* the file; its open file description is this process's alone */
+	int fd;               /* the file; its open file description is this process's alone */
+	uint64_t first_bytes; /* so many at the beginning are nobody's; lease_init() makes it 0 */
 	uint64_t size_bytes;
 	struct lease_area *areas; /* by offset */
 	size_t count, room;
@@ -40,6 +42,9 @@ int lease_give(struct lease *l, uint64_t offset, uint64_t len);
 /* Make the area that begins at offset len bytes long where it is. False: somebody has that place.
  */
 bool lease_resize(struct lease *l, uint64_t offset, uint64_t len);
+/* len, and what is behind it in the area if nobody has asked for that: giving back all that was
+ * asked for gives back the whole. */
+uint64_t lease_reach(const struct lease *l, uint64_t offset, uint64_t len);
 /* From offset to the end of its area; 0: nobody's. */
 uint64_t lease_length(const struct lease *l, uint64_t offset);
 

@@ -123,6 +123,36 @@ static void alignment(void)
 	end();
 }
 
+/* Asked for by pages, kept by grains. */
+static void what_was_rounded_up_to_goes_with_the_rest(void)
+{
+	enum { PAGE = 4096 };
+	begin();
+	uint64_t at = take(&a, 2 * GRAIN + PAGE);
+	CHECK_EQ(lease_reach(&a, at, 2 * GRAIN + PAGE), 3 * GRAIN);
+	CHECK_EQ(lease_reach(&a, at + GRAIN, GRAIN + PAGE), 2 * GRAIN);
+	CHECK_EQ(lease_reach(&a, at, 2 * GRAIN), 2 * GRAIN); /* one page is still in use */
+	CHECK_EQ(lease_reach(&a, at, 9 * GRAIN), 9 * GRAIN);
+	CHECK(lease_resize(&a, at, GRAIN + 2 * PAGE));
+	CHECK_EQ(lease_reach(&a, at, GRAIN + PAGE), GRAIN + PAGE);
+	CHECK_EQ(lease_reach(&a, at, GRAIN + 2 * PAGE), 2 * GRAIN);
+	CHECK_EQ(lease_give(&a, at, GRAIN), 0); /* the end is what it was */
+	CHECK_EQ(lease_reach(&a, at + GRAIN, 2 * PAGE), GRAIN);
+	CHECK_EQ(lease_reach(&a, at, 1), 1); /* not ours any more */
+	end();
+}
+
+static void what_comes_first_is_nobodys(void)
+{
+	uint64_t offset;
+	begin();
+	a.first_bytes = GRAIN;
+	CHECK_EQ(lease_take(&a, SIZE, 1, &offset), -ENOSPC);
+	CHECK_EQ(lease_longest(&a), SIZE - GRAIN);
+	CHECK_EQ(take(&a, SIZE - GRAIN), GRAIN);
+	end();
+}
+
 static void a_process_that_ends_gives_all_back(void)
 {
 	begin();
@@ -144,6 +174,8 @@ int main(void)
 	RUN(areas_grow_and_shrink_where_they_are);
 	RUN(what_grows_has_room_to_grow);
 	RUN(alignment);
+	RUN(what_was_rounded_up_to_goes_with_the_rest);
+	RUN(what_comes_first_is_nobodys);
 	RUN(a_process_that_ends_gives_all_back);
 	unlink(path);
 	return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pool.h"
 
+#include "claim.h"
 #include "lease.h"
 #include "note.h"
 
@@ -16,6 +17,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { PAGE = 4096 };
 enum { NOTE_NS = 500 * 1000 * 1000, MIB_SHIFT = 20, MOVE_BYTES = 4 << 20 };
 
 /* One a process, never taken down: what the program still touches at its very end must be there. */
@@ -27,6 +29,7 @@ static struct {
 	struct lease lease;
 	uint64_t discarded_bytes;
 	uint64_t limit_bytes;
+	_Atomic bool guarded; /* some page may be neither readable nor writable */
 	struct note *note;
 	void (*inner)(void);
 } it = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -164,6 +167,9 @@ static void *pool_take(size_t len, size_t align)
 static void forget(uint64_t offset, uint64_t len)
 {
 	struct hither_error err = {0};
+	if (it.guarded)
+		mprotect(it.pool.data + offset / PAGE * PAGE, len + offset % PAGE,
+		         PROT_READ | PROT_WRITE);
 	if (hither_slice_discard(it.slice, offset, len, &err)) {
 		/* No memory for a map: then as a program would. */
 		memset(it.pool.data + offset, 0, len);
@@ -187,16 +193,9 @@ static void pool_full(size_t len, char *text, size_t size)
 	        (unsigned long long)most >> MIB_SHIFT);
 }
 
-static void pool_give(void *p, size_t len)
+/* Of one area. */
+static void give_part(uint64_t offset, uint64_t len)
 {
-	uint64_t offset = offset_of(p);
-	pthread_mutex_lock(&it.lock);
-	uint64_t has = lease_length(&it.lease, offset);
-	pthread_mutex_unlock(&it.lock);
-	if (!len || len > has)
-		len = has;
-	if (!len)
-		return;
 	forget(offset, len);
 	/* A part that is no whole grain stays ours. */
 	uint64_t first = (offset + LEASE_GRAIN - 1) / LEASE_GRAIN * LEASE_GRAIN,
@@ -207,6 +206,21 @@ static void pool_give(void *p, size_t len)
 	pthread_mutex_unlock(&it.lock);
 }
 
+/* What is given back at once may have been taken in pieces. */
+static void pool_give(void *p, size_t len)
+{
+	uint64_t at = offset_of(p), end = at + len;
+	do {
+		pthread_mutex_lock(&it.lock);
+		uint64_t has = lease_length(&it.lease, at);
+		uint64_t n = !len || has < end - at ? has : lease_reach(&it.lease, at, end - at);
+		pthread_mutex_unlock(&it.lock);
+		if (n)
+			give_part(at, n);
+		at = n ? at + n : (at / LEASE_GRAIN + 1) * LEASE_GRAIN;
+	} while (len && at < end);
+}
+
 static size_t pool_length(const void *p)
 {
 	pthread_mutex_lock(&it.lock);
@@ -215,19 +229,30 @@ static size_t pool_length(const void *p)
 	return (size_t)len;
 }
 
-static bool pool_resize(void *p, size_t len)
+static bool pool_resize(void *p, size_t old, size_t len)
 {
 	uint64_t offset = offset_of(p);
+	size_t keep = (len + PAGE - 1) / PAGE * PAGE;
 	pthread_mutex_lock(&it.lock);
 	uint64_t has = lease_length(&it.lease, offset);
-	bool done = len >= has && lease_resize(&it.lease, offset, len);
+	bool part = old && lease_reach(&it.lease, offset, old) < has; /* the rest is in use */
+	bool done = !part && len >= has && lease_resize(&it.lease, offset, len);
 	pthread_mutex_unlock(&it.lock);
-	if (len >= has)
+	if (part ? len > old : len >= has)
 		return done;
-	uint64_t keep = (len + LEASE_GRAIN - 1) / LEASE_GRAIN * LEASE_GRAIN;
-	if (keep < has)
-		pool_give((char *)p + keep, (size_t)(has - keep));
+	uint64_t end = part ? old : has;
+	if (keep < end)
+		pool_give((char *)p + keep, (size_t)(end - keep));
+	pthread_mutex_lock(&it.lock);
+	if (!part)
+		lease_resize(&it.lease, offset, len); /* notes how much of the last grain is used */
+	pthread_mutex_unlock(&it.lock);
 	return true;
+}
+
+static void pool_guard(void)
+{
+	it.guarded = true;
 }
 
 /* What has been copied is forgotten at once: it would only push out what is being copied. */
@@ -285,9 +310,22 @@ static int add_layer(struct hither_backend **b, struct hither_error *err)
 	                         encrypt, b, err);
 }
 
+/* What every connection must find at the server: that it is ours. */
+static bool find_witness(unsigned char witness[CLAIM_WITNESS_BYTES])
+{
+	unsigned char id[CLAIM_ID_BYTES];
+	const char *text = getenv(RUN_CLAIM);
+	for (int i = 0; text && i < CLAIM_ID_BYTES; i++)
+		if (sscanf(text + (size_t)(2 * i), "%2hhx", &id[i]) != 1)
+			return false;
+	claim_witness(id, witness);
+	return text != NULL;
+}
+
 static int open_backend(struct hither_backend **out, struct hither_error *err)
 {
 	struct hither_backend *b = NULL, *second = NULL;
+	unsigned char witness[CLAIM_WITNESS_BYTES];
 	const struct hither_backend_options o = {
 	        .writable = true,
 	        .parallel = (uint32_t)number(RUN_CONNECTIONS) * 4,
@@ -295,6 +333,9 @@ static int open_backend(struct hither_backend **out, struct hither_error *err)
 	        .ca_file = getenv(RUN_CA),
 	        .cert_file = getenv(RUN_CERT),
 	        .key_file = getenv(RUN_KEY),
+	        .witness = find_witness(witness) ? witness : NULL,
+	        .witness_bytes = sizeof witness,
+	        .witness_offset = CLAIM_OFFSET,
 	};
 	int r = hither_backend_open(getenv(RUN_URL), &o, &b, err);
 	if (!r && getenv(RUN_MIRROR)) {
@@ -358,6 +399,7 @@ static int start(struct hither_error *err)
 	if (fd < 0)
 		return hither_fail(err, -errno, "open %s: %s", path, strerror(errno));
 	lease_init(&it.lease, fd, hither_slice_size(it.slice));
+	it.lease.first_bytes = LEASE_GRAIN; /* the claim's */
 	struct hither_slice_stats s;
 	hither_slice_stats(it.slice, &s);
 	it.pool = (struct pool){.data = hither_slice_data(it.slice),
@@ -368,6 +410,7 @@ static int start(struct hither_error *err)
 	                        .give = pool_give,
 	                        .length = pool_length,
 	                        .resize = pool_resize,
+	                        .guard = pool_guard,
 	                        .clear = pool_clear,
 	                        .why = pool_why,
 	                        .full = pool_full,

@@ -4,11 +4,12 @@
  *
  *     the program: malloc, mmap, free ...          read, write ... of such memory
  *        |                                            |
- *     hook.c   which calls are for large areas     bounce.c   where the kernel must not fault
+ *     hook.c, maps.c   which calls are for large areas     bounce.c   where the kernel must not
+ * fault
  *        |
  *     pool.c   a slice over a mount over the server; lease.c says whose part of it is whose
  *
- * hook.c and bounce.c are preloaded into every program that is started (ram-dl-hook.so). They load
+ * They, and fds.c, are preloaded into every program that is started (ram-dl-hook.so). They load
  * pool.c with all of hither (ram-dl-pool.so) when the first large area is asked for, so that small
  * programs pay nothing. What the pool itself allocates must not come from the pool: its threads
  * call inner() when they begin, and hook.c sees that on whatever thread the pool is called.
@@ -23,6 +24,7 @@
 #define RUN_DIR "RAM_DL_RUN_DIR"       /* folder: leases, and a note a process */
 #define RUN_POOL "RAM_DL_RUN_POOL"     /* path of ram-dl-pool.so */
 #define RUN_URL "RAM_DL_RUN_URL"       /* the server */
+#define RUN_CLAIM "RAM_DL_RUN_CLAIM"   /* the id of claim.h, in hexadecimal digits */
 #define RUN_MIRROR "RAM_DL_RUN_MIRROR" /* a second one; unset: none */
 #define RUN_SIZE "RAM_DL_RUN_SIZE"     /* bytes of it, as the rest */
 #define RUN_LIMIT "RAM_DL_RUN_LIMIT"   /* that stay in memory, a process */
@@ -48,7 +50,12 @@ struct pool {
 	void *(*move)(void *p, size_t has, size_t len);
 	void (*give)(void *p, size_t len); /* len 0: all of it */
 	size_t (*length)(const void *p);   /* from p to the end of what was taken */
-	bool (*resize)(void *p, size_t len);
+	/* Make the area at p, or what its first `old` bytes are (0: all of it), len bytes where it
+	 * is; what is new is zeros, if old is not 0. False: there is no room. */
+	bool (*resize)(void *p, size_t old, size_t len);
+	/* Some of the memory has been made inaccessible; whoever takes it next gets it as it was.
+	 */
+	void (*guard)(void);
 	void (*clear)(void *p, size_t len); /* zeros again */
 	/* Why memory cannot be had, one line. */
 	void (*why)(char *text, size_t size);

@@ -2,10 +2,12 @@
 /* ram-dl run: one program with a server's memory, unprivileged. pool.h has the picture. */
 #include "command.h"
 
+#include "claim.h"
+#include "lease.h"
 #include "pool.h"
 #include "run_dir.h"
+#include "server_url.h"
 #include "stumble.h"
-#include "swap_device.h"
 #include "units.h"
 #include "util.h"
 
@@ -17,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 enum {
@@ -36,7 +39,9 @@ struct run {
 	uint64_t size, limit, above, chunk, connections, deadline_ms;
 	const char *ca_file, *cert_file, *key_file;
 	const char *pack; /* NULL: none */
-	bool encrypt;
+	bool encrypt, force;
+	uint64_t room; /* what all servers have, at most size and a little */
+	unsigned char claim[CLAIM_ID_BYTES];
 	char **command;
 };
 
@@ -58,6 +63,7 @@ static const char help[] =
         "  -z, --compress KIND  lz4 or zstd: what goes there is made smaller first.\n"
         "  -e, --encrypt        What goes there is encrypted (AES-256-GCM), by a key that only\n"
         "                       this machine has, and checked when it comes back.\n"
+        "      --force          Take a server that seems to be in use, or is not empty.\n"
         "      --ca-file FILE   TLS (nbds://): trust these certificates.\n"
         "      --cert-file FILE Show this one.\n"
         "      --key-file FILE  Its key.\n"
@@ -72,6 +78,7 @@ static const struct option options[] = {{"size", required_argument, NULL, 's'},
                                         {"deadline", required_argument, NULL, 'd'},
                                         {"compress", required_argument, NULL, 'z'},
                                         {"encrypt", no_argument, NULL, 'e'},
+                                        {"force", no_argument, NULL, 'F'},
                                         {"ca-file", required_argument, NULL, 'A'},
                                         {"cert-file", required_argument, NULL, 'C'},
                                         {"key-file", required_argument, NULL, 'K'},
@@ -113,7 +120,7 @@ static int set_option(struct run *o, int letter, const char *value, struct hithe
 		               ? hither_fail(err, -EINVAL, "%s is no number from 1 to 16", value)
 		               : 0;
 	case 'm':
-		o->mirror = swap_device_url(value);
+		o->mirror = server_url(value);
 		return o->mirror ? 0 : -ENOMEM;
 	case 'd':
 		r = units_parse_duration(value, &us, err);
@@ -128,6 +135,9 @@ static int set_option(struct run *o, int letter, const char *value, struct hithe
 		               : 0;
 	case 'e':
 		o->encrypt = true;
+		return 0;
+	case 'F':
+		o->force = true;
 		return 0;
 	case 'A':
 		o->ca_file = value;
@@ -170,30 +180,66 @@ static int parse(struct run *o, int argc, char **argv)
 		                 "run: a server and a command, please; see ram-dl run --help");
 	if (!o->size)
 		return fail_with(EXIT_MISUSED, "run: --size is missing");
-	o->url = swap_device_url(rest[0]);
+	o->url = server_url(rest[0]);
 	return o->url ? -1 : fail_with(EXIT_FAILED, "no memory");
 }
 
 /* --- before it starts --- */
 
-/* What the program would stumble over in its middle is better told now. */
-static int check_server(const struct run *o, const char *url, struct hither_error *err)
+static struct hither_backend_options backend_options(const struct run *o)
+{
+	return (struct hither_backend_options){.writable = true,
+	                                       .parallel = 1,
+	                                       .idle_timeout_ms = (uint32_t)o->deadline_ms,
+	                                       .ca_file = o->ca_file,
+	                                       .cert_file = o->cert_file,
+	                                       .key_file = o->key_file};
+}
+
+/* What the program would stumble over in its middle is better told now. From here on it is ours. */
+static int take_server(struct run *o, const char *url, struct hither_error *err)
 {
 	char size[UNITS_TEXT_BYTES];
 	struct hither_backend *b;
-	const struct hither_backend_options bo = {.writable = true,
-	                                          .idle_timeout_ms = (uint32_t)o->deadline_ms,
-	                                          .ca_file = o->ca_file,
-	                                          .cert_file = o->cert_file,
-	                                          .key_file = o->key_file};
+	const struct hither_backend_options bo = backend_options(o);
 	int r = hither_backend_open(url, &bo, &b, err);
 	if (r)
 		return r;
+	if (b->size_bytes < o->room) /* the claim's place need not be of what was asked for */
+		o->room = b->size_bytes;
 	if (b->size_bytes < o->size)
 		r = hither_fail(err, -ENOSPC, "the server has only %s",
 		                units_format_size(size, b->size_bytes));
+	if (!r)
+		r = claim_take(b, "run", o->force, o->claim, err);
 	hither_backend_close(b);
 	return r;
+}
+
+/* Both are taken, or none. */
+static int take_servers(struct run *o, struct hither_error *err)
+{
+	const struct hither_backend_options bo = backend_options(o);
+	if (o->mirror && !strcmp(o->mirror, o->url))
+		return hither_fail(err, -EINVAL, "the mirror is the server itself");
+	int r = claim_make_id(o->claim, err);
+	o->room = o->size + LEASE_GRAIN;
+	if (!r)
+		r = take_server(o, o->url, err);
+	if (r || !o->mirror)
+		return r;
+	r = take_server(o, o->mirror, err);
+	if (r)
+		claim_release(o->url, &bo, o->claim);
+	return r;
+}
+
+static void give_servers(const struct run *o)
+{
+	const struct hither_backend_options bo = backend_options(o);
+	claim_release(o->url, &bo, o->claim);
+	if (o->mirror)
+		claim_release(o->mirror, &bo, o->claim);
 }
 
 static int check_kernel(struct hither_error *err)
@@ -260,6 +306,14 @@ static int set_text(const char *name, const char *value)
 	return value ? setenv(name, value, 1) : unsetenv(name);
 }
 
+static int set_claim(const unsigned char id[CLAIM_ID_BYTES])
+{
+	char text[2 * CLAIM_ID_BYTES + 1];
+	for (size_t i = 0; i < CLAIM_ID_BYTES; i++)
+		snprintf(text + 2 * i, 3, "%02x", id[i]);
+	return setenv(RUN_CLAIM, text, 1);
+}
+
 static int set_environment(const struct run *o, const char *dir, struct hither_error *err)
 {
 	char hook[PATH_MAX], pool[PATH_MAX];
@@ -272,10 +326,10 @@ static int set_environment(const struct run *o, const char *dir, struct hither_e
 		return r;
 	if (asprintf(&preload, "%s%s%s", hook, others ? ":" : "", others ? others : "") < 0 ||
 	    set_text("LD_PRELOAD", preload) || set_text(RUN_POOL, pool) || set_text(RUN_DIR, dir) ||
-	    set_text(RUN_URL, o->url) || set_text(RUN_MIRROR, o->mirror) ||
+	    set_text(RUN_URL, o->url) || set_claim(o->claim) || set_text(RUN_MIRROR, o->mirror) ||
 	    set_text(RUN_PACK, o->pack) || set_text(RUN_ENCRYPT, o->encrypt ? "1" : NULL) ||
 	    set_text(RUN_CA, o->ca_file) || set_text(RUN_CERT, o->cert_file) ||
-	    set_text(RUN_KEY, o->key_file) || set_number(RUN_SIZE, o->size) ||
+	    set_text(RUN_KEY, o->key_file) || set_number(RUN_SIZE, o->room) ||
 	    set_number(RUN_LIMIT, o->limit) || set_number(RUN_ABOVE, o->above) ||
 	    set_number(RUN_CHUNK, o->chunk) || set_number(RUN_CONNECTIONS, o->connections) ||
 	    set_number(RUN_DEADLINE_MS, o->deadline_ms))
@@ -309,11 +363,14 @@ static int run_command(const struct run *o)
 	for (const int *s = (int[]){SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP, 0}; *s; s++)
 		sigaddset(&set, *s);
 	sigprocmask(SIG_BLOCK, &set, &before);
-	pid_t child = fork();
+	pid_t parent = getpid(), child = fork();
 	if (child < 0)
 		return fail_with(EXIT_FAILED, "fork: %s", strerror(errno));
 	if (child > 0)
 		return wait_for(child, &set, o->command[0]);
+	/* Once we are gone the server is anybody's. */
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL) || getppid() != parent)
+		_exit(EXIT_FAILED);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGXFSZ, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &before, NULL);
@@ -333,19 +390,20 @@ int command_run(int argc, char **argv)
 	struct run_dir dir = {.lock_fd = -1};
 	int code = parse(&o, argc, argv);
 	if (code < 0) {
-		int r = check_server(&o, o.url, &err);
-		if (!r && o.mirror)
-			r = check_server(&o, o.mirror, &err);
-		if (!r)
-			r = check_kernel(&err);
+		int r = check_kernel(&err);
 		if (!r && (o.pack || o.encrypt))
 			r = check_seal(&err);
+		if (!r)
+			r = take_servers(&o, &err);
+		bool ours = !r;
 		if (!r)
 			r = run_dir_make(&dir, &err);
 		if (!r)
 			r = set_environment(&o, dir.path, &err);
 		code = r ? fail_with(EXIT_FAILED, "run: %s", err.message) : run_command(&o);
 		run_dir_remove(&dir);
+		if (ours)
+			give_servers(&o);
 	}
 	free(o.url);
 	free(o.mirror);

@@ -2,6 +2,8 @@
 /* ram-dl swap: a server's memory as swap, until a signal. */
 #include "command.h"
 
+#include "claim.h"
+#include "server_url.h"
 #include "steady.h"
 #include "stumble.h"
 #include "swap_area.h"
@@ -22,6 +24,8 @@ struct swap {
 	uint64_t size_bytes; /* 0: all that the server has */
 	int priority;
 	bool force;
+	bool taken; /* the servers are ours */
+	unsigned char claim[CLAIM_ID_BYTES], witness[CLAIM_WITNESS_BYTES];
 	struct swap_device device;
 };
 
@@ -98,7 +102,7 @@ static int set_option(struct swap *s, int letter, const char *value, struct hith
 	case 'n':
 		return set_number(&s->wish.connections, value, 1, 16, err);
 	case 'm':
-		s->wish.mirror = swap_device_url(value);
+		s->wish.mirror = server_url(value);
 		return s->wish.mirror ? 0 : -ENOMEM;
 	case 'd':
 		r = units_parse_duration(value, &us, err);
@@ -147,7 +151,7 @@ static int parse(struct swap *s, int argc, char **argv)
 	}
 	if (argc - optind != 1)
 		return fail_with(EXIT_MISUSED, "swap: one server, please; see ram-dl swap --help");
-	s->wish.url = swap_device_url(argv[optind]);
+	s->wish.url = server_url(argv[optind]);
 	s->wish.backend.writable = true;
 	s->wish.backend.parallel = s->wish.mirror ? 0 : s->wish.connections * 4;
 	s->wish.backend.idle_timeout_ms = s->wish.deadline_ms / (s->wish.mirror ? 3 : 1);
@@ -156,10 +160,66 @@ static int parse(struct swap *s, int argc, char **argv)
 
 /* --- life --- */
 
+/* A ram-dl that was killed may have left the machine its swap area. */
+static int refuse_attached(void *user, const struct hither_block_entry *e)
+{
+	const struct swap *s = user;
+	struct swap_use use;
+	return !e->alive && !strcmp(e->name, s->wish.url) && swap_area_use(e->path, &use) ? -EBUSY
+	                                                                                  : 0;
+}
+
+static int take_server(struct swap *s, const char *url, struct hither_error *err)
+{
+	struct hither_backend *b;
+	struct hither_backend_options o = s->wish.backend;
+	o.parallel = 1;
+	int r = hither_backend_open(url, &o, &b, err);
+	if (r)
+		return r;
+	r = claim_take(b, "swap", s->force, s->claim, err);
+	hither_backend_close(b);
+	return r;
+}
+
+static void give_servers(struct swap *s)
+{
+	if (!s->taken)
+		return;
+	claim_release(s->wish.url, &s->wish.backend, s->claim);
+	if (s->wish.mirror)
+		claim_release(s->wish.mirror, &s->wish.backend, s->claim);
+	s->taken = false;
+}
+
+static int take_servers(struct swap *s, struct hither_error *err)
+{
+	if (hither_block_each(refuse_attached, s) == -EBUSY)
+		return hither_fail(err, -EBUSY,
+		                   "a ram-dl that was killed has left the server attached: swapoff "
+		                   "its device (/proc/swaps), then try again");
+	if (s->wish.mirror && !strcmp(s->wish.mirror, s->wish.url))
+		return hither_fail(err, -EINVAL, "the mirror is the server itself");
+	int r = claim_make_id(s->claim, err);
+	if (!r)
+		r = take_server(s, s->wish.url, err);
+	if (r)
+		return r;
+	s->taken = true; /* of the mirror only what is ours is given back */
+	r = s->wish.mirror ? take_server(s, s->wish.mirror, err) : 0;
+	claim_witness(s->claim, s->witness);
+	s->wish.backend.witness = s->witness;
+	s->wish.backend.witness_bytes = sizeof s->witness;
+	s->wish.backend.witness_offset = CLAIM_OFFSET;
+	return r;
+}
+
 static int attach(struct swap *s, struct hither_error *err)
 {
 	char missing[256], size[UNITS_TEXT_BYTES];
-	int r = swap_device_open(&s->wish, &s->device, err);
+	int r = take_servers(s, err);
+	if (!r)
+		r = swap_device_open(&s->wish, &s->device, err);
 	if (r)
 		return r;
 	const char *path = hither_block_path(s->device.block);
@@ -168,7 +228,7 @@ static int attach(struct swap *s, struct hither_error *err)
 		return hither_fail(err, -ENOSPC, "the server has only %s",
 		                   units_format_size(size, has));
 	s->size_bytes = s->size_bytes ? s->size_bytes : has;
-	r = swap_area_make(path, s->size_bytes, s->force, err);
+	r = swap_area_make(path, s->size_bytes, err);
 	if (r)
 		return r;
 	steady_protect(missing, sizeof missing);
@@ -232,6 +292,7 @@ int command_swap(int argc, char **argv)
 		if (!code)
 			serve(&s, &set);
 		swap_device_close(&s.device);
+		give_servers(&s);
 	}
 	free(s.wish.url);
 	free(s.wish.mirror);

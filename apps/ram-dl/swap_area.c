@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "swap_area.h"
 
+#include "claim.h"
+#include "meminfo.h"
+
 #include "units.h"
 #include "util.h"
 
@@ -21,12 +24,7 @@ struct swap_header {
 };
 #define MAGIC "SWAPSPACE2"
 
-static bool is_zero(const char *page, size_t len)
-{
-	return !page[0] && !memcmp(page, page + 1, len - 1);
-}
-
-int swap_area_make(const char *device, uint64_t size_bytes, bool force, struct hither_error *err)
+int swap_area_make(const char *device, uint64_t size_bytes, struct hither_error *err)
 {
 	size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
 	AUTO_FREE char *page = calloc(1, page_bytes);
@@ -37,10 +35,6 @@ int swap_area_make(const char *device, uint64_t size_bytes, bool force, struct h
 	if (n != (ssize_t)page_bytes)
 		return hither_fail(err, -EIO, "read %s: %s", device, strerror(n < 0 ? errno : EIO));
 	char *magic = page + page_bytes - strlen(MAGIC);
-	if (!force && !is_zero(page, page_bytes) && memcmp(magic, MAGIC, strlen(MAGIC)))
-		return hither_fail(err, -EEXIST,
-		                   "the server's bytes are no swap area, and not empty: --force "
-		                   "overwrites them");
 	struct swap_header header = {.version = 1,
 	                             .last_page = (uint32_t)(size_bytes / page_bytes - 1)};
 	if (size_bytes / page_bytes < 10)
@@ -50,6 +44,8 @@ int swap_area_make(const char *device, uint64_t size_bytes, bool force, struct h
 	if (getrandom(header.uuid, sizeof header.uuid, 0) != sizeof header.uuid)
 		return hither_fail(err, -EIO, "getrandom: %s", strerror(errno));
 	snprintf(header.label, sizeof header.label, "ram-dl");
+	memcpy(header.boot + CLAIM_OFFSET, page + CLAIM_OFFSET,
+	       CLAIM_BYTES); /* is not ours to change */
 	memset(page, 0, page_bytes);
 	memcpy(page, &header, sizeof header);
 	memcpy(magic, MAGIC, strlen(MAGIC));
@@ -69,22 +65,6 @@ int swap_area_on(const char *device, int priority, struct hither_error *err)
 	               : 0;
 }
 
-/* Bytes of a line of /proc/meminfo; 0: there is none. */
-static uint64_t meminfo(const char *name)
-{
-	char line[128];
-	uint64_t kib = 0;
-	size_t len = strlen(name);
-	FILE *file = fopen("/proc/meminfo", "re");
-	while (file && fgets(line, sizeof line, file))
-		if (!strncmp(line, name, len) && line[len] == ':' &&
-		    sscanf(line + len + 1, "%" SCNu64, &kib) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return kib << 10;
-}
-
 /* Does what is paged out there fit into memory, or into other swap? */
 static int check_fit(const char *device, struct hither_error *err)
 {
@@ -92,8 +72,8 @@ static int check_fit(const char *device, struct hither_error *err)
 	char out[UNITS_TEXT_BYTES], room[UNITS_TEXT_BYTES];
 	if (!swap_area_use(device, &use))
 		return 0;
-	uint64_t others = meminfo("SwapFree"), own = use.size_bytes - use.used_bytes;
-	uint64_t fits = meminfo("MemAvailable") + (others > own ? others - own : 0);
+	uint64_t others = meminfo_bytes("SwapFree"), own = use.size_bytes - use.used_bytes;
+	uint64_t fits = meminfo_bytes("MemAvailable") + (others > own ? others - own : 0);
 	if (use.used_bytes <= fits)
 		return 0;
 	return hither_fail(err, -ENOMEM,

@@ -7,9 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Write a header for an area of size_bytes. -EEXIST: there is something that is no swap area, and
- * not only zeros. */
-int swap_area_make(const char *device, uint64_t size_bytes, bool force, struct hither_error *err);
+/* Write a header for an area of size_bytes, around the record of claim.h. */
+int swap_area_make(const char *device, uint64_t size_bytes, struct hither_error *err);
 /* priority -1: the kernel's choice. */
 int swap_area_on(const char *device, int priority, struct hither_error *err);
 /*

@@ -11,18 +11,6 @@
 
 enum { PAGE_BLOCK = 4096, RESERVE_BYTES = 32 << 20, WARM_READS = 64 };
 
-char *swap_device_url(const char *text)
-{
-	char *url;
-	if (strstr(text, "://") || *text == '/')
-		return strdup(text);
-	/* A scheme without slashes (memory:8G) is no HOST:PORT: a port is digits. */
-	const char *colon = strchr(text, ':');
-	if (colon && *text != '[' && strspn(colon + 1, "0123456789") != strcspn(colon + 1, "/"))
-		return strdup(text);
-	return asprintf(&url, "nbd://%s%s", text, strchr(text, '/') ? "" : "/") < 0 ? NULL : url;
-}
-
 static bool kernel_can(const struct swap_wish *w)
 {
 	bool plain = !strncmp(w->url, "nbd://", 6) || !strncmp(w->url, "nbd+unix://", 11);

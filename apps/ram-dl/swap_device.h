@@ -26,8 +26,6 @@ struct swap_device {
 	struct hither_block *block;
 };
 
-/* "HOST", "HOST:PORT", "HOST/NAME" or a URL into a URL; NULL: no memory. The caller frees it. */
-char *swap_device_url(const char *text);
 int swap_device_open(const struct swap_wish *wish, struct swap_device *out,
                      struct hither_error *err);
 void swap_device_close(struct swap_device *d);

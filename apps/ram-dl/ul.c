@@ -4,6 +4,7 @@
  */
 #include "allow.h"
 #include "command.h"
+#include "meminfo.h"
 #include "start.h"
 #include "steady.h"
 #include "stumble.h"
@@ -36,7 +37,7 @@ struct server {
 
 static const char help[] =
         "Usage: ram-ul [OPTIONS] SIZE | URL\n"
-        "       ram-ul inspect URL [PAGE]\n\n"
+        "       ram-ul inspect HOST[:PORT][/NAME] | URL [PAGE]\n\n"
         "Serve SIZE of this machine's memory (or a file, or another URL that hither knows) to\n"
         "ram-dl, or to any NBD client, until SIGINT or SIGTERM. Memory is taken as it is\n"
         "written to. Who can connect can read and write it: give an address to listen at only\n"
@@ -141,7 +142,10 @@ static int parse(struct server *s, int argc, char **argv)
 		if (set_option(s, letter, optarg, &err))
 			return fail_with(EXIT_MISUSED, "%s", err.message);
 	}
-	if (argc - optind != 1)
+	if (argc - optind > 1)
+		return fail_with(EXIT_MISUSED, "%s: one SIZE or URL, please; see ram-ul --help",
+		                 argv[optind + 1]);
+	if (argc == optind)
 		return fail_with(EXIT_MISUSED, "how much memory? See ram-ul --help");
 	return set_what(s, argv[optind]);
 }
@@ -168,10 +172,24 @@ static int open_mount(struct server *s, struct hither_error *err)
 	return hither_mount_open(s->url ? s->url : memory, &o, &s->mount, err);
 }
 
+/* More than there is would take it from everybody else: this process the OOM killer spares. */
+static int check_room(const struct server *s, struct hither_error *err)
+{
+	char wants[UNITS_TEXT_BYTES], has[UNITS_TEXT_BYTES];
+	uint64_t there = meminfo_bytes("MemAvailable");
+	if (!s->locked || !there || s->size_bytes + RESERVE_BYTES <= there)
+		return 0;
+	return hither_fail(err, -ENOMEM,
+	                   "--lock: %s are more than the %s that this machine has free",
+	                   units_format_size(wants, s->size_bytes), units_format_size(has, there));
+}
+
 static int start(struct server *s, struct hither_error *err)
 {
 	char missing[256];
-	int r = s->locked ? steady_lock(RESERVE_BYTES, err) : 0; /* also what is mapped later */
+	int r = check_room(s, err);
+	if (!r && s->locked)
+		r = steady_lock(RESERVE_BYTES, err); /* also what is mapped later */
 	if (!r)
 		r = open_mount(s, err);
 	if (r)

@@ -460,6 +460,12 @@ static int init_target(struct nbd_target *t, const char *url,
 	t->connect_timeout_ms =
 	        options->connect_timeout_ms ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
 	t->idle_timeout_ms = options->idle_timeout_ms ? options->idle_timeout_ms : IDLE_TIMEOUT_MS;
+	t->witness_bytes = options->witness ? options->witness_bytes : 0;
+	t->witness_offset = options->witness_offset;
+	if (t->witness_bytes > sizeof t->witness)
+		return hither_fail(err, -EINVAL, "nbd: a witness of %u bytes", t->witness_bytes);
+	if (t->witness_bytes)
+		memcpy(t->witness, options->witness, t->witness_bytes);
 	t->url = strdup(url);
 	if (!t->url)
 		return hither_fail(err, -ENOMEM, "nbd: no memory to open %s", t->name);

@@ -42,6 +42,9 @@ struct nbd_target {
 	char *key_file;
 	uint32_t connect_timeout_ms;
 	uint32_t idle_timeout_ms;
+	unsigned char witness[64]; /* see hither_backend_options */
+	uint32_t witness_bytes;    /* 0: none */
+	uint64_t witness_offset;
 	bool agreed; /* `limits` are what was opened: connecting again must find the same */
 	struct nbd_limits limits;
 	atomic_bool cancelled;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 enum {
+	WITNESS_PAGE = 4096,
 	DEFAULT_MAX_BYTES = 32 << 20, /* what the NBD protocol lets a client assume */
 };
 
@@ -69,6 +70,8 @@ static const char *way_out(const char *why, int code)
 		return "check the name: nbd://HOST/NAME, or nbd://HOST/ for the unnamed one";
 	if (strstr(why, "requires TLS"))
 		return "write nbds://";
+	if (strstr(why, "gnutls"))
+		return "check key (nbds://NAME@HOST/?tls-psk-file=FILE) or certificates";
 	return code == -EPROTO ? "check that the server runs, and that it has this export"
 	                       : "check that the server runs";
 }
@@ -216,10 +219,36 @@ static int compare_limits(const struct nbd_target *t, const struct nbd_limits *l
 	return 0;
 }
 
+/* Is it still the server that has what was written? */
+static int check_witness(struct nbd_handle *handle, const struct nbd_target *t, int wake_fd,
+                         unsigned char page[WITNESS_PAGE], struct hither_error *err)
+{
+	uint64_t at = t->witness_offset % WITNESS_PAGE;
+	uint64_t deadline_ns = hither_now_ns() + t->connect_timeout_ms * HITHER_NS_PER_MS;
+	int done, r = 0;
+	if (!t->witness_bytes)
+		return 0;
+	int64_t cookie = nbd_aio_pread(handle, page, WITNESS_PAGE, t->witness_offset - at,
+	                               NBD_NULL_COMPLETION, 0);
+	if (cookie < 0)
+		return connect_failed(t, err);
+	while (!(done = nbd_aio_command_completed(handle, (uint64_t)cookie)) && !r)
+		r = handshake_step(handle, t, wake_fd, deadline_ns, err);
+	if (r || done < 0)
+		return r ? r : connect_failed(t, err);
+	if (!memcmp(page + at, t->witness, t->witness_bytes))
+		return 0;
+	return hither_fail(err, -ESTALE,
+	                   "nbd: %s has forgotten what was written to it: it was restarted, or is "
+	                   "somebody else's now",
+	                   t->name);
+}
+
 static int connect_with(const struct nbd_target *t, const struct credentials *c, int wake_fd,
                         struct nbd_handle **out, struct nbd_limits *limits,
                         struct hither_error *err)
 {
+	unsigned char page[WITNESS_PAGE]; /* outlives the handle */
 	__attribute__((cleanup(handle_free))) struct nbd_handle *handle = nbd_create();
 	if (!handle)
 		return hither_fail(err, -ENOMEM, "nbd: no memory to connect to %s", t->name);
@@ -230,6 +259,8 @@ static int connect_with(const struct nbd_target *t, const struct credentials *c,
 		r = ask_limits(handle, t, limits, err);
 	if (!r)
 		r = compare_limits(t, limits, err);
+	if (!r)
+		r = check_witness(handle, t, wake_fd, page, err);
 	if (!r)
 		*out = HITHER_TAKE(handle, NULL);
 	return r;

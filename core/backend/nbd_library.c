@@ -12,6 +12,7 @@
 #include "base/library.h"
 
 #define FUNCTIONS(F)                                                                               \
+	F(nbd_aio_command_completed)                                                               \
 	F(nbd_aio_connect_uri)                                                                     \
 	F(nbd_aio_disconnect)                                                                      \
 	F(nbd_aio_flush)                                                                           \
@@ -51,6 +52,11 @@ int nbd_load_library(struct hither_error *err)
 	                                        .symbols = symbols,
 	                                        .symbol_count = sizeof symbols / sizeof *symbols};
 	return hither_library_load(&library, err);
+}
+
+int nbd_aio_command_completed(struct nbd_handle *h, uint64_t cookie)
+{
+	return real.nbd_aio_command_completed(h, cookie);
 }
 
 int nbd_aio_connect_uri(struct nbd_handle *h, const char *uri)

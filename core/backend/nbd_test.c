@@ -399,6 +399,34 @@ static void *read_stuck(void *arg)
 }
 
 /* Several on one connection, so that some wait and one drives. */
+/* Looks the same, and has forgotten all: a server of memory. */
+static void a_server_without_the_witness_is_stale(void)
+{
+	static const char *const memory[] = {"nbdkit", "-f", "memory", "1M", NULL};
+	const struct hither_backend_options options = {
+	        .writable = true, .witness = "it is I", .witness_bytes = 7, .witness_offset = 5000};
+	struct hither_error err = {0};
+	struct hither_backend *b, *c;
+	char buf[100];
+	start(memory);
+	CHECK_EQ(hither_backend_open(url, &options, &c, &err), -ESTALE);
+	b = open_url(true, 0);
+	CHECK_OK(hither_backend_write_at(b, "it is I", 7, 5000, &err));
+	CHECK_OK(hither_backend_open(url, &options, &c, &err));
+	CHECK_OK(hither_backend_write_at(c, "x", 1, 100, &err));
+	kill_server();
+	start(memory);
+	CHECK_EQ(hither_backend_read_at(c, buf, sizeof buf, 0, &err), -ECONNRESET);
+	CHECK_EQ(hither_backend_read_at(c, buf, sizeof buf, 0, &err), -ESTALE);
+	CHECK(strstr(err.message, "has forgotten"));
+	CHECK_EQ(hither_backend_write_at(c, "x", 1, 100, &err), -ESTALE);
+	CHECK_EQ(hither_backend_read_at(b, buf, sizeof buf, 0, &err), -ECONNRESET);
+	CHECK_OK(hither_backend_read_at(b, buf, sizeof buf, 0, &err)); /* did not ask for one */
+	hither_backend_close(b);
+	hither_backend_close(c);
+	kill_server();
+}
+
 static void cancel_ends_all_calls(void)
 {
 	enum { THREADS = 6 };
@@ -561,6 +589,7 @@ int main(void)
 	RUN(a_flush_tells_of_writes_that_may_be_lost);
 	RUN(what_is_written_through_is_durable_without_a_flush);
 	RUN(a_resource_of_another_size_is_stale);
+	RUN(a_server_without_the_witness_is_stale);
 	RUN(cancel_ends_all_calls);
 	RUN(readers_and_writers_ride_through_restarts);
 	RUN(a_server_with_one_place_serves_all_threads);

@@ -10,11 +10,21 @@ import subprocess
 import sys
 
 
+def check_once(words, text):
+    """No option is listed twice: of two meanings one would never be had."""
+    names = [name for line in text.splitlines() if line.lstrip().startswith("-")
+             for name in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", re.split(r"\s{2,}", line.strip())[0])]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SystemExit(f"{' '.join(words)} --help lists twice: {twice}")
+
+
 def help_of(program, *words):
     done = subprocess.run([program, *words, "--help"], capture_output=True, text=True, check=False)
     wide = [line for line in done.stdout.splitlines() if len(line) > 80]
     if done.returncode or done.stderr or not done.stdout or wide:
         raise SystemExit(f"{' '.join(words)} --help: exit {done.returncode}, {done.stderr!r}, {wide}")
+    check_once((program, *words), done.stdout)
     return done.stdout
 
 

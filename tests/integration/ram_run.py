@@ -20,6 +20,7 @@ SIZE = int(sys.argv[2]) if len(sys.argv) > 2 else 160
 DL = f"{BUILD}/apps/ram-dl/ram-dl"
 UL = f"{BUILD}/apps/ram-dl/ram-ul"
 HOG = f"{BUILD}/tests/tools/hog"
+MAPS = f"{BUILD}/tests/tools/maps"
 LINE = 8000
 folder = tempfile.mkdtemp(prefix="hither-ram-run-")
 os.chmod(folder, 0o755)
@@ -107,6 +108,73 @@ def all_kinds_of_allocations():
     print("allocations: every byte was right")
 
 
+def what_programs_do_to_memory():
+    """As the kernel would, of which the program is to notice nothing."""
+    url, server = serve("maps", 256)
+    said = {"mapped-over": "mapped over memory of the server: refused", "child": "is its parent's"}
+    for more in ({}, {"RAM_DL_RUN_USER_FAULTS": "1"}):
+        for part in ("guards", "advice") if more else ("descriptors", "guards", "mapped-over", "parts", "advice", "child"):
+            run(command(url, 16, [MAPS, part], 200), said=said.get(part, ""), more=more)
+    run(command(url, 16, [MAPS, "given-back"], 64))
+    nothing_left()
+    server.kill()
+    print("mprotect, parts of areas, closefrom and their like: as the kernel does")
+
+
+def one_at_a_time():
+    """A server that somebody uses is refused: two would write over each other."""
+    url, server = serve("taken", 128)
+    with subprocess.Popen(command(url, 16, [HOG, "wait", "64"], 120), env=env,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        for force in ((), ("--force",)):
+            run(command(url, 16, [HOG, "pass", "64"], 120, force), 1, "in use by ram-dl run of host")
+        if os.geteuid() == 0:
+            run([DL, "swap", url], 1, "in use by ram-dl run of host")
+        assert f"process {process.pid}, since" in run([UL, "inspect", url])
+        told, _ = process.communicate("x", timeout=60)
+    assert process.returncode == 0 and told == "equal\n", (process.returncode, told)
+    assert "in use" not in run([UL, "inspect", url])
+    # One that is killed takes its program with it, and what it had is free.
+    with subprocess.Popen(command(url, 16, [HOG, "wait", "64"], 120), env=env,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.kill()
+        assert process.stdout.read() == "", "its program goes on"
+    run(command(url, 16, [HOG, "pass", "64"], 120))
+    nothing_left()
+    server.kill()
+    disk = f"{folder}/disk"
+    with open(disk, "wb") as image:
+        image.write(b"\xeb\x63\x90" + bytes(16 << 20))
+    run(command(disk, 16, ["true"], 8), 1, "--force overwrites them")
+    print("a server that is in use, or is not empty: refused")
+
+
+def the_server_forgets():
+    """One that was restarted has zeros for what it had."""
+    url, server = serve("forgets", 256)
+
+    def restart():
+        server.kill()
+        server.wait()
+        serve("forgets", 256)
+    what_was_there_is_lost("restart", url, restart)
+    first, server = serve("forgets-first", 256)
+    second, other = serve("forgets-second", 256)
+    with subprocess.Popen(command(first, 16, [HOG, "wait", "64"], 256, ("--mirror", second)), env=env,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        server.kill()
+        server.wait()
+        serve("forgets-first", 256)
+        told, _ = process.communicate("x", timeout=120)
+    assert process.returncode == 0 and told == "equal\n", (process.returncode, told)
+    run(command(first, 16, ["true"], 256, ("--mirror", first)), 1, "the mirror is the server itself")
+    other.kill()
+    print("mirror: one that was restarted was not believed")
+
+
 class Between:
     """Stands between a program and its server, at a URL of its own, and may change what the server says."""
 
@@ -192,10 +260,9 @@ def the_server_is_full():
                                          f"error-pwrite-file={full}"], stderr=refusals))
     while not os.path.exists(path):
         time.sleep(0.01)  # a server that starts has no event
-    with open(full, "w", encoding="ascii"):
-        pass
-    with subprocess.Popen(command(f"nbd+unix:///?socket={path}", 16, [HOG, "wait", "64"], 256, ("--deadline", "2s")),
-                          env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    fill = ["sh", "-c", f": >{full}; exec {HOG} wait 64"]
+    with subprocess.Popen(command(f"nbd+unix:///?socket={path}", 16, fill, 256, ("--deadline", "2s")), env=env,
+                           stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         told = wait_for_trouble()
         said, _ = process.communicate("x", timeout=60)
@@ -335,7 +402,10 @@ def main():
     timed(whom_it_lets_in)
     timed(what_grows_stays_where_it_is)
     timed(all_kinds_of_allocations)
+    timed(what_programs_do_to_memory)
+    timed(one_at_a_time)
     timed(the_server_fails)
+    timed(the_server_forgets)
     timed(the_server_is_full)
     timed(one_of_two_dies)
     timed(without_privileges)

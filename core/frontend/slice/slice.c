@@ -213,6 +213,8 @@ static int take_options(struct hither_slice *s, struct hither_mount *m,
 	uint64_t size = hither_mount_size(m);
 	if (o->offset % SLICE_BLOCK_BYTES)
 		return hither_fail(err, -EINVAL, "a slice's offset must be a multiple of 4096");
+	if (!size)
+		return hither_fail(err, -EINVAL, "the resource is empty: there is nothing to map");
 	if (o->offset >= size || o->len > size - o->offset)
 		return hither_fail(err, -EINVAL, "a slice must lie within the mount's %llu bytes",
 		                   (unsigned long long)size);

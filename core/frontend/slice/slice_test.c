@@ -30,6 +30,24 @@ static void a_part_of_a_mount(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* mprotect() makes several mappings of one; what a fault brings may lie in more than one. */
+static void a_program_protects_some_of_it(void)
+{
+	struct hither_mount *m =
+	        mount_new(remote_new(SIZE), (struct hither_mount_options){.pull_off = true});
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){0});
+	unsigned char *p = hither_slice_data(s);
+	for (size_t at = PAGE; at < SIZE; at += 7 * PAGE)
+		CHECK_EQ(mprotect(p + at, PAGE, PROT_NONE), 0);
+	for (size_t at = 0; at < SIZE; at += PAGE)
+		if (at % (7 * PAGE) != PAGE)
+			CHECK_EQ(p[at + 9], byte_at(at + 9));
+	CHECK_EQ(mprotect(p, SIZE, PROT_READ | PROT_WRITE), 0);
+	check_bytes(s, 0, SIZE);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 static const enum hither_slice_tracking ways[] = {
         HITHER_SLICE_TRACK_ASYNC, HITHER_SLICE_TRACK_FAULT, HITHER_SLICE_TRACK_HASH};
 
@@ -507,6 +525,7 @@ int main(void)
 	RUN(a_reader_is_followed);
 	RUN(waits_are_measured);
 	RUN(a_part_of_a_mount);
+	RUN(a_program_protects_some_of_it);
 	RUN(writes_are_found_and_pushed);
 	RUN(other_frontends_see_what_is_written);
 	RUN(over_any_mount);

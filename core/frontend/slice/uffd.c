@@ -81,15 +81,16 @@ static void skip_page(const struct uffd *u, uint64_t *at)
 
 int uffd_continue(const struct uffd *u, const void *addr, size_t len, bool protect)
 {
-	uint64_t at = (uintptr_t)addr, end = at + len;
+	uint64_t at = (uintptr_t)addr, end = at + len, span = len;
 	while (at < end) {
-		struct uffdio_continue c = {.range = {at, end - at},
+		struct uffdio_continue c = {.range = {at, span < end - at ? span : end - at},
 		                            .mode = protect ? UFFDIO_CONTINUE_MODE_WP : 0};
-		if (!ioctl(u->fd, UFFDIO_CONTINUE, &c))
-			return 0;
-		int code = errno;
-		if (c.mapped > 0)
-			at += (uint64_t)c.mapped;
+		int code = ioctl(u->fd, UFFDIO_CONTINUE, &c) ? errno : 0;
+		if (!code || c.mapped > 0)
+			at += code ? (uint64_t)c.mapped : c.range.len;
+		else if (code == ENOENT && c.range.len > 4096)
+			span = c.range.len / 8192 *
+			       4096; /* mprotect() has made several of one mapping */
 		else if (code == EEXIST)
 			skip_page(u, &at);
 		else if (code != EAGAIN)

@@ -102,6 +102,14 @@ struct hither_backend_options {
 	 */
 	const char *known_version;
 	uint64_t known_size_bytes;
+	/*
+	 * nbd: so many bytes, at most 64 and within one 4096 byte page, that each connection must
+	 * find at witness_offset before it is used, else -ESTALE: a server of memory that was
+	 * restarted has forgotten everything, and looks the same. NULL: nothing is looked at.
+	 */
+	const void *witness;
+	uint32_t witness_bytes;
+	uint64_t witness_offset;
 };
 
 /** What a backend can do. Entries are required unless said otherwise. Any thread unless said
