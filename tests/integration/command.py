@@ -456,7 +456,8 @@ def an_export_is_found_by_other_names(p):
 
 def an_export_at_a_relative_socket(p):
     image, here = local_file(p, "relative.img"), p.room.make("relative")
-    for asked, ended in (("t.sock", "socket=./t.sock"), ("./t.sock", f"socket={here}/t.sock")):
+    for asked, ended in (("t.sock", "nbd+unix:///q?socket=./t.sock"), ("./t.sock", "unix:t.sock"),
+                         ("t.sock", f"nbd+unix:///?socket={here}/t.sock")):
         address = run([p.hither, "export", image, "-l", f"unix:{asked}", "-n", "q"], cwd=here).stdout.partition(": ")[0]
         expect(address == f"nbd+unix:///q?socket={here}/t.sock", f"it is at {address}")
         wrong = run([p.hither, "cat", "nbd+unix:///wrong?socket=t.sock"], check=False, cwd=here)
@@ -465,7 +466,10 @@ def an_export_at_a_relative_socket(p):
         with p.mounted("nbd+unix:///q?socket=" + os.path.relpath(f"{here}/t.sock"), "--cache", "none"):
             expect(read(p.path, 0, SIZE) == content(0, SIZE), "wrong bytes")
             run([p.hither, "umount", p.path])
-        run([p.hither, "umount", f"nbd+unix:///q?{ended}"], cwd=here)
+        for other in ("nbd+unix:///no?socket=t.sock", "unix:no.sock"):
+            wrong = run([p.hither, "umount", other], check=False, cwd=here)
+            check_message(wrong.stderr, wrong.returncode, ["not exported by hither", "status"])
+        run([p.hither, "umount", ended], cwd=here)
         expect(not os.listdir(here), f"left: {os.listdir(here)}")
 
 

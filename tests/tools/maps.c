@@ -111,11 +111,12 @@ static void mapped_over(void)
 static void given_back(void)
 {
 	for (int i = 0; i < 40; i++) {
-		unsigned char *p = map(30 * MIB + PAGE), *q = map(29 * MIB + 3 * PAGE);
+		const size_t p_len = 30 * MIB + PAGE, q_len = 29 * MIB + 3 * PAGE;
+		unsigned char *p = map(p_len), *q = map(q_len);
 		CHECK(p && q);
-		p[30 * MIB] = q[29 * MIB] = 1;
-		unsigned char *low = p < q ? p : q;
-		CHECK_EQ(munmap(low, 60 * MIB), 0); /* both, and what is between and behind them */
+		p[p_len - 1] = q[q_len - 1] = 1;
+		unsigned char *low = p < q ? p : q, *end = p < q ? q + q_len : p + p_len;
+		CHECK_EQ(munmap(low, (size_t)(end - low)), 0); /* both, and what is between them */
 	}
 	for (int i = 0; i < 1100; i++) {
 		unsigned char *p = map(2 * MIB + PAGE);
