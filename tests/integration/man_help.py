@@ -12,7 +12,7 @@ import sys
 
 def check_once(words, text):
     """No option is listed twice: of two meanings one would never be had."""
-    names = [name for line in text.splitlines() if line.lstrip().startswith("-")
+    names = [name for line in text.splitlines() if re.match(r" {2,6}-", line)  # what is deeper goes on
              for name in re.findall(r"(?<![\w-])--([a-z][a-z0-9-]*)", re.split(r"\s{2,}", line.strip())[0])]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
