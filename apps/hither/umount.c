@@ -67,17 +67,22 @@ static void plain_address(const char *text, size_t len, char *out, size_t size)
 		snprintf(out + used, size - used, "%.*s", (int)len, text);
 }
 
-/* Without the export's name: "nbd://HOST:PORT", "nbd+unix:///?socket=PATH". */
-static void drop_name(char *address)
+/* Where the export's name begins: behind the host; "" if there is none. */
+static char *name_in(char *address)
 {
 	char *host = strstr(address, "://");
-	if (!host)
-		return;
-	char *path = host + 3 + strcspn(host + 3, "/"), *query = strchr(path, '?');
+	char *path = host ? host + 3 + strcspn(host + 3, "/") : address + strlen(address);
+	return *path ? path + 1 : path;
+}
+
+/* "nbd://HOST:PORT", "nbd+unix:///?socket=PATH". */
+static void drop_name(char *address)
+{
+	char *name = name_in(address), *query = strchr(name, '?');
 	if (query)
-		memmove(path + 1, query, strlen(query) + 1);
-	else
-		*path = 0;
+		memmove(name, query, strlen(query) + 1);
+	else if (*name)
+		name[-1] = 0;
 }
 
 /* One of an export's addresses, a line each? Without a name any that is there will do. */
@@ -86,8 +91,7 @@ static bool is_address(const char *lines, const char *wanted)
 	char want[512], has[512];
 	bool found = false;
 	plain_address(wanted, strlen(wanted), want, sizeof want);
-	char *end = strrchr(want, '/');
-	bool named = end && end != strstr(want, "://") + 2 && end[1] != '?';
+	bool named = *name_in(want) && *name_in(want) != '?';
 	for (const char *at = lines; !found && *at; at += *at == '\n') {
 		size_t len = strcspn(at, "\n");
 		plain_address(at, len, has, sizeof has);
