@@ -159,8 +159,7 @@ void http_beside_prepare(struct http_backend *b, const struct hither_backend_opt
                          uint64_t first_bytes, struct curl_slist *headers)
 {
 	uint32_t count = options->beside < MOST_PIECES ? options->beside : MOST_PIECES;
-	/* Beside a condition, whose answer has no bytes, or where connections are not kept. */
-	if (!count || options->known_version || options->pooled)
+	if (!count || options->known_version) /* the answer to a condition has no bytes */
 		return;
 	struct http_beside *e = calloc(1, sizeof *e + count * sizeof e->pieces[0]);
 	if (!e)

@@ -65,7 +65,45 @@ int hither_tree_backend(const struct hither_tree *t, const char *url,
 
 /* --- the manifest --- */
 
-enum { MANIFEST_FIRST_BYTES = 256 << 10 };
+/*
+ * Most manifests come in one round trip by several connections, each of which brings as much as a
+ * new one can; then they are the files'. Of what is cached one request asks.
+ */
+enum { MANIFEST_FIRST_BYTES = 12 << 10, MANIFEST_BESIDE = 23 };
+
+/* What the cache has to be told of a manifest is told while its files are on their way. */
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t fewer;
+	unsigned count; /* of this process */
+} closings = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0};
+
+static void *close_mount(void *mount)
+{
+	hither_mount_close(mount, NULL);
+	HITHER_LOCK_SCOPE(&closings.lock);
+	closings.count--;
+	pthread_cond_broadcast(&closings.fewer);
+	return NULL;
+}
+
+static void close_later(struct hither_tree *t, struct hither_mount *m)
+{
+	pthread_mutex_lock(&closings.lock);
+	closings.count++;
+	pthread_mutex_unlock(&closings.lock);
+	t->closes = !pthread_create(&t->closer, NULL, close_mount, m);
+	if (!t->closes)
+		close_mount(m);
+}
+
+/* A cache that we have open ourselves is in nobody's use. */
+static void wait_for_closings(void)
+{
+	HITHER_LOCK_SCOPE(&closings.lock);
+	while (closings.count)
+		pthread_cond_wait(&closings.fewer, &closings.lock);
+}
 
 static int check_root(const struct hither_tree *t, const char *url, const char *root_hash,
                       struct hither_error *err)
@@ -95,9 +133,12 @@ static int fetch_once(const char *url, const struct hither_mount_options *o, con
 		                shown, size);
 	if (!r)
 		r = hither_mount_read_at(m, bytes, size, 0, err);
-	hither_mount_close(m, NULL);
 	if (!r && (r = hither_tree_parse(bytes, size, t, err)))
 		hither_error_prefix(err, "%s", shown);
+	if (r)
+		hither_mount_close(m, NULL);
+	else
+		close_later(*t, m);
 	return r;
 }
 
@@ -118,10 +159,13 @@ int hither_tree_fetch(const char *url, const struct hither_mount_options *option
 	                                 .cache_dir = options->cache_dir,
 	                                 .deadline_ms = options->deadline_ms,
 	                                 .backend = options->backend};
-	o.backend.first_bytes = MANIFEST_FIRST_BYTES; /* most are here with the first answer */
+	o.backend.first_bytes = MANIFEST_FIRST_BYTES;
+	o.backend.beside = MANIFEST_BESIDE;
+	o.backend.pooled = true;
 	struct hither_tree *t = NULL;
 	char shown[200];
 	hither_url_redact(url, shown, sizeof shown);
+	wait_for_closings();
 	int r = fetch_once(url, &o, shown, &t, err);
 	/* Damaged on its way, or on this disk: it is fetched again, once. */
 	bool damaged = r == -EBADMSG || r == -EINVAL;

@@ -10,6 +10,8 @@ void hither_tree_destroy(struct hither_tree *t)
 {
 	if (!t)
 		return;
+	if (t->closes)
+		pthread_join(t->closer, NULL);
 	free(t->nodes);
 	free(t->by_offset);
 	free(t->strings);

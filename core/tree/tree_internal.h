@@ -7,6 +7,7 @@
 
 #include <hither/layer.h>
 #include <hither/tree.h>
+#include <pthread.h>
 
 #define TREE_MAGIC "hither-manifest\n"
 enum {
@@ -35,6 +36,8 @@ struct hither_tree {
 	unsigned char *hashes;
 	uint64_t hash_count, size, file_bytes;
 	char hash[2 * HITHER_HASH_BYTES + 1];
+	pthread_t closer; /* closes the mount that the manifest came by */
+	bool closes;
 };
 
 /* An entry as the manifest has it: in order, by its path. */

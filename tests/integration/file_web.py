@@ -12,6 +12,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
 
+    def setup(self):
+        with self.server.lock:
+            self.server.connections += 1
+        super().setup()
+
     def log_message(self, *_):
         pass
 
@@ -70,13 +75,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Web(http.server.ThreadingHTTPServer):
     """asked: (name, first, end) of every request. damage: {name: [offset, how many times]}. away: nobody is
-    answered."""
+    answered. connections: made so far."""
     daemon_threads = True
 
     def __init__(self, root):
         super().__init__(("127.0.0.1", 0), Handler)
         self.root, self.asked, self.damage, self.lock = root, [], {}, threading.Lock()
-        self.away = False
+        self.away, self.connections = False, 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def fetched(self, prefix):

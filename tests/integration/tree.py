@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """tree.py HITHER: folders that are mounted by their manifests, and what a bad server may do to them.
 Exit 0 passed, 1 failed, 77 skipped."""
+import concurrent.futures
 import errno
 import hashlib
 import json
@@ -243,6 +244,25 @@ class Test:
         done = hither("cat", self.url, good=False)
         assert done.returncode == 1 and "folder" in done.stderr, done.stderr
 
+    def the_manifest_opens_the_files_connections(self):
+        """It comes by many connections at once, which the files' first requests find open."""
+        self.fresh()
+        wide = f"{self.site}/wide"
+        for i in range(8):
+            put(f"{wide}/{i}/part", random.randbytes(70_000))
+        for i in range(3000):
+            put(f"{wide}/empty/{hashlib.sha256(b'%d' % i).hexdigest()}", b"")
+        hither("index", "-q", wide)
+        self.mount("--order", "none", url=self.web.url("wide.hither"))
+        pieces = [x for x in self.web.asked if x[0] == "wide.hither"]
+        assert len(pieces) > 8, pieces
+        before = self.web.connections
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            read = list(pool.map(get, [f"{self.at}/{i}/part" for i in range(8)]))
+        assert read == [get(f"{wide}/{i}/part") for i in range(8)]
+        assert self.web.connections == before, f"{self.web.connections - before} new connections"
+        self.umount()
+
     def a_damaged_manifest_is_not_kept(self):
         """What a bad line made of it is not what the cache has for ever."""
         self.fresh()
@@ -315,7 +335,8 @@ def main():
         for part in (test.the_tree_is_there, test.a_damaged_chunk_is_never_seen,
                      test.a_changed_file_is_not_mixed_in, test.killed_and_resumed, test.small_reads_are_not_repeated,
                      test.full_cache_disk, test.offline,
-                     test.one_file, test.a_damaged_manifest_is_not_kept, test.names_do_not_steer_the_terminal,
+                     test.one_file, test.the_manifest_opens_the_files_connections,
+                     test.a_damaged_manifest_is_not_kept, test.names_do_not_steer_the_terminal,
                      test.a_path_in_a_tree_is_explained, test.bad_manifests):
             print(" ", part.__name__, flush=True)
             part()
