@@ -231,21 +231,37 @@ void managed_guess_again_locked(struct managed *m, const struct managed_job *job
 }
 
 /*
- * A little further on than what is guessed already: whoever goes along there comes by that first,
- * though it was thought of before somebody had to wait.
+ * A little further on than something that is guessed already: whoever goes along there comes by
+ * that first, though it was thought of before somebody had to wait.
  */
 static bool continues_locked(const struct managed *m, struct hither_range range)
 {
-	uint64_t end = m->guess.offset + m->guess.len;
-	return m->guess.len > 0 && range.offset >= end &&
-	       range.offset - end < hither_link_window(&m->link);
+	uint64_t window = hither_link_window(&m->link);
+	for (unsigned i = 0; i <= m->later_count; i++) {
+		const struct hither_range *r = i ? &m->later[i - 1] : &m->guess;
+		uint64_t end = r->offset + r->len;
+		if (r->len > 0 && range.offset >= end && range.offset - end < window)
+			return true;
+	}
+	return false;
+}
+
+static bool has_guess_locked(struct managed *m)
+{
+	if (m->guess.len == 0 && m->later_count > 0) {
+		m->guess = m->later[0];
+		m->guess_quick = 0;
+		m->later_count--;
+		memmove(m->later, m->later + 1, m->later_count * sizeof *m->later);
+	}
+	return m->guess.len > 0;
 }
 
 /* first: it was said by an order that has just heard of somebody who waits. */
 static void add_guess_locked(struct managed *m, struct hither_range range, bool first)
 {
 	first = first && !continues_locked(m, range);
-	if (m->guess.len == 0) {
+	if (first ? m->guess.len == 0 : !has_guess_locked(m)) {
 		m->guess = range;
 	} else if (m->later_count == MANAGED_LATER) {
 		if (first)
@@ -261,12 +277,23 @@ static void add_guess_locked(struct managed *m, struct hither_range range, bool 
 		m->guess_quick = !first ? 0 : range.len < QUICK_BYTES ? range.len : QUICK_BYTES;
 }
 
-/* Tell the order what was seen, and ask it. Lets go of the lock meanwhile. */
+/*
+ * Tell the order what was seen, and ask it. Lets go of the lock meanwhile. Its own is taken first:
+ * of two threads the one that took what was seen earlier must tell it earlier, or the order would
+ * see a reader go back.
+ */
 static void consult_order_locked(struct managed *m)
 {
 	struct managed_seen news[MANAGED_SEEN];
 	unsigned count = 0;
 	bool waited = false;
+	pthread_mutex_unlock(&m->lock);
+	pthread_mutex_lock(&m->order_lock);
+	pthread_mutex_lock(&m->lock);
+	if (m->later_count == MANAGED_LATER) { /* what it said would be lost, and not said again */
+		pthread_mutex_unlock(&m->order_lock);
+		return;
+	}
 	while (m->seen_tail != m->seen_head) {
 		news[count] = m->seen[m->seen_tail++ % MANAGED_SEEN];
 		waited = waited || news[count].waited;
@@ -277,7 +304,6 @@ static void consult_order_locked(struct managed *m)
 	m->order_idle = true; /* unless something happens while it thinks */
 	pthread_mutex_unlock(&m->lock);
 	struct hither_range range = {0};
-	pthread_mutex_lock(&m->order_lock);
 	m->view.rate_bytes = rate;
 	for (unsigned i = 0; m->order && m->order->ops->saw && i < count; i++)
 		m->order->ops->saw(m->order, news[i].offset, news[i].len, news[i].waited);
@@ -327,17 +353,6 @@ static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end, bool 
 		return end;
 	uint64_t stop = first + extent, border = stop - stop % m->chunk_blocks;
 	return border > first ? border : stop;
-}
-
-static bool has_guess_locked(struct managed *m)
-{
-	if (m->guess.len == 0 && m->later_count > 0) {
-		m->guess = m->later[0];
-		m->guess_quick = 0;
-		m->later_count--;
-		memmove(m->later, m->later + 1, m->later_count * sizeof *m->later);
-	}
-	return m->guess.len > 0;
 }
 
 static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
@@ -415,6 +430,13 @@ bool managed_guess_wanted_locked(const struct managed *m)
 	       sweeping_locked(m);
 }
 
+void managed_room_opened(struct managed *m)
+{
+	HITHER_LOCK_SCOPE(&m->lock);
+	if (managed_guess_wanted_locked(m))
+		managed_wake_locked(m);
+}
+
 bool managed_claim_more_locked(struct managed *m, uint64_t most, struct managed_job *job)
 {
 	while (m->outstanding_bytes < hither_link_window(&m->link) && managed_room_locked(m)) {
@@ -437,7 +459,7 @@ bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
 	job->follower = false;
 	while (room_locked(m)) {
 		/* What was guessed before somebody had to wait is of yesterday. */
-		bool late = m->order && m->order_late;
+		bool late = m->order && m->order_late && m->later_count < MANAGED_LATER / 2;
 		if (late && m->laid_out) { /* and of another place; the layout comes back to it */
 			m->guess.len = 0;
 			m->later_count = 0;

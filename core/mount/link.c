@@ -169,7 +169,9 @@ uint64_t hither_link_extent(const struct hither_link *l, uint32_t places)
 {
 	if (!hither_link_rate(l) || l->cold)
 		return EXTENT_FIRST;
-	uint64_t want = hither_link_window(l) / clamp(places / 2, 1, SHARES);
+	/* While the rate still grows so do the connections' windows: all that there is room for. */
+	bool starting = l->startup_flat < STARTUP_FLAT_ROUNDS;
+	uint64_t want = hither_link_window(l) / clamp(places / 2, 1, starting ? places : SHARES);
 	uint64_t busy = hither_link_rate(l) / 250; /* 4 ms of the line */
 	want = clamp(busy > want ? busy : want, EXTENT_MIN, EXTENT_MAX);
 	return want - want % EXTENT_MIN;

@@ -332,6 +332,8 @@ uint32_t managed_guess_places(const struct managed *m);
  * the line has room; once it is full they would only be more requests. */
 uint64_t managed_quick_extent_locked(const struct managed *m);
 bool managed_guess_wanted_locked(const struct managed *m);
+/* The window was full, and has room again: somebody shall look for a guess. No lock held. */
+void managed_room_opened(struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);
 /* One more guess for a request that has some, if there is one of at most `most` blocks; likewise.

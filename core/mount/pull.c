@@ -190,10 +190,11 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 
 /* --- arriving --- */
 
-static void count_arrival_locked(struct managed *m, struct managed_job *job, size_t len)
+/* True: the window was full, and is not any more. */
+static bool count_arrival_locked(struct managed *m, struct managed_job *job, size_t len)
 {
-	uint64_t now = m->now();
-	bool full = m->outstanding_bytes * 4 >= hither_link_window(&m->link) * 3;
+	uint64_t now = m->now(), window = hither_link_window(&m->link);
+	bool full = m->outstanding_bytes * 4 >= window * 3, shut = m->outstanding_bytes >= window;
 	if (!job->early)
 		hither_link_bytes(&m->link, now, len, full);
 	job->arrived += len;
@@ -204,6 +205,7 @@ static void count_arrival_locked(struct managed *m, struct managed_job *job, siz
 	if (job->demand)
 		m->stats.demand_bytes += len;
 	managed_success_locked(m);
+	return shut && m->outstanding_bytes < hither_link_window(&m->link);
 }
 
 static int commit_run(struct managed *m, const char *buf, uint64_t base, uint64_t first,
@@ -264,10 +266,11 @@ static int commit(struct managed *m, struct managed_job *job, const void *buf, s
 	managed_ios_init(&ready);
 	uint64_t first = offset >> HITHER_BLOCK_SHIFT;
 	uint64_t end = (offset + len + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
+	bool opened = false;
 	pthread_mutex_lock(&m->lock);
 	int r = commit_absent_locked(m, job && job->demand, buf, offset, end);
 	if (!r && job) /* else these blocks are among those that the job has not brought */
-		count_arrival_locked(m, job, len);
+		opened = count_arrival_locked(m, job, len);
 	managed_used_locked(m, first, end);
 	managed_collect_ready_locked(m, first, end, &ready);
 	if (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
@@ -277,6 +280,8 @@ static int commit(struct managed *m, struct managed_job *job, const void *buf, s
 	managed_resume(m, &ready);
 	if (m->order_listens)
 		managed_arrived(m, offset, len);
+	if (opened) /* long before a long request ends */
+		managed_room_opened(m);
 	return r;
 }
 

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What an order hears, and what becomes of what it says. */
+#include "mount/played.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+
+enum {
+	RANGES = 100,
+	RANGE_BLOCKS = 96, /* several requests */
+	FAR = RANGES * RANGE_BLOCKS,
+	READS = 3 * RANGES,
+	ACCESSES = 50000,
+	CLAIMERS = 4,
+};
+
+static unsigned said;
+
+static bool next_range(struct hither_order *order, uint64_t window_bytes, struct hither_range *out)
+{
+	if (said == RANGES)
+		return false;
+	*out = (struct hither_range){(uint64_t)said++ * RANGE_BLOCKS * BLOCK, RANGE_BLOCKS * BLOCK};
+	return true;
+}
+
+static void ignore(struct hither_order *order, uint64_t offset, uint64_t len, bool waited)
+{
+}
+
+/* The network brings a job whole. */
+static void bring(struct played *p, struct managed_job *job)
+{
+	for (uint64_t at = job->first; at < job->end; at++)
+		deliver(p, job, at, 1);
+	settle(p->m, job, 0);
+}
+
+/* Claim what is next; true: a guess, which must come after those before it. */
+static bool next_guess(struct played *p, uint64_t *at)
+{
+	struct managed_job job;
+	if (claim(p->m, &job) != MANAGED_JOB_PULL)
+		return false;
+	bool guess = !job.demand;
+	if (guess) {
+		CHECK_EQ(job.first, *at);
+		*at = job.end;
+	}
+	bring(p, &job);
+	return guess;
+}
+
+/*
+ * Somebody waits again and again, and the order is asked each time, first of all; what it says goes
+ * on where it was before. In old days the latest came first, and where there was no more room for
+ * them some were lost, and never said again.
+ */
+static void guesses_that_go_on_keep_their_order_and_none_is_lost(void)
+{
+	static const struct hither_order_ops ops = {
+	        .name = "along", .next = next_range, .saw = ignore};
+	struct played p = play((FAR + 2 * READS) * BLOCK, 0);
+	uint64_t at = 0;
+	p.m->link = (struct hither_link){0}; /* far away, and new */
+	said = 0;
+	p.m->order = &(struct hither_order){&ops};
+	for (uint64_t i = 0; i < READS; i++) {
+		struct access *a = submit(p.m, HITHER_IO_READ, (FAR + 2 * i) * BLOCK, 10, 1);
+		CHECK(!next_guess(&p, &at)); /* whoever waits comes first */
+		expect_content(a);
+		free(a);
+		next_guess(&p, &at);
+	}
+	while (next_guess(&p, &at))
+		;
+	CHECK_EQ(at, FAR);
+	p.m->order = NULL;
+	end_play(&p);
+}
+
+static _Atomic uint64_t told;
+static atomic_bool turned_back, over;
+
+static void must_go_on(struct hither_order *order, uint64_t offset, uint64_t len, bool waited)
+{
+	if (offset < told)
+		turned_back = true;
+	told = offset;
+	sched_yield();
+}
+
+static void *claims(void *arg)
+{
+	struct managed *m = arg;
+	struct managed_job job;
+	while (!over)
+		CHECK_EQ(claim(m, &job), MANAGED_JOB_NONE);
+	return NULL;
+}
+
+/* Several threads tell the order what was seen: a reader that goes on must not seem to go back. */
+static void the_order_hears_of_accesses_in_their_order(void)
+{
+	static const struct hither_order_ops ops = {.name = "heard", .saw = must_go_on};
+	struct played p = play(ACCESSES, 0);
+	pthread_t threads[CLAIMERS];
+	struct access *a = submit(p.m, HITHER_IO_READ, 0, ACCESSES, 1);
+	told = 0;
+	run_all(p.m);
+	expect_content(a);
+	free(a);
+	p.m->order = &(struct hither_order){&ops};
+	for (int i = 0; i < CLAIMERS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, claims, p.m), 0);
+	for (size_t i = 0; i < ACCESSES; i++) {
+		a = submit(p.m, HITHER_IO_READ, i, 1, 1); /* local: answered at once */
+		CHECK(a->over);
+		free(a);
+	}
+	over = true;
+	for (int i = 0; i < CLAIMERS; i++)
+		pthread_join(threads[i], NULL);
+	CHECK(!turned_back);
+	p.m->order = NULL;
+	end_play(&p);
+}
+
+int main(void)
+{
+	RUN(guesses_that_go_on_keep_their_order_and_none_is_lost);
+	RUN(the_order_hears_of_accesses_in_their_order);
+	return 0;
+}
