@@ -7,7 +7,8 @@
 #include <pthread.h>
 #include <string.h>
 
-#define JUMP_US UINT64_C(3000000) /* told twice a second or so: this is no playing on */
+#define JUMP_US UINT64_C(3000000)  /* told twice a second or so: this is no playing on */
+#define ROUNDED_US UINT64_C(20000) /* so much before its key frame a time may be told */
 #define LOOK_AGAIN_NS (NS_PER_S / 2)
 #define CUSHION_US UINT64_C(1200000)
 
@@ -93,7 +94,7 @@ static void pulled(struct hither_io *io, int result, const struct hither_error *
  * and costs nothing where the player was quicker. */
 static bool jump_locked(struct playback *p, uint64_t time_us)
 {
-	size_t number = hither_media_key_at(&p->media, time_us);
+	size_t number = hither_media_key_at(&p->media, time_us + ROUNDED_US);
 	if (number >= p->media.piece_count || p->pulling)
 		return false;
 	p->pulling = true;

@@ -17,7 +17,14 @@ enum {
 #define LOOK_BYTES (UINT64_C(16) << 10)
 #define URGENT_BYTES (UINT64_C(1) << 20)          /* a key frame, and some */
 #define URGENT_BESIDE_BYTES (UINT64_C(128) << 10) /* of each other track */
-#define STEP_BYTES (UINT64_C(128) << 10) /* what was said is not taken back: a little at a time */
+/*
+ * What was said is not taken back, and whoever has to wait meanwhile has his said first: a little
+ * at a time. Where all of the line is needed a request's worth, so that nothing of what is played
+ * next comes behind what is played after it.
+ */
+#define STEP_BYTES (UINT64_C(128) << 10)
+#define STEP_NARROW_BYTES (UINT64_C(32) << 10)
+#define BEFORE_BYTES (UINT64_C(16) << 10) /* times within a piece are estimates: so much sooner */
 
 static uint64_t cursor_us(const struct media_heads *hs, const struct media_head *h)
 {
@@ -52,6 +59,13 @@ static bool is_narrow(const struct media_heads *hs)
 {
 	uint64_t rate = hs->view->rate_bytes;
 	return rate && rate / 4 < hs->rate;
+}
+
+static uint64_t step_bytes(const struct media_heads *hs, uint64_t window_bytes)
+{
+	if (is_narrow(hs))
+		return STEP_NARROW_BYTES;
+	return window_bytes / 12 > STEP_BYTES ? window_bytes / 12 : STEP_BYTES;
 }
 
 static void hand_out(struct media_heads *hs, struct hither_range r, struct hither_range *out)
@@ -103,6 +117,14 @@ static void add_urgent(struct media_heads *hs, uint64_t offset, uint64_t len, ui
 	hs->wave_count++;
 }
 
+/* What is before a time in a piece, of which several tracks' may be one. */
+static uint64_t skipped(const struct hither_media_piece *p, uint64_t time_us)
+{
+	uint64_t part = (uint64_t)((unsigned __int128)p->len * (time_us - p->time_us) /
+	                           (p->end_us - p->time_us));
+	return part > BEFORE_BYTES ? part - BEFORE_BYTES : 0;
+}
+
 /*
  * All that the first picture takes, in one wave: from `from` up to the end of the piece that the
  * last byte of the read is in, and what the other tracks have for that time.
@@ -123,8 +145,10 @@ static void hurry(struct media_heads *hs, size_t number, uint64_t time_us, uint6
 	for (size_t i = 0; i < NEAR_PIECES && number + i < m->piece_count; i++) {
 		const struct hither_media_piece *p = &m->pieces[number + i];
 		if (p->time_us <= time_us && p->end_us > time_us &&
-		    (last < p->offset || last - p->offset >= p->len))
-			add_urgent(hs, p->offset, p->len, URGENT_BESIDE_BYTES);
+		    (last < p->offset || last - p->offset >= p->len)) {
+			uint64_t skip = skipped(p, time_us);
+			add_urgent(hs, p->offset + skip, p->len - skip, URGENT_BESIDE_BYTES);
+		}
 	}
 }
 
@@ -196,7 +220,7 @@ static struct media_head *hungriest(struct media_heads *hs, uint64_t most_us)
 static void feed(struct media_heads *hs, struct media_head *h, uint64_t window_bytes,
                  struct hither_range *out)
 {
-	uint64_t step = window_bytes / 12 > STEP_BYTES ? window_bytes / 12 : STEP_BYTES;
+	uint64_t step = step_bytes(hs, window_bytes);
 	uint64_t join = window_bytes / 4 < step ? window_bytes / 4 : step;
 	const struct hither_media_piece *p = &hs->media->pieces[h->cursor];
 	struct hither_range r = {p->offset + h->cursor_bytes, p->len - h->cursor_bytes};
@@ -281,15 +305,18 @@ static bool guess_target(struct media_heads *hs, struct hither_range *out)
 }
 
 /* After a seek: what is waited for, and nothing beside it until it is here. */
-static bool serve_seek(struct media_heads *hs, struct hither_range *out)
+static bool serve_seek(struct media_heads *hs, uint64_t window_bytes, struct hither_range *out)
 {
+	uint64_t step = is_narrow(hs) ? step_bytes(hs, window_bytes) : URGENT_BYTES;
 	bool all = true;
 	for (size_t i = 0; i < hs->wave_count; i++) {
 		struct hither_range *r = &hs->urgent[i];
 		if (!r->len)
 			continue;
-		hand_out(hs, *r, out);
-		r->len = 0;
+		struct hither_range part = {r->offset, r->len < step ? r->len : step};
+		hand_out(hs, part, out);
+		r->offset += part.len;
+		r->len -= part.len;
 		return true;
 	}
 	for (size_t i = 0; all && i < hs->wave_count; i++)
@@ -303,7 +330,7 @@ static bool serve_seek(struct media_heads *hs, struct hither_range *out)
 
 bool media_heads_next(struct media_heads *hs, uint64_t window_bytes, struct hither_range *out)
 {
-	if (serve_seek(hs, out))
+	if (serve_seek(hs, window_bytes, out))
 		return true;
 	struct media_head *h = hungriest(hs, ahead_us(hs));
 	if (!h && guess_target(hs, out))

@@ -209,6 +209,28 @@ static void who_has_enough_leaves_room_on_the_line(void)
 	CHECK(wants_under_way(RATE * 5 / 4) >= 24 * RATE);
 }
 
+/* Of what is said at once, the end may come before what another wants first. */
+static void a_narrow_line_is_told_little_at_a_time(void)
+{
+	struct hither_range r;
+	uint64_t end = 0;
+	here = true;
+	for (int narrow = 0; narrow < 2; narrow++) {
+		view.rate_bytes = narrow ? RATE * 5 / 4 : 100 * RATE;
+		view.ahead_ms = 600000;
+		struct hither_order *o = make();
+		CHECK(o->ops->next(o, 1 << 20, &r));
+		end = r.offset + r.len;
+		if (narrow)
+			CHECK(r.len <= (33 << 10));
+		else
+			CHECK(r.len >= (64 << 10));
+		CHECK(o->ops->next(o, 1 << 20, &r) && r.offset == end);
+		hither_order_destroy(o);
+	}
+	view.rate_bytes = view.ahead_ms = 0;
+}
+
 static void the_place_that_was_left_gets_nothing_more(void)
 {
 	struct hither_range r;
@@ -260,6 +282,7 @@ int main(void)
 	RUN(several_viewers_are_all_served);
 	RUN(the_first_samples_come_beside_the_index);
 	RUN(who_has_enough_leaves_room_on_the_line);
+	RUN(a_narrow_line_is_told_little_at_a_time);
 	RUN(the_place_that_was_left_gets_nothing_more);
 	RUN(what_is_no_media_suggests_nothing);
 	return 0;
