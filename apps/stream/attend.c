@@ -19,10 +19,12 @@ static void say(void *user, const char *message)
 
 int attend_begin(struct attendant *a, struct hither_error *err)
 {
-	int r = playback_create(a->daemon.mount, &a->playback, err);
+	int r = stream_check_room(a->settings, a->daemon.mount, err);
+	if (!r)
+		r = playback_create(a->daemon.mount, &a->playback, err);
 	if (!r && a->settings->copy)
-		r = recorder_start(a->daemon.mount, a->settings->copy, say, &a->daemon,
-		                   &a->recorder, err);
+		r = recorder_start(a->daemon.mount, a->settings->copy, a->settings->all, say,
+		                   &a->daemon, &a->recorder, err);
 	return r;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "endpoint.h"
 
+#include "guests.h"
 #include "listen.h"
 #include "page.h"
 #include "picture.h"
@@ -15,7 +16,8 @@
 #include <sys/random.h>
 
 enum {
-	CONNECTIONS = 64,
+	GUESTS = 64,
+	CONNECTIONS = 2 * GUESTS, /* those that have been told to leave take a moment */
 	REQUEST_BYTES = 16 << 10, /* its line and headers */
 	STACK_BYTES = 256 << 10,  /* of a connection's thread */
 	SEND_BYTES = 256 << 10,   /* at a time */
@@ -32,15 +34,40 @@ struct endpoint {
 	const char *type;
 	char url[LISTEN_TEXT_BYTES + 16];
 	char etag[2 * 8 + 3]; /* of this run: another one may serve another version */
+	struct guests guests;
 	atomic_uint viewers;
 };
 
 /* The body of one answer. */
 struct flow {
 	struct endpoint *endpoint;
+	struct guest *guest;
 	uint64_t first;
 	bool began; /* bytes of the media have been sent */
 };
+
+/* --- who is connected --- */
+
+static struct guest *guest_of(struct MHD_Connection *c)
+{
+	return MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+}
+
+/* The library calls before it closes the connection: until then its descriptor is nobody else's. */
+static void guest_comes_or_goes(void *user, struct MHD_Connection *c, void **context,
+                                enum MHD_ConnectionNotificationCode what)
+{
+	struct endpoint *e = user;
+	if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
+		guests_leave(&e->guests, *context);
+		free(*context);
+	} else if ((*context = calloc(1, sizeof(struct guest)))) {
+		guests_enter(
+		        &e->guests, *context,
+		        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+		        GUESTS);
+	}
+}
 
 /* --- answers --- */
 
@@ -124,6 +151,7 @@ static ssize_t read_flow(void *user, uint64_t at, char *buf, size_t max)
 	struct flow *f = user;
 	struct hither_error err = {0};
 	uint64_t place;
+	guests_heard(&f->endpoint->guests, f->guest);
 	if (!f->began && body_place(f->endpoint->media.body, f->first + at, &place)) {
 		f->began = true;
 		gather_cushion(f, f->first + at, place, buf, max);
@@ -159,7 +187,7 @@ static enum MHD_Result send_media(struct endpoint *e, struct MHD_Connection *c,
 	struct flow *f = calloc(1, sizeof *f);
 	if (!f)
 		return MHD_NO;
-	*f = (struct flow){.endpoint = e, .first = a->first};
+	*f = (struct flow){.endpoint = e, .guest = guest_of(c), .first = a->first};
 	struct MHD_Response *r =
 	        MHD_create_response_from_callback(a->len, SEND_BYTES, read_flow, f, free_flow);
 	if (!r) {
@@ -243,6 +271,7 @@ static enum MHD_Result handle(void *user, struct MHD_Connection *c, const char *
 	static int seen;
 	struct endpoint *e = user;
 	struct answer a;
+	guests_heard(&e->guests, guest_of(c));
 	/* The library calls once with the headers, and again at the end of the request; answered
 	 * then, the connection is kept. */
 	if (!*state && !has_body(c)) {
@@ -323,6 +352,7 @@ int endpoint_open(const struct endpoint_media *media, const char *listen, struct
 	if (r)
 		return r;
 	e->media = *media;
+	e->guests = (struct guests)GUESTS_INITIALIZER;
 	e->type = type_of(media->mount);
 	snprintf(e->url, sizeof e->url, "http://%s/", where);
 	make_etag(e);
@@ -333,7 +363,8 @@ int endpoint_open(const struct endpoint_media *media, const char *listen, struct
 	        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
 	        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 	        (size_t)REQUEST_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES,
-	        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+	        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_CONNECTION, guest_comes_or_goes,
+	        e, MHD_OPTION_END);
 	if (!e->daemon)
 		return hither_fail(err, -ENOMEM, "start the HTTP server: %s", strerror(errno));
 	fd = -1; /* the library's */

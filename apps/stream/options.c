@@ -2,7 +2,10 @@
 #include "stream.h"
 
 #include "source.h"
+#include "units.h"
 #include "util.h"
+
+#include <errno.h>
 
 static const struct option_spec specs[] = {
         {"buffer", 'b', "DURATION",
@@ -13,6 +16,9 @@ static const struct option_spec specs[] = {
         {"record", 'r', "FILE",
          "Once everything is here, copy it to FILE, which must not exist, and verify the copy.",
          set_path, offsetof(struct stream_settings, copy)},
+        {"deadline", 0, "DURATION",
+         "How long a read rides through an outage before it fails (5min).", set_ms,
+         offsetof(struct stream_settings, base.mount.deadline_ms)},
 };
 const struct option_group stream_options = {"Streaming", specs, COUNT_OF(specs)};
 
@@ -28,4 +34,25 @@ int stream_apply(const char *command, struct stream_settings *s, const char *url
 	base->mount.pull_off = !s->all;
 	base->read_only = true;
 	return -1;
+}
+
+int stream_check_room(const struct stream_settings *s, const struct hither_mount *m,
+                      struct hither_error *err)
+{
+	char keeps[UNITS_TEXT_BYTES], all[UNITS_TEXT_BYTES];
+	uint64_t cap = s->base.mount.cache_cap_bytes, size = hither_mount_size(m);
+	if ((!s->copy && !s->all) || !cap || cap >= size)
+		return 0;
+	return hither_fail(err, -EFBIG,
+	                   "--%s needs all of it here at a time: %s, and --cache-size keeps %s",
+	                   s->copy ? "record" : "all", units_format_size(all, size),
+	                   units_format_size(keeps, cap));
+}
+
+int stream_refuse(const char *name, struct hither_error *err)
+{
+	return hither_fail(err, -EMEDIUMTYPE,
+	                   "%s: neither video nor audio that can be recognised; hither mount makes "
+	                   "any file usable",
+	                   name);
 }

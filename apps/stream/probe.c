@@ -164,6 +164,11 @@ static int look(struct probe *p, struct hither_error *err)
 		streams_find(&p->streams, p->mount);
 		found = p->streams.count > 0;
 	}
+	uint8_t head[64];
+	uint64_t len = p->source.size_bytes < sizeof head ? p->source.size_bytes : sizeof head;
+	if (r == -ENOTSUP && !found && p->streams.looked &&
+	    !(peek(&p->source, head, len, 0) || hither_media_recognise(head, len)))
+		return stream_refuse(p->name, err);
 	if (found) {
 		r = 0;
 		*err = (struct hither_error){0};

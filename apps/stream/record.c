@@ -15,7 +15,8 @@ enum { STEP_BYTES = 1 << 20, LOOK_S = 1 };
 
 struct recorder {
 	struct hither_mount *mount;
-	char *path, *part;
+	char *path, *part; /* part: its name while it is written, where it has to have one */
+	bool all;          /* the rest is being fetched */
 	void (*say)(void *user, const char *message);
 	void *user;
 	pthread_t thread;
@@ -90,43 +91,71 @@ static int pass(const struct recorder *r, int fd, char *bytes, char *back, struc
 	}
 	if (result == -EILSEQ)
 		return hither_fail(err, -EIO, "%s does not read back as written: the disk fails",
-		                   r->part);
-	return result ? hither_fail(err, result, "%s %s: %s", back ? "read" : "write", r->part,
+		                   r->path);
+	return result ? hither_fail(err, result, "%s %s: %s", back ? "read" : "write", r->path,
 	                            strerror(-result))
 	              : 0;
 }
 
-static int flush_folder(const char *path)
+static char *folder_of(const char *path)
 {
 	const char *slash = strrchr(path, '/'); /* it is absolute */
-	AUTO_FREE char *folder = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+	return strndup(path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+static int flush_folder(const char *path)
+{
+	AUTO_FREE char *folder = folder_of(path);
 	AUTO_CLOSE int fd = folder ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	return fd < 0 || fsync(fd) ? -errno : 0;
+}
+
+/*
+ * Without a name until it is whole, so that nothing is left of what was cut short, and nobody
+ * else's file is in the way; where the file system has no such files, with one that is new.
+ */
+static int open_part(const struct recorder *r, bool *named, struct hither_error *err)
+{
+	AUTO_FREE char *folder = folder_of(r->path);
+	int fd = folder ? open(folder, O_RDWR | O_TMPFILE | O_CLOEXEC, 0644) : -1;
+	*named = fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == ENOENT);
+	if (*named)
+		fd = open(r->part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	return fd >= 0 ? fd
+	               : hither_fail(err, -errno, "make %s: %s", *named ? r->part : r->path,
+	                             strerror(errno));
+}
+
+/* Not over a file that has come meanwhile. */
+static int give_name(const struct recorder *r, int fd, bool named)
+{
+	char self[40];
+	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	int failed = named ? renameat2(AT_FDCWD, r->part, AT_FDCWD, r->path, RENAME_NOREPLACE)
+	                   : linkat(AT_FDCWD, self, AT_FDCWD, r->path, AT_SYMLINK_FOLLOW);
+	return failed ? -errno : flush_folder(r->path);
 }
 
 static int copy(const struct recorder *r, struct hither_error *err)
 {
 	AUTO_FREE char *bytes = malloc(2 * (size_t)STEP_BYTES);
-	AUTO_CLOSE int fd = open(r->part, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (!bytes)
-		return hither_fail(err, -ENOMEM, "no memory");
+	bool named;
+	AUTO_CLOSE int fd =
+	        bytes ? open_part(r, &named, err) : hither_fail(err, -ENOMEM, "no memory");
 	if (fd < 0)
-		return hither_fail(err, -errno, "open %s: %s", r->part, strerror(errno));
+		return fd;
 	int result = pass(r, fd, bytes, NULL, err);
 	if (!result && fsync(fd))
-		result = hither_fail(err, -errno, "write %s: %s", r->part, strerror(errno));
+		result = hither_fail(err, -errno, "write %s: %s", r->path, strerror(errno));
 	if (!result) {
 		/* From the disk, not from what the kernel remembers. */
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
 		result = pass(r, fd, bytes, bytes + STEP_BYTES, err);
 	}
-	/* Not over a file that has come meanwhile. */
-	if (!result && renameat2(AT_FDCWD, r->part, AT_FDCWD, r->path, RENAME_NOREPLACE))
-		result = hither_fail(err, -errno, "rename %s to %s: %s", r->part, r->path,
-		                     strerror(errno));
-	else if (!result)
-		result = flush_folder(r->path);
-	if (result)
+	int name = result ? result : give_name(r, fd, named);
+	if (!result && name)
+		result = hither_fail(err, name, "name it %s: %s", r->path, strerror(-name));
+	if (result && named)
 		unlink(r->part);
 	return result;
 }
@@ -144,9 +173,9 @@ static void *run(void *arg)
 		         r->result ? "" : units_format_size(bytes, hither_mount_size(r->mount)));
 	} else {
 		hither_mount_stats(r->mount, &stats);
-		snprintf(text, sizeof text,
-		         "%s is not written: %.0f %% was seen; --all fetches the rest", r->path,
-		         (double)stats.local_bytes * 100 / (double)stats.size_bytes);
+		snprintf(text, sizeof text, "%s is not written: %.0f %% %s", r->path,
+		         (double)stats.local_bytes * 100 / (double)stats.size_bytes,
+		         r->all ? "had come when it ended" : "was seen; --all fetches the rest");
 	}
 	r->say(r->user, text);
 	return NULL;
@@ -177,14 +206,17 @@ static int check(const struct recorder *r, struct hither_error *err)
 	struct stat st;
 	if (!lstat(r->path, &st))
 		return hither_fail(err, -EEXIST, "--record: %s exists already", r->path);
-	AUTO_CLOSE int fd = open(r->part, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+	bool named;
+	struct hither_error why = {0};
+	AUTO_CLOSE int fd = open_part(r, &named, &why);
 	if (fd < 0)
-		return hither_fail(err, -errno, "--record: make %s: %s", r->part, strerror(errno));
-	unlink(r->part);
+		return hither_fail(err, fd, "--record: %s", why.message);
+	if (named)
+		unlink(r->part);
 	return 0;
 }
 
-int recorder_start(struct hither_mount *mount, const char *path,
+int recorder_start(struct hither_mount *mount, const char *path, bool all,
                    void (*say)(void *user, const char *message), void *user, struct recorder **out,
                    struct hither_error *err)
 {
@@ -192,6 +224,7 @@ int recorder_start(struct hither_mount *mount, const char *path,
 	if (!r)
 		return hither_fail(err, -ENOMEM, "no memory");
 	r->mount = mount;
+	r->all = all;
 	r->say = say;
 	r->user = user;
 	r->path = strdup(path);

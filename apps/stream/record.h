@@ -12,7 +12,7 @@ struct recorder;
  * rename. -EEXIST: path is there. say: told when it is done, or why not, from that thread or
  * recorder_stop().
  */
-int recorder_start(struct hither_mount *mount, const char *path,
+int recorder_start(struct hither_mount *mount, const char *path, bool all,
                    void (*say)(void *user, const char *message), void *user, struct recorder **out,
                    struct hither_error *err);
 /*

@@ -22,6 +22,21 @@ static bool is_us(const char *host, uint16_t port)
 	return false;
 }
 
+/* "http://us/path" is "/path" (RFC 9112, 3.2.2). NULL: it names another. */
+static const char *path_of(const char *target, uint16_t port)
+{
+	char name[32];
+	if (strncasecmp(target, "http://", 7))
+		return target;
+	target += 7;
+	size_t len = strcspn(target, "/");
+	if (len >= sizeof name)
+		return NULL;
+	memcpy(name, target, len);
+	name[len] = 0;
+	return !is_us(name, port) ? NULL : target[len] ? target + len : "/";
+}
+
 /* Browsers say which page a request is from; other programs say nothing. */
 static bool is_foreign(const struct request *r, uint16_t port)
 {
@@ -109,18 +124,19 @@ static void judge_media(const struct request *r, uint64_t size, const char *etag
 void request_judge(const struct request *r, uint16_t port, uint64_t size_bytes, const char *etag,
                    struct answer *out)
 {
+	const char *path = path_of(r->path, port);
 	*out = (struct answer){0};
 	if (r->host_count != 1 || !r->host)
 		out->status = 400;
-	else if (!is_us(r->host, port) || is_foreign(r, port))
+	else if (!path || !is_us(r->host, port) || is_foreign(r, port))
 		out->status = 403;
 	else if (strcmp(r->method, "GET") && strcmp(r->method, "HEAD"))
 		out->status = 405;
-	else if (route(r->path) == REQUEST_NOTHING)
+	else if (route(path) == REQUEST_NOTHING)
 		out->status = 404;
 	if (out->status)
 		return;
-	*out = (struct answer){.status = 200, .what = route(r->path)};
+	*out = (struct answer){.status = 200, .what = route(path)};
 	if (out->what == REQUEST_MEDIA)
 		judge_media(r, size_bytes, etag, out);
 }

@@ -113,6 +113,27 @@ static void absurd_ranges(void)
 	CHECK_EQ(a.status, 416);
 }
 
+static struct answer of_target(const char *path)
+{
+	struct answer a;
+	request_judge(&(struct request){"GET", path, "localhost:8080", .host_count = 1}, 8080, 1000,
+	              "\"v\"", &a);
+	return a;
+}
+
+/* RFC 9112, 3.2.2: a server accepts it, whoever sends it. */
+static void whole_addresses(void)
+{
+	CHECK_EQ(of_target("http://127.0.0.1:8080/media").what, REQUEST_MEDIA);
+	CHECK_EQ(of_target("HTTP://localhost:8080").what, REQUEST_PAGE);
+	CHECK_EQ(of_target("http://[::1]:8080/status").what, REQUEST_STATUS);
+	CHECK_EQ(of_target("http://evil.example:8080/media").status, 403);
+	CHECK_EQ(of_target("http://127.0.0.1:81/media").status, 403);
+	CHECK_EQ(of_target("http://a.name.that.is.longer.than.any.of.ours:8080/").status, 403);
+	CHECK_EQ(of_target("http:///media").status, 403);
+	CHECK_EQ(of_target("ftp://localhost:8080/media").status, 404);
+}
+
 static void ranges_of_another_version_are_ignored(void)
 {
 	CHECK_EQ(judge((struct request){.range = "bytes=1-2", .if_range = "\"v\""}).status, 206);
@@ -137,6 +158,7 @@ int main(void)
 	RUN(pages_of_others_are_refused);
 	RUN(good_ranges);
 	RUN(absurd_ranges);
+	RUN(whole_addresses);
 	RUN(ranges_of_another_version_are_ignored);
 	RUN(seconds);
 	return 0;

@@ -24,6 +24,9 @@
 #define FIELD(member) offsetof(struct stream_settings, member)
 #define DEFAULT_ADDRESS "127.0.0.1:8484"
 #define FAILURE_AGAIN_NS (60 * NS_PER_S) /* the same failure is told once in so long */
+#define OUTAGE_NS (3 * NS_PER_S)         /* that is worth a word */
+
+enum { LOOK_S = 1 };
 
 static const struct option_spec specs[] = {
         {"listen", 'l', "HOST:PORT",
@@ -102,19 +105,52 @@ static void begin_serving(struct server *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
-static void wait_for_end(struct server *s)
-{
-	pthread_mutex_lock(&s->lock);
-	while (!s->ends)
-		pthread_cond_wait(&s->changed, &s->lock);
-	pthread_mutex_unlock(&s->lock);
-}
-
 /* --- what is told --- */
 
 static void say(void *user, const char *message)
 {
 	fprintf(stderr, "%s: %s\n", program_name, message);
+}
+
+struct outage {
+	uint64_t since_ns; /* 0: there is none */
+	bool said;
+};
+
+/* Viewers wait as long as --deadline says, and see nothing but that it stops. */
+static void watch_outage(const struct server *s, struct outage *o)
+{
+	struct hither_mount_stats stats;
+	hither_mount_stats(s->mount, &stats);
+	uint64_t now = now_ns();
+	bool out = hither_error_is_transient(stats.error) && stats.waiting;
+	if (out && !o->since_ns)
+		o->since_ns = now;
+	if (out && !o->said && now - o->since_ns >= OUTAGE_NS) {
+		fprintf(stderr, "%s: viewers wait: %s\n", program_name, stats.message);
+		o->said = true;
+	}
+	if (out || stats.error)
+		return;
+	if (o->said)
+		say(NULL, "it goes on");
+	*o = (struct outage){0};
+}
+
+static void wait_for_end(struct server *s)
+{
+	struct outage outage = {0};
+	pthread_mutex_lock(&s->lock);
+	while (!s->ends) {
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += LOOK_S;
+		pthread_cond_timedwait(&s->changed, &s->lock, &until);
+		pthread_mutex_unlock(&s->lock);
+		watch_outage(s, &outage);
+		pthread_mutex_lock(&s->lock);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 static void read_failed(void *user, const struct hither_error *err)
@@ -157,10 +193,7 @@ static int check_media(const struct server *s, struct hither_error *err)
 		return r;
 	streams_find(&streams, s->mount);
 	if (streams.looked && !streams.count)
-		r = hither_fail(err, -EMEDIUMTYPE,
-		                "%s: neither video nor audio that can be recognised; hither mount "
-		                "makes any file usable",
-		                s->name);
+		r = stream_refuse(s->name, err);
 	streams_finish(&streams);
 	return r;
 }
@@ -172,6 +205,8 @@ static int start(struct server *s, struct hither_error *err)
 	if (!r && !hither_mount_size(s->mount))
 		r = hither_fail(err, -ENODATA, "%s is empty", s->shown_url);
 	if (!r)
+		r = stream_check_room(s->settings, s->mount, err);
+	if (!r)
 		r = check_media(s, err);
 	if (!r)
 		r = body_open(&s->body, s->mount, err);
@@ -181,7 +216,8 @@ static int start(struct server *s, struct hither_error *err)
 	if (!r)
 		r = playback_create(s->mount, &s->playback, err);
 	if (!r && s->settings->copy)
-		r = recorder_start(s->mount, s->settings->copy, say, NULL, &s->recorder, err);
+		r = recorder_start(s->mount, s->settings->copy, s->settings->all, say, NULL,
+		                   &s->recorder, err);
 	const struct endpoint_media media = {.mount = s->mount,
 	                                     .body = &s->body,
 	                                     .playback = s->playback,

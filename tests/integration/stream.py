@@ -174,6 +174,17 @@ def survives_bad_clients(endpoint, size):
     expect(endpoint.ask("/media", Range="bytes=0-0")[0] == 206, "thirty idle connections are too many")
     for s in idle:
         s.close()
+    # Those that take nothing may do so for hours: who was not heard of for longest makes room.
+    asleep = []
+    for _ in range(150):
+        s = socket.create_connection(("127.0.0.1", endpoint.port), timeout=20)
+        s.sendall(b"GET /media HTTP/1.1\r\n" + host + b"\r\n")
+        s.recv(12, socket.MSG_WAITALL)
+        asleep.append(s)
+    expect(endpoint.ask("/media", Range="bytes=0-9")[0] == 206, "sleepers keep others out")
+    expect(all(s.recv(1) for s in asleep[-30:]), "the latest guests were sent away")
+    for s in asleep:
+        s.close()
 
 
 def tells_where_it_is(room, build, web):
@@ -202,6 +213,19 @@ def is_recorded(room, build, web, paths):
     done = run([endpoint.process.args[0], "serve", "--listen", "127.0.0.1:0", "--record", copy,
                 web.url("plain.mp4")], check=False)
     expect(done.returncode == 1 and "exists already" in done.stderr, done.stderr)
+    # Somebody else's file of the name that the copy had while it was written is none of its business.
+    beside = room.path("beside.mp4")
+    with open(beside + ".part", "wb") as file:
+        file.write(b"mine")
+    endpoint = Endpoint(room, build, web.url("plain.mp4"), "--all", "--record", beside)
+    wait_until(lambda: os.path.exists(beside), 15, "the copy beside another file")
+    endpoint.end()
+    with open(beside + ".part", "rb") as file:
+        expect(file.read() == b"mine", "--record took another's file")
+    for option in (["--record", room.path("small.mp4")], ["--all"]):
+        done = run([endpoint.process.args[0], "serve", "--listen", "127.0.0.1:0", "--cache-size", "512K", *option,
+                    web.url("long.mp4")], check=False)
+        expect(done.returncode == 1 and f"{option[0]} needs all of it" in done.stderr, f"{option}: {done.stderr}")
     part = room.path("part.mp4")
     endpoint = Endpoint(room, build, web.url("long.mp4"), "--record", part, "--buffer", "2s")
     endpoint.end()
@@ -218,6 +242,29 @@ def ends_when_the_server_is_silent(room, build):
         silent.accept()[0].recv(1000)
         process.send_signal(signal.SIGTERM)
         expect(process.wait(5) != 0, "it was never ready, but ended with 0")
+
+
+def ends_when_the_server_dies(room, build):
+    """In the middle of an answer: it is said soon, and the client gets an end, not a silence for ever."""
+    web = Web(room, LinkNetwork(room, build, "metro"), room.path("www"))
+    url = web.url("long.mp4")
+    endpoint = Endpoint(room, build, url, "--buffer", "2s", "--deadline", "5s")
+    c = http.client.HTTPConnection("127.0.0.1", endpoint.port, timeout=20)
+    c.request("GET", "/media")
+    answer = c.getresponse()
+    answer.read(1000)
+    web.network.outage(True)
+    begin = time.monotonic()
+    try:
+        answer.read()
+        raise Failed("a dead server's file came whole")
+    except http.client.IncompleteRead:
+        pass
+    took = time.monotonic() - begin
+    expect(4 < took < 12, f"the client was told after {took:.1f} s")
+    web.network.outage(False)
+    wait_until(lambda: endpoint.ask("/media", Range="bytes=0-9")[0] == 206, 10, "it serves again")
+    endpoint.end()
 
 
 def is_cut_off_when_it_changes(room, build, web):
@@ -268,6 +315,8 @@ def no_media(room, build, web):
     expect(done.returncode == 1 and "prose.txt" in done.stderr and not done.stdout, f"probe: {done.stderr}")
     if knows_streams(stream, web):
         done = run([stream, "serve", "--cache", "none", "--listen", "127.0.0.1:0", web.url("prose.txt")], check=False)
+        told = run([stream, "probe", web.url("prose.txt")], check=False).stderr
+        expect("prose.txt: neither video nor audio" in told, f"probe: {told}")
         expect(done.returncode == 1 and "prose.txt: neither video nor audio" in done.stderr and not done.stdout,
                f"serve: {done.returncode} {done.stderr}")
 
@@ -368,6 +417,7 @@ def main():
             probes(build, web)
             is_recorded(room, build, web, paths)
             ends_when_the_server_is_silent(room, build)
+            ends_when_the_server_dies(room, build)
             decodes_the_same(room, build, web, paths)
     except Failed as failure:
         print(f"stream: {failure}", file=sys.stderr)

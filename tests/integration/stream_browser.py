@@ -139,7 +139,20 @@ def play_and_seek(room, build, web, screenshot):
     browser.call("Page.navigate", url=web.url("evil.html"))
     browser.until("new Promise(ok => { const look = () => document.title == 'refused' ? ok() :"
                   " setTimeout(look, 20); look(); })", 20, "a page of another origin is refused")
+    endpoint.end()
+    says_what_it_cannot_play(room, build, web, browser)
     browser.call("Browser.close")
+
+
+def says_what_it_cannot_play(room, build, web, browser):
+    run(["ffmpeg", "-v", "error", "-i", room.path("www", "film.mp4"), "-t", "5", "-c", "copy", room.path("www", "film.ts")])
+    endpoint = Endpoint(room, build, web.url("film.ts"))
+    browser.call("Page.navigate", url=endpoint.url)
+    told = """new Promise(ok => { const look = () => document.querySelector('#message') &&
+        $('message').textContent.includes('does not play') ? ok() : setTimeout(look, 20); look(); })"""
+    browser.until(told, 20, "an MPEG-TS is said not to play")
+    browser.until("new Promise(ok => setTimeout(ok, 1500))", 5, "a while passes")
+    browser.until(told, 1, "it is still said")
     endpoint.end()
 
 
