@@ -81,15 +81,14 @@ int hither_backend_check_url(const char *url, bool writable, struct hither_error
 
 /*
  * A server that says when to come back is asked again then, for as long as connecting may take:
- * whoever opens a resource has no mount yet that would do so. Files of a tree have one, which must
- * be able to end.
+ * whoever opens a resource has no mount yet that would do so.
  */
 static int open_patiently(const struct hither_backend_ops *ops, const char *url,
                           const struct hither_backend_options *options, struct hither_backend **b,
                           struct hither_error *err)
 {
 	uint64_t ms = options->connect_timeout_ms ? options->connect_timeout_ms : USUAL_CONNECT_MS;
-	uint64_t end = hither_now_ns() + (options->pooled ? 0 : ms * HITHER_NS_PER_MS);
+	uint64_t end = hither_now_ns() + (options->prompt ? 0 : ms * HITHER_NS_PER_MS);
 	for (;;) {
 		struct hither_error why = {0};
 		int r = ops->open(url, options, b, &why);

@@ -446,6 +446,7 @@ int tree_files_backend(const struct hither_tree *t, const char *url,
 	        .ops = &files_ops, .size_bytes = t->size, .align_bytes = 1, .parallel = PARALLEL};
 	int r = f->url ? tree_options_copy(&f->options, options) : -ENOMEM;
 	f->options.pooled = true;
+	f->options.prompt = true; /* the mount does */
 	f->options.first_bytes =
 	        t->chunk_bytes < FIRST_BYTES_MOST ? t->chunk_bytes : FIRST_BYTES_MOST;
 	if (r) {

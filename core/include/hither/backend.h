@@ -89,6 +89,7 @@ struct hither_backend_options {
 	uint32_t last_bytes; /* at most 192 KiB */
 	/* http: a connection is anybody's between two requests. For many backends of one server. */
 	bool pooled;
+	bool prompt; /* a busy server ends the opening at once: the caller asks again by itself */
 	/*
 	 * http: take it that the resource is there, has known_size_bytes, and is of whatever
 	 * version it is: open asks nothing, reads that find another size are -ESTALE. For who knows
