@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Descriptors. Some programs close all that they have not opened themselves, or open a file at a
- * number of their choice. The pool's are not theirs to close: without the userfaultfd what is not
- * here would be zeros, and what a server should get would go into the program's next file. So the
- * program is told that there is no such descriptor.
+ * number of their choice: the pool's have high ones. The pool's are not theirs to close: without
+ * the userfaultfd what is not here would be zeros, and what a server should get would go into the
+ * program's next file. So the program is told that there is no such descriptor.
  */
 #include "hook.h"
 
@@ -23,7 +23,44 @@
 
 enum { KNOWN = 1 << 16 }; /* what has a higher number is not looked after */
 
+enum { LOW = 100 }; /* programs choose numbers below, by dup2() */
+
 static _Atomic uint64_t ours[KNOWN / 64];
+static int fillers[LOW], filler_count; /* guarded by who starts the pool */
+
+static int lowest(void)
+{
+	long most = sysconf(_SC_OPEN_MAX);
+	return most > 2 * LOW ? LOW : (int)(most / 2);
+}
+
+/* All that are free below are taken for a while. */
+void hook_fds_raise(bool on)
+{
+	int low = lowest();
+	if (!on)
+		while (filler_count > 0)
+			close(fillers[--filler_count]);
+	int fd = on ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+	while (fd >= 0 && fd < low && filler_count < LOW) {
+		fillers[filler_count++] = fd;
+		fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+/* As above, of one that came later. */
+static int raise_one(int fd)
+{
+	int low = lowest(), up = -1;
+	if (fd >= 0 && fd < low && hook_inner)
+		up = fcntl(fd, F_DUPFD_CLOEXEC, low);
+	if (up < 0)
+		return fd;
+	close(fd);
+	return up;
+}
 
 static int note(int fd)
 {
@@ -71,13 +108,13 @@ void hook_fds_find(void)
 HOOK int socket(int domain, int type, int protocol)
 {
 	REAL(socket, -1);
-	return note(real(domain, type, protocol));
+	return note(raise_one(real(domain, type, protocol)));
 }
 
 HOOK int eventfd(unsigned count, int flags)
 {
 	REAL(eventfd, -1);
-	return note(real(count, flags));
+	return note(raise_one(real(count, flags)));
 }
 
 HOOK int close(int fd)

@@ -125,7 +125,9 @@ static void start(void)
 		struct sigaction act = {.sa_sigaction = on_bus,
 		                        .sa_flags = SA_SIGINFO | SA_ONSTACK};
 		hook_inner++;
+		hook_fds_raise(true);
 		pool = load(why, sizeof why);
+		hook_fds_raise(false);
 		if (pool) {
 			hook_fds_find(); /* before anybody can close them */
 			sigaction(SIGBUS, &act, &bus_before);
@@ -315,7 +317,11 @@ HOOK size_t malloc_usable_size(void *p)
 		hook_inner--;
 		return len;
 	}
-	if (!real)
-		real = (size_t(*)(void *))dlsym(RTLD_NEXT, "malloc_usable_size");
+	/* Not the next one: that may be another allocator's, and all that is not the pool's is
+	 * glibc's. */
+	if (!real) {
+		void *libc = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+		real = libc ? (size_t(*)(void *))dlsym(libc, "malloc_usable_size") : NULL;
+	}
 	return real ? real(p) : 0;
 }

@@ -41,6 +41,8 @@ void hook_give(void *p, size_t len);
 /* A line on standard error. */
 void hook_say(const char *text);
 
+/* Until false: the pool's next descriptors get numbers that programs do not choose. */
+void hook_fds_raise(bool on);
 /* Which descriptors the pool has opened; hook_inner or not. */
 void hook_fds_find(void);
 

@@ -116,6 +116,7 @@ def what_programs_do_to_memory():
         for part in ("guards", "advice") if more else ("descriptors", "guards", "mapped-over", "parts", "advice", "child"):
             run(command(url, 16, [MAPS, part], 200), said=said.get(part, ""), more=more)
     run(command(url, 16, [MAPS, "given-back"], 64))
+    run(command(url, 16, [MAPS, "usable"], 64), more={"LD_PRELOAD": f"{BUILD}/tests/tools/allocator.so"})
     nothing_left()
     server.kill()
     print("mprotect, parts of areas, closefrom and their like: as the kernel does")
@@ -386,6 +387,32 @@ def numpy_at_a_quarter():
     print(f"numpy: {SIZE} MiB at a quarter, with it and without: equal, {time.monotonic() - begin:.1f} s")
 
 
+REDIS = """redis-server --port 0 --unixsocket ./redis --save '' >log 2>&1 & server=$!
+until [ -S redis ]; do kill -0 $server || exit 9; sleep 0.02; done
+ask() { redis-cli -s redis "$@"; }
+ask debug populate $KEYS key 200
+ask setrange large 20000000 end
+ask strlen large
+ask debug digest
+kill $server
+wait $server
+"""
+
+
+def redis_is_the_same():
+    if not shutil.which("redis-server"):
+        print("redis: not tested, redis-server is missing")
+        return
+    url, server = serve("redis", SIZE * 8 + 256)
+    told = []
+    for how in ([], command(url, max(SIZE // 4, 8), [], SIZE * 8 + 256)[:-1]):
+        place = tempfile.mkdtemp(dir=folder)
+        told.append(run([*how, "sh", "-c", REDIS], more={"KEYS": str(SIZE * 3000)}, cwd=place))
+    assert told[0] == told[1] and "20000003" in told[0], told
+    server.kill()
+    print(f"redis: {SIZE * 3000} keys, with it and without: the same digest")
+
+
 def timed(part):
     begin = time.monotonic()
     part()
@@ -410,6 +437,7 @@ def main():
     timed(one_of_two_dies)
     timed(without_privileges)
     timed(numpy_at_a_quarter)
+    timed(redis_is_the_same)
     timed(sort_at_a_quarter)
     return 0
 

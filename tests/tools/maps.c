@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -62,7 +63,9 @@ static void descriptors(void)
 	CHECK(file >= 0 && !unlink(path));
 	for (int i = 0; i < 32; i++)
 		CHECK(dup(file) >= 0);
-	for (int fd = 3; fd < 64; fd++)
+	for (int fd = 3; fd < 64; fd++) /* a number of its choice */
+		CHECK_EQ(dup2(file, fd), fd);
+	for (int fd = 64; fd < 300; fd++)
 		CHECK(dup2(file, fd) == fd || errno == EBUSY);
 	check(p, 0, LEN);
 	CHECK_EQ(lseek(file, 0, SEEK_END), 0);
@@ -159,6 +162,16 @@ static void advice(void)
 	check(p, 2 * PAGE, 8 * MIB);
 }
 
+/* Run beside an allocator whose this is not. */
+static void usable(void)
+{
+	void *small = malloc(100), *large = malloc(8 * MIB);
+	CHECK(malloc_usable_size(small) >= 100 && malloc_usable_size(small) < 1000);
+	CHECK(malloc_usable_size(large) >= 8 * MIB);
+	free(small);
+	free(large);
+}
+
 static void child(void)
 {
 	unsigned char *p = malloc(8 * MIB);
@@ -176,13 +189,10 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(void);
-	} parts[] = {{"descriptors", descriptors},
-	             {"guards", guards},
-	             {"mapped-over", mapped_over},
-	             {"given-back", given_back},
-	             {"parts", parts_move},
-	             {"advice", advice},
-	             {"child", child}};
+	} parts[] = {{"descriptors", descriptors}, {"guards", guards},
+	             {"mapped-over", mapped_over}, {"given-back", given_back},
+	             {"parts", parts_move},        {"advice", advice},
+	             {"usable", usable},           {"child", child}};
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		if (argc == 2 && !strcmp(argv[1], parts[i].name))
 			return parts[i].run(), 0;
