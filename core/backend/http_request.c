@@ -307,5 +307,6 @@ int http_request_run(struct http_request *x)
 	if (r == 0 && x->question.opening)
 		http_early_note_peer(x->b, x->slot->easy); /* it is forgotten with the handle */
 	curl_multi_remove_handle(x->slot->multi, x->slot->easy);
+	x->slot->used = !x->broken; /* else it was cut */
 	return r;
 }

@@ -190,7 +190,6 @@ static void unlink_slot(struct http_backend *b, struct http_slot *slot)
 
 void http_slot_give(struct http_backend *b, struct http_slot *slot)
 {
-	slot->used = true;
 	if (b->pooled) {
 		unlink_slot(b, slot);
 		http_slot_leave(b, slot);

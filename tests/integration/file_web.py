@@ -42,7 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         with web.lock:
             for (first, end), body in zip(parts, bodies):
-                web.asked.append((name, first, end))
+                if first < end or not first:
+                    web.asked.append((name, first, end))
                 damage = web.damage.get(name)
                 if damage and first <= damage[0] < end and damage[1] > 0:
                     damage[1] -= 1
@@ -74,8 +75,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Web(http.server.ThreadingHTTPServer):
-    """asked: (name, first, end) of every request. damage: {name: [offset, how many times]}. away: nobody is
-    answered. connections: made so far."""
+    """asked: (name, first, end) of every request, but for what lies beyond the end. damage: {name: [offset, how many
+    times]}. away: nobody is answered. connections: made so far."""
     daemon_threads = True
 
     def __init__(self, root):
