@@ -65,6 +65,8 @@ static void plain_address(const char *text, size_t len, char *out, size_t size)
 	}
 	if (used < size)
 		snprintf(out + used, size - used, "%.*s", (int)len, text);
+	if (!strncmp(out, "nbds", 4)) /* one place has one of both */
+		memmove(out + 3, out + 4, strlen(out + 4) + 1);
 }
 
 /* Where the export's name begins: behind the host; "" if there is none. */

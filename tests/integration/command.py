@@ -471,6 +471,13 @@ def an_export_at_a_relative_socket(p):
             check_message(wrong.stderr, wrong.returncode, ["not exported by hither", "status"])
         run([p.hither, "umount", ended], cwd=here)
         expect(not os.listdir(here), f"left: {os.listdir(here)}")
+    keys = p.room.path("keys")
+    with open(keys, "w", encoding="ascii") as f:
+        f.write("alice:" + "5a" * 32 + "\n")
+    run([p.hither, "export", image, "-l", "unix:t.sock", "--tls-psk", keys], cwd=here)
+    wrong = run([p.hither, "cat", "nbds+unix://bob@/?socket=t.sock&tls-psk-file=" + keys], check=False, cwd=here)
+    check_message(wrong.stderr, wrong.returncode, ["bob"])
+    run([p.hither, "umount", "unix:t.sock"], cwd=here)
 
 
 def an_export_says_what_it_waits_for(p):
