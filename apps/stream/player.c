@@ -41,7 +41,7 @@ static const struct {
 } known[] = {
         {"mpv",
          {"--force-seekable=yes", "--cache=yes", "--cache-secs=10", "--cache-pause-initial=yes",
-          "--cache-pause-wait=0.3"}},
+          "--cache-pause-wait=0.45"}},
         {"ffplay", {"-autoexit", "-loglevel", "warning"}},
         {"vlc", {"--play-and-exit", "--quiet"}},
 };
