@@ -49,8 +49,14 @@ int session_open(struct session *s, const struct settings *settings)
 
 int session_close(struct session *s, int code)
 {
+	char before[512], after[512];
 	explain_destroy(s->explain);
+	hither_sqlite_error(before, sizeof before);
 	int closed = sqlite3_close(s->db);
+	/* SQLite does not tell that the last bytes could not be sent. */
+	hither_sqlite_error(after, sizeof after);
+	if (!code && strcmp(before, after) != 0)
+		return fail_with(EXIT_FAILED, "closing %s", after);
 	if (closed && !code)
 		return fail_with(closed & 0xff, "closing %s: %s", s->settings->url,
 		                 sqlite3_errstr(closed));

@@ -390,6 +390,8 @@ static void take_options(struct managed *m, const struct hither_mount_options *o
 	m->chunk_blocks = (chunk > unit ? chunk : unit) >> HITHER_BLOCK_SHIFT;
 	m->cap_blocks = (o->cache_cap_bytes + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
 	m->deadline_ns = (o->deadline_ms ? o->deadline_ms : 300000) * HITHER_NS_PER_MS;
+	if (o->push_watch)
+		m->push_watch = *o->push_watch;
 	m->push_interval_ns = (o->push_interval_ms ? o->push_interval_ms : 5000) * HITHER_NS_PER_MS;
 	uint64_t dirty = o->push_dirty_bytes ? o->push_dirty_bytes : 64 << 20;
 	m->push_dirty_blocks = dirty >> HITHER_BLOCK_SHIFT;

@@ -115,6 +115,7 @@ struct managed {
 	uint64_t resident_blocks; /* most blocks present, dirty ones included; 0: any */
 	uint64_t deadline_ns;
 	uint64_t push_interval_ns;
+	struct hither_push_watch push_watch; /* before is NULL: none */
 	uint64_t push_dirty_blocks;
 	uint64_t block_count;
 	uint64_t (*now)(void);

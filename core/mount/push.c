@@ -260,8 +260,15 @@ static int push_bytes(struct managed *m, const struct managed_job *job, struct h
 	if (r)
 		return hither_fail(err, r, "%s: reading the local store %s: %s", m->name,
 		                   hither_store_path(m->store), strerror(-r));
-	return job->through ? hither_backend_write_through(m->base.backend, buf, len, offset, err)
-	                    : hither_backend_write_at(m->base.backend, buf, len, offset, err);
+	const struct hither_push_watch *w = &m->push_watch;
+	r = w->before ? w->before(w->user, m->base.backend, buf, len, offset, err) : 0;
+	if (r)
+		return r;
+	r = job->through ? hither_backend_write_through(m->base.backend, buf, len, offset, err)
+	                 : hither_backend_write_at(m->base.backend, buf, len, offset, err);
+	if (w->before)
+		w->after(w->user, offset, r);
+	return r;
 }
 
 void managed_run_push(struct managed *m, struct managed_job *job)
@@ -405,6 +412,8 @@ void managed_run_flush(struct managed *m, struct managed_job *job)
 		pthread_mutex_lock(&m->lock);
 		bool clean = hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) == 0;
 		pthread_mutex_unlock(&m->lock);
+		if (m->push_watch.before)
+			m->push_watch.flushed(m->push_watch.user);
 		note_version(m, clean);
 	}
 	managed_settle_flush(m, job, r, &err);

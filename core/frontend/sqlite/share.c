@@ -110,9 +110,9 @@ static void close_mounts(struct hsq_share *s)
 	struct hither_error err = {0};
 	hsq_beside_destroy(s->beside);
 	s->beside = NULL;
-	hither_mount_close(s->guard, NULL);
 	if (s->mount && hither_mount_close(s->mount, &err))
 		hsq_fail(SQLITE_IOERR_CLOSE, &err);
+	hither_mount_close(s->guard, NULL);
 	s->mount = s->guard = NULL;
 	hsq_owner_release(&s->owner);
 }
@@ -132,7 +132,9 @@ int hsq_open_mount(struct hsq_share *s, const struct hsq_params *params, bool wr
                    struct hither_error *err)
 {
 	struct hither_mount_options o = params->mount;
+	struct hither_push_watch watch = hsq_guard_watch(s);
 	o.backend.writable = write;
+	o.push_watch = write ? &watch : NULL;
 	int r = hither_mount_open(s->url, &o, &s->mount, err);
 	if (r == -EBUSY && !write) { /* another process has this cache: do without */
 		o.cache_dir = NULL;
@@ -172,6 +174,8 @@ static int try_open(struct hsq_share *s, const struct hsq_params *params, bool w
 		return code;
 	if (!s->beside)
 		s->beside = hsq_beside_start(s->url, params);
+	if (write)
+		hsq_guard_recall(s);
 	int r = hsq_open_mount(s, params, write, &err);
 	if (r == -EROFS && write) {
 		*again = true;
@@ -183,6 +187,8 @@ static int try_open(struct hsq_share *s, const struct hsq_params *params, bool w
 	s->writable = hither_mount_writable(s->mount);
 	s->follow = s->follow && !s->writable; /* who writes must not miss a change */
 	hsq_beside_mount(s->beside, s->mount);
+	if (s->writable)
+		hsq_guard_opened(s);
 	return s->writable ? check_writable(s, params) : SQLITE_OK;
 }
 

@@ -198,6 +198,40 @@ static void a_second_writer_is_refused_before_anything_is_pushed(void)
 	sqlite3_close(db);
 }
 
+static int plain_int(const char *device, const char *sql)
+{
+	char path[256];
+	sqlite3 *db;
+	snprintf(path, sizeof path, "%s/%s", folder, device);
+	CHECK_EQ(sqlite3_open(path, &db), SQLITE_OK);
+	int value = first_int(db, sql);
+	sqlite3_close(db);
+	return value;
+}
+
+/* Nothing goes over what B wrote: not at the end, and not when A's store is used again. */
+static void what_is_sent_at_the_end_spares_a_second_writer(void)
+{
+	char params[256], why[512];
+	make_device("end");
+	snprintf(params, sizeof params, "sync=local&store=%s/end-cache", folder);
+	sqlite3 *db = opened("end", params);
+	run(db, "CREATE TABLE t(a)");
+	sqlite3_close(db);
+	db = opened("end", params);
+	run(db, "INSERT INTO t VALUES(1)");
+	elsewhere_runs("end", "INSERT INTO t VALUES(2); INSERT INTO t VALUES(3)");
+	sqlite3_close(db);
+	hither_sqlite_error(why, sizeof why);
+	CHECK(strstr(why, "somebody else"));
+	CHECK(strstr(why, "stays in the store"));
+	CHECK_EQ(plain_int("end", "SELECT sum(a) FROM t"), 5);
+	if (!open_database("end", params, SQLITE_OPEN_READWRITE, &db))
+		CHECK(sqlite3_exec(db, "INSERT INTO t VALUES(4)", NULL, NULL, NULL) != SQLITE_OK);
+	sqlite3_close(db);
+	CHECK_EQ(plain_int("end", "SELECT sum(a) FROM t"), 5);
+}
+
 /* --- a transaction over two databases --- */
 
 /* The super-journal's end is the commit: this one does not come to it. */
@@ -332,6 +366,7 @@ int main(void)
 	RUN(a_full_device_says_so);
 	RUN(a_second_writer_elsewhere_is_refused);
 	RUN(a_second_writer_is_refused_before_anything_is_pushed);
+	RUN(what_is_sent_at_the_end_spares_a_second_writer);
 	char command[64];
 	snprintf(command, sizeof command, "rm -rf %s", folder);
 	return system(command) != 0;

@@ -109,6 +109,14 @@ enum { HSQ_AGAIN_NAMES = 2 };
 
 enum hsq_share_state { HSQ_OPENING, HSQ_OPEN, HSQ_CLOSING, HSQ_FAILED };
 
+/* Headers that the backend may have, by what we know; kept in a file with sync=local. */
+struct hsq_there {
+	bool known;
+	unsigned char flushed[HSQ_HEADER_BYTES]; /* where a server fell back to that went down */
+	unsigned char taken[HSQ_HEADER_BYTES];   /* the last one that it took */
+	unsigned char sent[HSQ_HEADER_BYTES];    /* and one that it may have taken */
+};
+
 struct hsq_shm {
 	void **regions;
 	int region_count, region_bytes;
@@ -154,10 +162,8 @@ struct hsq_share {
 	pthread_mutex_t guard_lock; /* guards the rest, which is guard.c's */
 	struct hither_mount *guard; /* direct */
 	uint64_t guard_again_ns;    /* when to look again */
-	bool guarded;               /* it was well once */
-	/* what the backend began with then, and how much had been pushed before */
-	unsigned char guarded_header[HSQ_HEADER_BYTES];
-	uint64_t guarded_pushes;
+	uint64_t guard_blind_ns;    /* until then, not from aside */
+	struct hsq_there there;
 	bool foreign; /* a second writer was seen */
 };
 
@@ -251,5 +257,12 @@ void hsq_keep_destroy(struct hsq_kept *k); /* NULL is fine */
 
 /* Before the database is changed: nobody else has. A SQLite code. */
 int hsq_guard(struct hsq_share *s);
+/* The same before each push; with the mount's options. */
+struct hither_push_watch hsq_guard_watch(struct hsq_share *s);
+/* Before the mount is opened: what an earlier process left unsent is of the version that it knew.
+ */
+void hsq_guard_recall(struct hsq_share *s);
+/* It is open. If nothing was left unsent, it is of what is there now. */
+void hsq_guard_opened(struct hsq_share *s);
 
 #endif

@@ -27,6 +27,24 @@ enum hither_changed {
 	HITHER_CHANGED_FAIL,    /* fail, always */
 };
 
+/**
+ * Hears of every push of a managed mount. Called with no lock held, by several threads at a time,
+ * but not for the same bytes; may block as a backend may.
+ */
+struct hither_push_watch {
+	/**
+	 * buf is to be written to backend, which may be asked what is there. 0: go on; an error
+	 * that does not pass by itself ends the push as if the backend had given it.
+	 */
+	int (*before)(void *user, struct hither_backend *backend, const void *buf, size_t len,
+	              uint64_t offset, struct hither_error *err);
+	/** What became of it: 0, or an -errno, after which the bytes may be there or not. */
+	void (*after)(void *user, uint64_t offset, int result);
+	/** All that was pushed before is durable. */
+	void (*flushed)(void *user);
+	void *user;
+};
+
 struct hither_mount_options {
 	bool direct;   /* no local store, no order */
 	bool pull_off; /* no front-to-back pull in the background; guesses ahead of readers stay */
@@ -58,7 +76,8 @@ struct hither_mount_options {
 	uint32_t deadline_ms;      /* how long a read or flush rides through an outage; 0: 5 min */
 	uint32_t push_interval_ms; /* dirty bytes are pushed after at most so long; 0: 5 s */
 	uint64_t push_dirty_bytes; /* or when there are so many; 0: 64 MiB */
-	const struct hither_range *ranges; /* wanted first, in this order */
+	const struct hither_push_watch *push_watch; /* copied; NULL: none */
+	const struct hither_range *ranges;          /* wanted first, in this order */
 	size_t range_count;
 	const char *profile; /* replay this file; NULL: none */
 	const char *record;  /* record first accesses to this file; NULL: no */
