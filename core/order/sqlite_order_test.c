@@ -157,7 +157,7 @@ static void the_first_rows_cost_little(void)
 	read_page(&d, 1);
 	descend(&d, root_of(&d, "purchase"), 1, true);
 	settle(&d);
-	CHECK(d.asked <= (1 << 20) / 2 + 16 * 4096);
+	CHECK(d.asked <= (1 << 20) / 4 + 16 * 4096);
 	close_database(&d);
 }
 

@@ -9,7 +9,7 @@
 
 enum {
 	SCAN_RUN = 2,         /* leaves that followed another before it is a scan */
-	SCAN_FIRST_SHARE = 2, /* after a table's first leaf: of the window; then twice that ... */
+	SCAN_FIRST_SHARE = 4, /* after a table's first leaf: of the window; then twice that ... */
 	SCAN_FIRST_BYTES = 12288, /* in pieces that a new connection brings in one round trip */
 	SCAN_CHANCE = 8,          /* among so many children the first one is read for a scan */
 	SCAN_RUN_FTS = 32,        /* FTS5 goes along its blocks for a while without scanning them */
