@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -132,6 +133,21 @@ static int make_folders(const char *overlay, const char *path, bool root, char *
 	return 0;
 }
 
+/* Of two overlays with one upper layer each would see, and lose, what it likes (overlayfs.rst). */
+static int lock_overlay(const char *overlay, int *out, struct hither_error *err)
+{
+	AUTO_CLOSE int fd = open(overlay, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return hither_fail(err, -errno, "--overlay: %s: %s", overlay, strerror(errno));
+	if (flock(fd, LOCK_EX | LOCK_NB))
+		return hither_fail(err, -EBUSY,
+		                   "--overlay: another game writes to %s: end that, or choose another "
+		                   "folder",
+		                   overlay);
+	*out = TAKE(fd, -1);
+	return 0;
+}
+
 static bool is_named(const char *variable, const char *name)
 {
 	size_t len = strlen(name);
@@ -203,12 +219,17 @@ int child_start(const struct child_wish *wish, struct child *out, struct hither_
 	struct wish w = {.asked = wish, .root = geteuid() == 0, .parent = getpid()};
 	int r = wish->overlay ? make_folders(wish->overlay, wish->folder, w.root, &w.overlay, err)
 	                      : 0;
+	out->overlay_fd = -1;
+	if (!r && wish->overlay)
+		r = lock_overlay(wish->overlay, &out->overlay_fd, err);
 	snprintf(w.uid_map, sizeof w.uid_map, "%u %u 1", geteuid(), geteuid());
 	snprintf(w.gid_map, sizeof w.gid_map, "%u %u 1", getegid(), getegid());
 	if (!r && make_environment(&w))
 		r = hither_fail(err, -ENOMEM, "no memory");
 	if (!r)
 		r = start(&w, out, err);
+	if (r && out->overlay_fd >= 0)
+		close(TAKE(out->overlay_fd, -1));
 	wish_finish(&w);
 	return r;
 }
@@ -225,6 +246,8 @@ int child_wait(struct child *c)
 void child_finish(struct child *c)
 {
 	close(TAKE(c->pidfd, -1));
+	if (c->overlay_fd >= 0)
+		close(TAKE(c->overlay_fd, -1));
 }
 
 void child_signal(const struct child *c, int number)

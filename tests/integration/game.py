@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """game.py GAME-ASSETS: publish, learn and play what behaves like a game. Exit 0 passed, 1 failed, 77
 skipped."""
+import fcntl
 import os
 import pty
 import random
@@ -164,6 +165,13 @@ class Test:
         assert " ".join(moved) in done.stdout, done.stdout
         assert "overlay" not in subprocess.run(["mount"], capture_output=True, text=True,
                                                check=True).stdout.split(self.work)[-1][:200]
+        # One at a time: two upper layers in one place would lose each other's files.
+        self.play("--overlay", overlay, command=["sh", "-c", f"! flock -n {overlay} true"])
+        taken = os.open(overlay, os.O_RDONLY)
+        fcntl.flock(taken, fcntl.LOCK_EX)
+        done = self.play("--overlay", overlay, command=["true"], code=1)
+        assert "another game writes" in done.stderr, done
+        os.close(taken)
         assert self.sum in self.play().stdout
 
     def offline(self):

@@ -365,6 +365,20 @@ def has_an_index_of_two_gigabytes(room, build, web):
     os.unlink(path)
 
 
+def does_with_few_descriptors(room, build, web):
+    """As many as apps/common/start.c promises to be enough; with fewer it says so."""
+    stream, hither = (os.path.join(build, p) for p in ("apps/stream/hither-stream", "apps/hither/hither"))
+    path = room.path("few.mp4")
+    for count in (64, 30):
+        command = 'ulimit -n "$0"; exec "$@"'
+        done = run(["sh", "-c", command, str(count), stream, "mount", "--cache", "none", web.url("long.mp4"), path],
+                   check=False)
+        expect((done.returncode == 0) == (count == 64), f"{count} descriptors: {done.returncode}: {done.stderr}")
+        expect(os.path.ismount(path) == (count == 64), f"{count} descriptors: mounted?")
+        if count == 64:
+            run([hither, "umount", path])
+
+
 def probes(build, web):
     stream = os.path.join(build, "apps/stream/hither-stream")
     told = json.loads(run([stream, "probe", "--json", web.url("long.mp4")]).stdout)
@@ -411,7 +425,7 @@ def main():
             survives_bad_clients(endpoint, os.path.getsize(paths["plain.mp4"]))
             endpoint.end()
             for test in (tells_where_it_is, is_cut_off_when_it_changes, no_media, has_no_index, has_an_index_of_two_gigabytes,
-                         plays):
+                         does_with_few_descriptors, plays):
                 test(room, build, web)
                 print(test.__name__)
             probes(build, web)

@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/wait.h>
@@ -388,6 +389,36 @@ static void a_user_without_rights_mounts_by_the_helper(void)
 	server_stop(&s);
 }
 
+/* What was begun with the last descriptor is taken away without one. */
+static void who_has_no_descriptor_left_unmounts_all_the_same(void)
+{
+	struct hither_error err = {0};
+	struct hither_backend *b;
+	struct hither_mount *m;
+	struct hither_fuse *f;
+	struct rlimit all, none;
+	char path[PATH_MAX];
+	if (geteuid() != 0) {
+		printf("    (not root: the helper takes descriptors)\n");
+		return;
+	}
+	snprintf(path, sizeof path, "%s/few", scratch);
+	CHECK_EQ(mkdir(path, 0700), 0);
+	CHECK_OK(hither_backend_memory_create(MIB, &b, &err));
+	CHECK_OK(hither_mount_backend(b, "few", &(struct hither_mount_options){0}, &m, &err));
+	const struct hither_fuse_file file = {.mount = m, .name = "file"};
+	CHECK_OK(hither_fuse_attach(&file, 1, path, NULL, &f, &err));
+	CHECK_EQ(hither_fuse_at(path), HITHER_FUSE_HITHER);
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &all), 0);
+	none = all;
+	none.rlim_cur = STDERR_FILENO + 1;
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+	hither_fuse_detach(f);
+	CHECK_EQ(setrlimit(RLIMIT_NOFILE, &all), 0);
+	CHECK_EQ(hither_fuse_at(path), HITHER_FUSE_NOTHING);
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 static void tests(void)
 {
 	RUN(a_waiting_read_keeps_nobody_out);
@@ -404,6 +435,7 @@ static void tests(void)
 	RUN(a_dead_mount_is_replaced);
 	RUN(attach_says_what_is_wrong);
 	RUN(a_user_without_rights_mounts_by_the_helper);
+	RUN(who_has_no_descriptor_left_unmounts_all_the_same);
 }
 
 int main(void)

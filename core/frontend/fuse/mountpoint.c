@@ -69,6 +69,8 @@ bool fuse_mountinfo_at(const char *path, struct fuse_mountinfo *out)
 		if (parse_line(line, path, out)) /* the last one is on top */
 			found = true;
 	fclose(info);
+	if (!found)
+		errno = ENOENT;
 	return found;
 }
 
@@ -330,7 +332,12 @@ int fuse_mountpoint_mount(struct fuse_mountpoint *at, const struct fuse_mount_wi
 bool fuse_mountpoint_present(const struct fuse_mountpoint *at)
 {
 	struct fuse_mountinfo info;
-	return at->device && fuse_mountinfo_at(at->path, &info) && info.device == at->device;
+	if (!at->device)
+		return false;
+	/* Where nobody can tell (no descriptor is left), it is still there. */
+	if (!fuse_mountinfo_at(at->path, &info))
+		return errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+	return info.device == at->device;
 }
 
 int fuse_mountpoint_unmount(const struct fuse_mountpoint *at, bool lazy, struct hither_error *err)

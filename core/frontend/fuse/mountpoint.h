@@ -14,7 +14,8 @@ struct fuse_mountinfo {
 	char type[64];
 };
 
-/* The topmost mount at path, which is absolute and canonical. False: nothing is mounted there. */
+/* The topmost mount at path, which is absolute and canonical. False: nothing is mounted there
+ * (errno is ENOENT), or nobody can tell. */
 bool fuse_mountinfo_at(const char *path, struct fuse_mountinfo *out);
 
 struct fuse_mountpoint {

@@ -97,6 +97,7 @@ class Run:
 
 
 LIT = 0.5  # of the screen; a game's window has 0.64 of it, and what comes up bit by bit has less at first
+STEADY = 0.01  # of its lit part, from one picture to the next
 
 
 def lit(path):
@@ -106,16 +107,16 @@ def lit(path):
 
 
 def screenshot(display, path):
-    """A game that plays has many colours all over its window, and its picture changes again and again. How many
-    colours."""
-    deadline, last, changes = time.monotonic() + 30, None, 0
-    while changes < 6 or lit(path) < LIT:
+    """A game that plays has many colours all over its window, and its picture changes again and again, but not by
+    becoming lighter. How many colours."""
+    deadline, last, changes, before, light = time.monotonic() + 30, None, 0, 0, 0
+    while changes < 6 or light < LIT or abs(light - before) > STEADY:
         if time.monotonic() > deadline:
-            raise AssertionError(f"{path}: {changes} changes, {lit(path):.2f} lit: nothing is playing")
+            raise AssertionError(f"{path}: {changes} changes, {light:.2f} lit: nothing is playing")
         subprocess.run(["import", "-display", display, "-window", "root", "-quality", "75", path], check=True)
         seen = subprocess.run(["identify", "-format", "%k %#", path], check=True, text=True,
                               capture_output=True).stdout.split()
         if seen != last and int(seen[0]) > 60:
             changes += 1
-        last = seen
+        last, before, light = seen, light, lit(path)
     return int(seen[0])
