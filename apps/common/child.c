@@ -140,10 +140,11 @@ static int lock_overlay(const char *overlay, int *out, struct hither_error *err)
 	if (fd < 0)
 		return hither_fail(err, -errno, "--overlay: %s: %s", overlay, strerror(errno));
 	if (flock(fd, LOCK_EX | LOCK_NB))
-		return hither_fail(err, -EBUSY,
-		                   "--overlay: another game writes to %s: end that, or choose another "
-		                   "folder",
-		                   overlay);
+		return hither_fail(
+		        err, -EBUSY,
+		        "--overlay: another game writes to %s: end that, or choose another "
+		        "folder",
+		        overlay);
 	*out = TAKE(fd, -1);
 	return 0;
 }

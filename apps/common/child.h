@@ -11,8 +11,8 @@ struct child_wish {
 	const char *program; /* a path, or a name for $PATH */
 	char *const *argv;   /* ended by NULL */
 	const char *folder;  /* where it starts; NULL: where we are */
-	/* A folder that takes what it writes in `folder`, by an overlayfs that it alone sees: -EBUSY
-	 * while another one has it. NULL: none. */
+	/* A folder that takes what it writes in `folder`, by an overlayfs that it alone sees:
+	 * -EBUSY while another one has it. NULL: none. */
 	const char *overlay;
 	bool proper; /* no text that only sh would make something of: it has to be ELF, or begin
 	              * with #!
