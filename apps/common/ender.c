@@ -61,11 +61,7 @@ enum { USERS_BYTES = 256, AGAIN_MS = 250 };
 /* Until the next try; no event tells that the last file was closed. */
 static void wait_a_little(struct daemon *d)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += AGAIN_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
+	struct timespec until = in_ms(AGAIN_MS);
 	pthread_mutex_lock(&d->lock);
 	d->in_use = true;
 	if (!d->lazy && !d->forced && d->state == DAEMON_UNMOUNTING)

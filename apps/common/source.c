@@ -165,9 +165,8 @@ static void check_profile(struct settings *s)
 		return; /* the mount says what is wrong with it */
 	if (!is_of(s->tree, &p)) {
 		fail_with(0,
-		          "note: %s is a profile of another tree, or of another version of it, and "
-		          "is "
-		          "not used: record it again",
+		          "note: %s is of another tree, or of another version of it, and not used: "
+		          "record it again",
 		          s->profile);
 		free(TAKE(s->profile, NULL));
 		s->mount.profile = NULL;

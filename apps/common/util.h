@@ -40,4 +40,14 @@ static inline uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
 }
 
+/* When so many milliseconds have passed, for pthread_cond_timedwait() and its like. */
+static inline struct timespec in_ms(unsigned ms)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME, &t);
+	uint64_t ns = (uint64_t)t.tv_nsec + ms * (NS_PER_S / 1000);
+	return (struct timespec){.tv_sec = t.tv_sec + (time_t)(ns / NS_PER_S),
+	                         .tv_nsec = (long)(ns % NS_PER_S)};
+}
+
 #endif

@@ -26,7 +26,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-enum { END_SECONDS = 5 }; /* a game that was asked to end has so long */
+enum { END_MS = 5000 }; /* a game that was asked to end has so long */
 
 #define FIELD(member) offsetof(struct game_settings, member)
 
@@ -151,15 +151,13 @@ static void tell(const struct play *p)
 /* The game, asked or made to end: has it? Whose files are gone may hang while it tidies up. */
 static bool end_game(struct play *p, bool kill)
 {
-	struct timespec until;
 	pthread_mutex_lock(&p->lock);
 	p->ending = true;
 	if (p->plays)
 		child_signal(&p->child, kill ? SIGKILL : SIGTERM);
 	pthread_mutex_unlock(&p->lock);
 	ready_stop(&p->ready);
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += END_SECONDS;
+	struct timespec until = in_ms(END_MS);
 	if (kill)
 		return !pthread_join(p->thread, NULL);
 	return !pthread_timedjoin_np(p->thread, NULL, &until);

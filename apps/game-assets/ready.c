@@ -193,11 +193,7 @@ static void tell_missing(const struct ready *r, uint64_t have)
 
 static void wait_a_while_locked(struct ready *r)
 {
-	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += LOOK_MS * 1000000L;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
+	struct timespec until = in_ms(LOOK_MS);
 	pthread_cond_timedwait(&r->changed, &r->lock, &until);
 }
 

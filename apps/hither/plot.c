@@ -109,10 +109,12 @@ static void put_title(FILE *f, const struct panel *panel, const char *name)
 		bytes += panel->p->entries[i].len;
 		waits += panel->p->entries[i].waited;
 	}
+	const char *slash =
+	        strrchr(name, '/'); /* a picture is shown elsewhere: no folders of here */
 	snprintf(text, sizeof text,
-	         "%.300s: %s in %zu step%s; blue: was here, red: waited for (%zu)", name,
-	         units_format_size(size, bytes), panel->p->count, panel->p->count == 1 ? "" : "s",
-	         waits);
+	         "%.300s: %s in %zu step%s; blue: was here, red: waited for (%zu)",
+	         slash ? slash + 1 : name, units_format_size(size, bytes), panel->p->count,
+	         panel->p->count == 1 ? "" : "s", waits);
 	put_text(f, LEFT, TOP - 12, "start", text);
 }
 

@@ -21,9 +21,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { KNOWN = 1 << 16 }; /* what has a higher number is not looked after */
-
-enum { LOW = 100 }; /* programs choose numbers below, by dup2() */
+enum {
+	KNOWN = 1 << 16, /* what has a higher number is not looked after */
+	LOW = 100,       /* programs choose numbers below, by dup2() */
+};
 
 static _Atomic uint64_t ours[KNOWN / 64];
 static int fillers[LOW], filler_count; /* guarded by who starts the pool */

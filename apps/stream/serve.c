@@ -26,7 +26,7 @@
 #define FAILURE_AGAIN_NS (60 * NS_PER_S) /* the same failure is told once in so long */
 #define OUTAGE_NS (3 * NS_PER_S)         /* that is worth a word */
 
-enum { LOOK_S = 1 };
+enum { LOOK_MS = 1000 };
 
 static const struct option_spec specs[] = {
         {"listen", 'l', "HOST:PORT",
@@ -142,9 +142,7 @@ static void wait_for_end(struct server *s)
 	struct outage outage = {0};
 	pthread_mutex_lock(&s->lock);
 	while (!s->ends) {
-		struct timespec until;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_sec += LOOK_S;
+		struct timespec until = in_ms(LOOK_MS);
 		pthread_cond_timedwait(&s->changed, &s->lock, &until);
 		pthread_mutex_unlock(&s->lock);
 		watch_outage(s, &outage);

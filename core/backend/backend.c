@@ -5,6 +5,7 @@
  * wrong.
  */
 #include "backend/buffer_sink.h"
+#include "backend/registry.h"
 #include "backend/url.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -15,8 +16,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-enum { USUAL_CONNECT_MS = 10000 };
 
 /* --- open --- */
 
@@ -87,7 +86,8 @@ static int open_patiently(const struct hither_backend_ops *ops, const char *url,
                           const struct hither_backend_options *options, struct hither_backend **b,
                           struct hither_error *err)
 {
-	uint64_t ms = options->connect_timeout_ms ? options->connect_timeout_ms : USUAL_CONNECT_MS;
+	uint64_t ms = options->connect_timeout_ms ? options->connect_timeout_ms
+	                                          : HITHER_BACKEND_CONNECT_MS;
 	uint64_t end = hither_now_ns() + (options->prompt ? 0 : ms * HITHER_NS_PER_MS);
 	for (;;) {
 		struct hither_error why = {0};

@@ -24,8 +24,6 @@
 enum {
 	MOST_PARALLEL = 64,
 	USUAL_PARALLEL = 32,
-	USUAL_CONNECT_MS = 10000,
-	USUAL_IDLE_MS = 30000,
 };
 
 static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *user)
@@ -113,9 +111,10 @@ static int configure(struct http_backend *b, const struct hither_backend_options
 		return hither_fail(err, -ENOMEM, "http: no memory to open %s", b->shown);
 	b->insecure = options->insecure;
 	b->pooled = options->pooled;
-	b->connect_timeout_ms =
-	        options->connect_timeout_ms ? options->connect_timeout_ms : USUAL_CONNECT_MS;
-	b->idle_timeout_ms = options->idle_timeout_ms ? options->idle_timeout_ms : USUAL_IDLE_MS;
+	b->connect_timeout_ms = options->connect_timeout_ms ? options->connect_timeout_ms
+	                                                    : HITHER_BACKEND_CONNECT_MS;
+	b->idle_timeout_ms =
+	        options->idle_timeout_ms ? options->idle_timeout_ms : HITHER_BACKEND_IDLE_MS;
 	b->base.parallel = options->parallel ? options->parallel : USUAL_PARALLEL;
 	if (b->base.parallel > MOST_PARALLEL)
 		b->base.parallel = MOST_PARALLEL;

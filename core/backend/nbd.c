@@ -35,9 +35,7 @@ enum {
 	PARALLEL_MAX = 64,
 	READ_PIECE_BYTES = 256 << 10,
 	WRITE_PIECE_BYTES = 4 << 20,
-	PIPELINE = 8, /* pieces of one call on the wire: 2 MiB of reads */
-	CONNECT_TIMEOUT_MS = 10000,
-	IDLE_TIMEOUT_MS = 30000,
+	PIPELINE = 8,          /* pieces of one call on the wire: 2 MiB of reads */
 	SPARE_REST_MS = 30000, /* a further connection that failed is not tried for so long */
 };
 
@@ -457,9 +455,10 @@ static int init_target(struct nbd_target *t, const char *url,
 	hither_url_redact(url, t->name, sizeof t->name);
 	t->writable = options->writable;
 	t->insecure = options->insecure;
-	t->connect_timeout_ms =
-	        options->connect_timeout_ms ? options->connect_timeout_ms : CONNECT_TIMEOUT_MS;
-	t->idle_timeout_ms = options->idle_timeout_ms ? options->idle_timeout_ms : IDLE_TIMEOUT_MS;
+	t->connect_timeout_ms = options->connect_timeout_ms ? options->connect_timeout_ms
+	                                                    : HITHER_BACKEND_CONNECT_MS;
+	t->idle_timeout_ms =
+	        options->idle_timeout_ms ? options->idle_timeout_ms : HITHER_BACKEND_IDLE_MS;
 	t->witness_bytes = options->witness ? options->witness_bytes : 0;
 	t->witness_offset = options->witness_offset;
 	if (t->witness_bytes > sizeof t->witness)

@@ -4,6 +4,11 @@
 
 #include <hither/backend.h>
 
+enum { /* where the options say 0 */
+       HITHER_BACKEND_CONNECT_MS = 10000,
+       HITHER_BACKEND_IDLE_MS = 30000,
+};
+
 /* The tables of functions; registry.c lists those that this build has. */
 extern const struct hither_backend_ops hither_backend_directory;
 extern const struct hither_backend_ops hither_backend_file;

@@ -5,6 +5,7 @@
 # passwords, redirects, a server without ranges, one that speaks nothing but HTTP/2, and one that dies and comes back.
 # Exit 0 passed, 1 failed, 77 skipped: what it needs is missing.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/wait.sh"
 
 contract=$(realpath "${1:?usage: http_nginx.sh CONTRACT_TEST HITHER}")
 hither=$(realpath "${2:?usage: http_nginx.sh CONTRACT_TEST HITHER}")
@@ -34,27 +35,6 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
 
-# wait_until WHAT COMMAND...: at most 20 s.
-wait_until() {
-	local what=$1 deadline=$((SECONDS + 20))
-	shift
-	until "$@" 2>/dev/null; do
-		if ((SECONDS >= deadline)); then
-			echo "no sign of $what; it says:" >&2
-			cat "$dir"/*.log >&2
-			exit 1
-		fi
-		sleep 0.02
-	done
-}
-
-free_port() {
-	local port
-	while port=$((20000 + RANDOM % 10000)); do
-		(: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-	done
-	echo "$port"
-}
 listens() { (: <"/dev/tcp/127.0.0.1/$1"); }
 
 fail() {

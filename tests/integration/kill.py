@@ -18,6 +18,8 @@ import tempfile
 import threading
 import time
 
+from qemu_nbd import QemuNbd
+
 SIZE = 8 << 20
 SECTOR = 512
 
@@ -38,29 +40,14 @@ def mount(work, url, sync):
         raise SystemExit(f"mount: {done.stderr}")
 
 
-class Server:
+class Server(QemuNbd):
     """An NBD server with a file."""
 
     def __init__(self, work):
-        self.image = f"{work}/image"
-        self.url = f"nbd+unix:///?socket={work}/nbd.sock"
-        with open(self.image, "wb") as f:
-            f.truncate(SIZE)
-        self.process = subprocess.Popen(["qemu-nbd", "--persistent", "--shared=0", "-f", "raw",
-                                         "-k", f"{work}/nbd.sock", self.image],
-                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
-        while not os.path.exists(f"{work}/nbd.sock"):
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("qemu-nbd did not start")
-            time.sleep(0.01)  # it says nothing when it is ready
+        super().__init__(work, SIZE)
 
     def check(self, model, what):
         model.check(self.image, what)
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
 
 class Tape:

@@ -4,6 +4,7 @@
 # sockets and TCP on loopback, writable and read-only, and with TLS (nbdkit and qemu-nbd).
 # Exit 0 passed, 1 failed, 77 skipped: what it needs is missing.
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/wait.sh"
 
 contract=$(realpath "${1:?usage: nbd_servers.sh CONTRACT_TEST}")
 PATH=$PATH:/usr/sbin
@@ -27,29 +28,6 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM HUP
-
-# wait_until WHAT COMMAND...: at most 20 s.
-wait_until() {
-	local what=$1 deadline=$((SECONDS + 20))
-	shift
-	until "$@" 2>/dev/null; do
-		if ((SECONDS >= deadline)); then
-			echo "no sign of $what; it says:" >&2
-			cat "$dir"/*.log >&2
-			exit 1
-		fi
-		sleep 0.02
-	done
-}
-
-# A port that nobody listens on, below the range that the kernel gives to clients.
-free_port() {
-	local port
-	while port=$((20000 + RANDOM % 10000)); do
-		(: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-	done
-	echo "$port"
-}
 
 # serve NAME COMMAND...: a server that stays in the foreground and writes $dir/NAME.pid when it listens.
 serve() {

@@ -65,11 +65,12 @@ def make_lines(path):
 def watch(process):
     """What ram-dl status told last, while the process lived."""
     last = {}
-    while process.poll() is None:
+    while True:
         told = json.loads(run([DL, "status", "--json"]))["runs"]
         last = max(told, key=lambda one: one["out_bytes"], default=last)
-        time.sleep(0.2)  # status is a picture, not an event
-    return last
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)  # status is a picture, not an event
+            return last
 
 
 def sort_at_a_quarter():

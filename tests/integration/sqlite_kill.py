@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 
+from qemu_nbd import QemuNbd
 from sanitized import environment
 
 BUILD = os.path.realpath(sys.argv[1])
@@ -105,25 +106,14 @@ def kill_one(work, url, rng, told, number):
 
 
 def run(work, rounds, rng):
-    image = f"{work}/image"
-    with open(image, "wb") as f:
-        f.truncate(SIZE)
-    server = subprocess.Popen(["qemu-nbd", "--persistent", "--shared=0", "-f", "raw",
-                               "-k", f"{work}/nbd.sock", image],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    url = f"nbd+unix:///?socket={work}/nbd.sock"
+    server = QemuNbd(work, SIZE)
     try:
-        deadline = time.monotonic() + 10
-        while not os.path.exists(f"{work}/nbd.sock"):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit("qemu-nbd did not start")
-            time.sleep(0.01)  # it says nothing when it is ready
         told, kinds = 0, {}
         for number in range(rounds):
-            told, kind = kill_one(work, url, rng, told, number)
+            told, kind = kill_one(work, server.url, rng, told, number)
             kinds[kind] = kinds.get(kind, 0) + 1
         # All of it has been pushed by now: the server's own bytes are the database.
-        shutil.copy(image, f"{work}/copy")
+        shutil.copy(server.image, f"{work}/copy")
         found = subprocess.run(["sqlite3", f"file:{work}/copy?immutable=1",
                                 "PRAGMA integrity_check; SELECT max(id) FROM a"],
                                capture_output=True, text=True, check=True).stdout.split()
@@ -132,8 +122,7 @@ def run(work, rounds, rng):
         print(f"{rounds} kills ({', '.join(f'{v} {k}' for k, v in sorted(kinds.items()))}),"
               f" {told} transactions: none is lost, none is torn")
     finally:
-        server.kill()
-        server.wait()
+        server.stop()
 
 
 need(shutil.which("qemu-nbd"), "qemu-nbd is not installed")

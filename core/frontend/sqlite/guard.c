@@ -15,6 +15,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "frontend/sqlite/guard_testing.h"
 #include "frontend/sqlite/sqlite_vfs.h"
 
 #include <errno.h>
@@ -23,10 +24,11 @@
 #include <string.h>
 #include <unistd.h>
 
-#define GUARD_NS HITHER_NS_PER_S
 #define BLIND_NS (600 * HITHER_NS_PER_S)
 
 enum { CONNECT_MS = 2000, LOOK_BYTES = 4096 };
+
+uint64_t hsq_guard_ns = HITHER_NS_PER_S;
 
 /* --- the file --- */
 
@@ -115,7 +117,7 @@ static int look_locked(struct hsq_share *s, const unsigned char *header)
 	bool first = !s->there.known;
 	s->foreign = !is_ours_locked(s, header);
 	s->there.known = true;
-	s->guard_again_ns = hither_now_ns() + GUARD_NS;
+	s->guard_again_ns = hither_now_ns() + hsq_guard_ns;
 	return first ? keep_locked(s) : 0;
 }
 

@@ -249,8 +249,8 @@ set ylabel ''
 unset key
 set yrange [-0.7:{rows}]
 set ytics ({names})
-plot '{stops}' using 1:2:3:(0) with vectors nohead lw 9 lc rgb '#d03030', \\
-     '{waits}' using 1:2:3:(0) with vectors nohead lw 9 lc rgb '#5080d0'
+plot '{stops}' using 1:2:3:(0) with vectors nohead lw 9 lc rgb '#d03030' title 'stalls', \\
+     '{waits}' using 1:2:3:(0) with vectors nohead lw 9 lc rgb '#5080d0' title 'starts and seeks'
 unset multiplot
 """
 
