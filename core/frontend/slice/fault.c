@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum { PASSED_BLOCKS = 2048 }; /* 8 MiB */
 
@@ -40,6 +41,12 @@ void slice_fail(struct hither_slice *s, uint64_t first, uint64_t end,
 {
 	uint64_t run;
 	slice_trouble(s, err->code, err->message);
+	if (s->remote && !(s->uffd.features & UFFD_FEATURE_POISON)) {
+		/* Single pages can only be taken away over there: all are, once this is shut. */
+		s->failed_count += end - first;
+		shutdown(s->peer_fd, SHUT_RDWR);
+		return;
+	}
 	pthread_rwlock_rdlock(&s->mapping);
 	for (uint64_t at = first; (run = slice_run(s, at, end, false, &at)) > 0; at += run) {
 		s->failed_count += run;
@@ -52,18 +59,28 @@ void slice_fail(struct hither_slice *s, uint64_t first, uint64_t end,
 
 static void submit_wait(struct slice_wait *w);
 
-static void end_wait(struct slice_wait *w)
+static void add_wait_locked(struct hither_slice *s, struct slice_wait *w)
 {
-	struct hither_slice *s = w->slice;
-	slice_waited(s, hither_now_ns() - w->start_ns);
-	pthread_mutex_lock(&s->lock);
+	w->next = s->waits;
+	s->waits = w;
+}
+
+static void remove_wait(struct hither_slice *s, struct slice_wait *w)
+{
+	HITHER_LOCK_SCOPE(&s->lock);
 	struct slice_wait **at = &s->waits;
 	while (*at != w)
 		at = &(*at)->next;
 	*at = w->next;
+}
+
+static void end_wait(struct hither_slice *s, struct slice_wait *w)
+{
+	slice_waited(s, hither_now_ns() - w->start_ns);
 	free(w);
-	pthread_cond_broadcast(&s->idle);
-	pthread_mutex_unlock(&s->lock);
+	HITHER_LOCK_SCOPE(&s->lock);
+	if (!--s->wait_count)
+		pthread_cond_broadcast(&s->idle);
 }
 
 static void wait_done(struct hither_io *io, int result, const struct hither_error *err)
@@ -72,6 +89,9 @@ static void wait_done(struct hither_io *io, int result, const struct hither_erro
 	struct hither_slice *s = w->slice;
 	struct hither_error own = {0};
 	uint64_t at;
+	/* First: what is mapped now may leave at once, and who comes for it then must not take this
+	 * wait for one that brings it again. */
+	remove_wait(s, w);
 	if (!result) {
 		result = slice_map_present(s, w->first, w->end);
 		if (result)
@@ -81,10 +101,13 @@ static void wait_done(struct hither_io *io, int result, const struct hither_erro
 	if (result)
 		slice_fail(s, w->first, w->end, err);
 	else if (slice_run(s, w->first, w->end, false, &at) > 0) {
+		pthread_mutex_lock(&s->lock);
+		add_wait_locked(s, w);
+		pthread_mutex_unlock(&s->lock);
 		submit_wait(w); /* something left the store before it could be mapped */
 		return;
 	}
-	end_wait(w);
+	end_wait(s, w);
 }
 
 static void submit_wait(struct slice_wait *w)
@@ -116,8 +139,8 @@ static void wait_for(struct hither_slice *s, uint64_t first, uint64_t end)
 	for (const struct slice_wait *o = s->waits; o && !known; o = o->next)
 		known = o->first <= first && end <= o->end;
 	if (!known) {
-		w->next = s->waits;
-		s->waits = w;
+		add_wait_locked(s, w);
+		s->wait_count++;
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (known) {
@@ -131,7 +154,7 @@ static void wait_for(struct hither_slice *s, uint64_t first, uint64_t end)
 void slice_waits_finish(struct hither_slice *s)
 {
 	HITHER_LOCK_SCOPE(&s->lock);
-	while (s->waits)
+	while (s->wait_count)
 		pthread_cond_wait(&s->idle, &s->lock);
 }
 
@@ -163,8 +186,7 @@ static void allow_write(struct hither_slice *s, uint64_t block)
 
 /*
  * Its bit says that it is mapped. Mostly that is so by now; but the kernel takes pages out when it
- * swaps. It may have forgotten that such a page was written: asynchronous tracking then takes it
- * for written.
+ * swaps, or a program does by madvise(2). What was not written stays so.
  */
 static void map_again(struct hither_slice *s, uint64_t block)
 {
@@ -175,7 +197,8 @@ static void map_again(struct hither_slice *s, uint64_t block)
 		/* Not if it has been unmapped meanwhile: its writes would not be seen. */
 		if (slice_is_mapped(s, block))
 			uffd_continue_page(&s->uffd, slice_addr(s, block),
-			                   s->tracker->kind == HITHER_SLICE_TRACK_FAULT);
+			                   s->tracker->protected &&
+			                           s->tracker->protected(s, block));
 		pthread_rwlock_unlock(&s->mapping);
 		mount_memory_unpin(s->mount, &pin);
 	}

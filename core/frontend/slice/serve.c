@@ -13,6 +13,8 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 
 static void remote_unmap(struct hither_slice *s, uint64_t first, uint64_t end)
 {
@@ -30,9 +32,12 @@ static int greet(const struct hither_slice *s, int socket, struct pass_accept *y
 	                           .offset = s->mount_first << SLICE_BLOCK_SHIFT,
 	                           .len = s->block_count << SLICE_BLOCK_SHIFT,
 	                           .size_bytes = s->size_bytes};
-	int r = pass_send(socket, &offer, sizeof offer, mount_memory_fd(s->mount));
+	HITHER_CLOSE int self = (int)syscall(SYS_pidfd_open, getpid(), 0);
+	const int fds[PASS_OFFER_FDS] = {
+	        [PASS_MEMFD] = mount_memory_fd(s->mount), [PASS_PIDFD] = self};
+	int r = self < 0 ? -errno : pass_send(socket, &offer, sizeof offer, fds, PASS_OFFER_FDS);
 	if (!r)
-		r = pass_receive(socket, yes, sizeof *yes, fd);
+		r = pass_receive(socket, yes, sizeof *yes, fd, 1);
 	if (!r && (yes->magic != PASS_MAGIC || yes->address % SLICE_BLOCK_BYTES ||
 	           fcntl(*fd, F_SETFL, O_NONBLOCK) < 0))
 		r = -EPROTO;
@@ -43,8 +48,11 @@ static int greet(const struct hither_slice *s, int socket, struct pass_accept *y
 
 static void client_free(struct hither_slice *c)
 {
-	if (c->peer_fd >= 0)
-		close(c->peer_fd); /* first: over there the memory is taken away */
+	if (c->peer_fd >= 0) {
+		/* First: over there the memory is taken away. A child of ours may have it, too. */
+		shutdown(c->peer_fd, SHUT_RDWR);
+		close(c->peer_fd);
+	}
 	slice_free(c);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One process answers, another reads; and the one that answers is killed. */
 #include "check.h"
+#include "frontend/slice/uffd.h"
 
 #include <errno.h>
 #include <hither/layer.h>
@@ -25,9 +26,28 @@ static unsigned char byte_at(size_t at)
 	return (unsigned char)(at * 31 + (at >> 12) * 7 + 1);
 }
 
-/* Answers at the other end of socket, until that is closed. What lies in the last third of the
- * resource takes an hour to come if `slow`. */
-static void serve(int socket, bool slow)
+/* A child that has all of our descriptors, and stays. */
+static void leave_an_heir(int tell)
+{
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		alarm(60);
+		for (;;)
+			pause();
+	}
+	CHECK_EQ(write(tell, &pid, sizeof pid), sizeof pid);
+}
+
+struct serving {
+	bool slow;  /* what lies in the last third takes an hour to come */
+	bool fails; /* and nothing comes after the first page */
+	uint64_t hidden_features;
+	int tell; /* -1, or of an heir */
+};
+
+/* Answers at the other end of socket, until that is closed. */
+static void serve(int socket, const struct serving *how)
 {
 	struct hither_backend *b, *top;
 	struct hither_mount *m;
@@ -37,14 +57,19 @@ static void serve(int socket, bool slow)
 		bytes[i] = byte_at(i);
 	CHECK_OK(hither_backend_memory_create(SIZE, &b, &err));
 	CHECK_OK(hither_backend_write_at(b, bytes, SIZE, 0, &err));
-	top = b;
-	if (slow)
-		CHECK_OK(hither_layer_delay(b, HOUR_US, &top, &err));
+	CHECK_OK(hither_layer_fault(b, &top, &err));
+	if (how->fails)
+		hither_layer_fault_arm(top, HITHER_FAULT_READ, 1, UINT64_MAX, -EIO, 0);
+	if (how->slow)
+		CHECK_OK(hither_layer_delay(top, HOUR_US, &top, &err));
 	struct hither_mount_options o = {
-	        .pull_off = true, .order = "none", .resident_bytes = SIZE / 2};
+	        .pull_off = true, .order = "none", .chunk_bytes = PAGE, .resident_bytes = SIZE / 2};
+	uffd_hidden_features = how->hidden_features;
 	CHECK_OK(hither_mount_backend(top, "served", &o, &m, &err));
 	CHECK_OK(hither_slice_open(m, &(struct hither_slice_options){.read_only = true}, &s, &err));
 	CHECK_OK(hither_slice_serve(s, socket, &err));
+	if (how->tell >= 0)
+		leave_an_heir(how->tell);
 	struct pollfd gone = {socket, POLLRDHUP, 0};
 	CHECK_EQ(poll(&gone, 1, 60000), 1);
 	CHECK_OK(hither_slice_close(s, &err));
@@ -52,7 +77,7 @@ static void serve(int socket, bool slow)
 	free(bytes);
 }
 
-static pid_t start_server(int *socket, bool slow)
+static pid_t start_server(int *socket, struct serving how)
 {
 	int pair[2];
 	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
@@ -61,7 +86,7 @@ static pid_t start_server(int *socket, bool slow)
 	CHECK(pid >= 0);
 	if (pid == 0) {
 		close(pair[0]);
-		serve(pair[1], slow);
+		serve(pair[1], &how);
 		_exit(0);
 	}
 	close(pair[1]);
@@ -82,7 +107,7 @@ static struct hither_slice_view *attach(int socket)
 static void another_process_reads(void)
 {
 	int socket, status;
-	pid_t pid = start_server(&socket, false);
+	pid_t pid = start_server(&socket, (struct serving){.tell = -1});
 	struct hither_slice_view *v = attach(socket);
 	const unsigned char *p = hither_slice_view_data(v);
 	CHECK_EQ(hither_slice_view_size(v), SIZE);
@@ -115,13 +140,19 @@ static void *touch_it(void *got_bus)
 	return NULL;
 }
 
-static void a_killed_server_hangs_nobody(void)
+/* heirs: a pipe, NULL: it has none. */
+static void a_killed_server(int heirs[2])
 {
 	int socket;
 	pthread_t reader;
 	bool waiting_got_bus = false, later_got_bus = false;
-	pid_t pid = start_server(&socket, true);
+	pid_t heir = 0,
+	      pid = start_server(&socket,
+	                         (struct serving){.slow = true, .tell = heirs ? heirs[1] : -1});
 	struct hither_slice_view *v = attach(socket);
+	if (heirs)
+		CHECK_EQ(read(heirs[0], &heir, sizeof heir), sizeof heir);
+	touching = false;
 	signal(SIGBUS, on_bus);
 	touched = hither_slice_view_data(v);
 	CHECK_EQ(pthread_create(&reader, NULL, touch_it, &waiting_got_bus), 0);
@@ -138,6 +169,47 @@ static void a_killed_server_hangs_nobody(void)
 	CHECK(later_got_bus);
 	signal(SIGBUS, SIG_DFL);
 	hither_slice_detach(v);
+	if (heirs)
+		CHECK_EQ(kill(heir, SIGKILL), 0);
+}
+
+static void a_killed_server_hangs_nobody(void)
+{
+	a_killed_server(NULL);
+}
+
+/* The socket is still open then, in a child of its. */
+static void nor_does_one_that_leaves_a_child(void)
+{
+	int heirs[2];
+	CHECK_EQ(pipe(heirs), 0);
+	a_killed_server(heirs);
+	close(heirs[0]);
+	close(heirs[1]);
+}
+
+/* What cannot be had is a signal over there, too; and here nothing happens. */
+static void what_fails_is_sigbus(void)
+{
+	const uint64_t hidden[] = {0, UFFD_FEATURE_POISON}; /* Linux 6.6 has it */
+	for (unsigned i = 0; i < 2; i++) {
+		int socket, status;
+		bool got_bus = false;
+		pid_t pid = start_server(
+		        &socket,
+		        (struct serving){.fails = true, .hidden_features = hidden[i], .tell = -1});
+		struct hither_slice_view *v = attach(socket);
+		touched = hither_slice_view_data(v);
+		CHECK_EQ(*touched, byte_at(0));
+		touched += 5 * PAGE;
+		signal(SIGBUS, on_bus);
+		touch_it(&got_bus);
+		CHECK(got_bus);
+		signal(SIGBUS, SIG_DFL);
+		hither_slice_detach(v);
+		CHECK_EQ(waitpid(pid, &status, 0), pid);
+		CHECK_EQ(status, 0);
+	}
 }
 
 static void nonsense_is_refused(void)
@@ -158,6 +230,8 @@ int main(void)
 {
 	RUN(another_process_reads);
 	RUN(a_killed_server_hangs_nobody);
+	RUN(nor_does_one_that_leaves_a_child);
+	RUN(what_fails_is_sigbus);
 	RUN(nonsense_is_refused);
 	return 0;
 }

@@ -50,9 +50,12 @@ struct slice_tracker {
 	void (*unmap)(struct hither_slice *s, uint64_t first, uint64_t end);
 	/* What was told could not be noted: tell it again. */
 	void (*again)(struct hither_slice *s, uint64_t first, uint64_t end);
+	/* The kernel has taken out a mapped page: was it write-protected? NULL: no. `mapping` is
+	 * held for reading. */
+	bool (*protected)(const struct hither_slice *s, uint64_t block);
 };
 
-/* A pull that some fault waits for. */
+/* A pull that some fault waits for. In s->waits until its bytes are here. */
 struct slice_wait {
 	struct hither_io io; /* first */
 	struct slice_wait *next;
@@ -101,8 +104,9 @@ struct hither_slice {
 	_Atomic bool gone; /* remote: the other process went away */
 
 	pthread_mutex_t lock; /* guards what follows */
-	pthread_cond_t idle;  /* a wait has ended */
+	pthread_cond_t idle;  /* the last wait has ended */
 	struct slice_wait *waits;
+	unsigned wait_count; /* those in `waits`, and those that map what has come */
 	struct hither_error trouble;
 	struct hither_slice *clients;     /* regions of other processes */
 	struct hither_slice *next_client; /* guarded by their parent's lock */

@@ -123,6 +123,94 @@ static void writes_are_found_and_pushed(void)
 	}
 }
 
+/* --- what is not written stays clean --- */
+
+static struct hither_mount *mount_quiet(struct hither_backend *b)
+{
+	return mount_new(b, (struct hither_mount_options){.pull_off = true,
+	                                                  .order = "none",
+	                                                  .chunk_bytes = PAGE,
+	                                                  .push_interval_ms = 3600000});
+}
+
+static uint64_t pushed_by_flush(struct hither_mount *m, struct hither_slice *s)
+{
+	struct hither_mount_stats before, after;
+	hither_mount_stats(m, &before);
+	CHECK_OK(hither_slice_flush(s, &err));
+	hither_mount_stats(m, &after);
+	return after.pushed_bytes - before.pushed_bytes;
+}
+
+static struct sigaction of_slices;
+static struct hither_slice *late;
+
+/* The page comes between the fault and the slice's handler. */
+static void on_late_bus(int number, siginfo_t *info, void *context)
+{
+	uint64_t at = (uint64_t)((char *)info->si_addr - (char *)hither_slice_data(late));
+	CHECK_OK(hither_slice_prefault(late, at, 1, &err));
+	of_slices.sa_sigaction(number, info, context);
+}
+
+static void a_page_that_comes_before_the_signal(void)
+{
+	struct sigaction act = {.sa_sigaction = on_late_bus,
+	                        .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
+	for (unsigned i = 0; i < 3; i++) {
+		struct hither_backend *b = remote_new(SIZE);
+		struct hither_mount *m = mount_quiet(b);
+		late = tracked(m,
+		               (struct hither_slice_options){.tracking = ways[i],
+		                                             .faults = HITHER_SLICE_FAULTS_SIGBUS,
+		                                             .scan_ms = 3600000});
+		if (late) {
+			unsigned char *p = hither_slice_data(late), back;
+			CHECK_EQ(sigaction(SIGBUS, &act, &of_slices), 0);
+			for (unsigned at = 0; at < 64 * PAGE; at += PAGE)
+				CHECK_EQ(p[at], byte_at(at));
+			CHECK_EQ(pushed_by_flush(m, late), 0);
+			p[100 * PAGE] = 77; /* the fault is a write, where it is */
+			CHECK_EQ(pushed_by_flush(m, late), PAGE);
+			CHECK_OK(hither_backend_read_at(b, &back, 1, 100 * PAGE, &err));
+			CHECK_EQ(back, 77);
+			CHECK_EQ(sigaction(SIGBUS, &of_slices, NULL), 0);
+			CHECK_OK(hither_slice_close(late, &err));
+		}
+		CHECK_OK(hither_mount_close(m, &err));
+	}
+}
+
+/* As the kernel does when it swaps. */
+static void a_page_that_was_taken_out(void)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		struct hither_backend *b = remote_new(SIZE);
+		struct hither_mount *m = mount_quiet(b);
+		struct hither_slice *s = tracked(
+		        m, (struct hither_slice_options){.tracking = ways[i], .scan_ms = 3600000});
+		if (s) {
+			unsigned char *p = hither_slice_data(s), back;
+			check_bytes(s, 0, 64 * PAGE);
+			p[9 * PAGE] = 77; /* and nobody has looked yet */
+			CHECK_EQ(madvise(p, 64 * PAGE, MADV_DONTNEED), 0);
+			CHECK_EQ(p[9 * PAGE], 77);
+			check_bytes(s, 0, 9 * PAGE);
+			check_bytes(s, 10 * PAGE, 64 * PAGE);
+			CHECK_EQ(pushed_by_flush(m, s), PAGE);
+			CHECK_OK(hither_backend_read_at(b, &back, 1, 9 * PAGE, &err));
+			CHECK_EQ(back, 77);
+			CHECK_EQ(madvise(p, 64 * PAGE, MADV_DONTNEED), 0);
+			p[9 * PAGE + 1] = p[9 * PAGE] + 1;
+			CHECK_EQ(pushed_by_flush(m, s), PAGE);
+			CHECK_OK(hither_backend_read_at(b, &back, 1, 9 * PAGE + 1, &err));
+			CHECK_EQ(back, 78);
+			CHECK_OK(hither_slice_close(s, &err));
+		}
+		CHECK_OK(hither_mount_close(m, &err));
+	}
+}
+
 static void other_frontends_see_what_is_written(void)
 {
 	struct hither_mount *m =
@@ -139,6 +227,49 @@ static void other_frontends_see_what_is_written(void)
 	CHECK_OK(hither_slice_close(s, &err));
 	CHECK_OK(hither_slice_close(t, &err));
 	CHECK_OK(hither_mount_close(m, &err));
+}
+
+struct discarding {
+	struct hither_io io;
+	int result;
+};
+
+static void discarded(struct hither_io *io, int result, const struct hither_error *e)
+{
+	((struct discarding *)io)->result = result;
+}
+
+/* Zeros that another frontend makes, in pages that are mapped and in such as are not here. */
+static void other_frontends_discard(void)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		struct hither_backend *b = remote_new(64 * PAGE);
+		b->flags |= HITHER_BACKEND_SPARSE;
+		struct hither_mount *m = mount_quiet(b);
+		struct hither_slice *s = tracked(
+		        m, (struct hither_slice_options){.tracking = ways[i], .scan_ms = 3600000});
+		if (s) {
+			unsigned char *p = hither_slice_data(s), want[64 * PAGE];
+			for (unsigned at = 0; at < sizeof want; at++)
+				want[at] = byte_at(at);
+			check_bytes(s, 0, 20 * PAGE);
+			p[12 * PAGE] = 1;
+			struct discarding d = {{.op = HITHER_IO_DISCARD,
+			                        .offset = 10 * PAGE,
+			                        .len = 20 * PAGE,
+			                        .done = discarded},
+			                       -1};
+			hither_mount_submit(m, &d.io);
+			CHECK_EQ(d.result, 0);
+			memset(want + 10 * PAGE, 0, 20 * PAGE);
+			CHECK(!memcmp(p, want, sizeof want));
+			p[13 * PAGE] = want[13 * PAGE] = 2;
+			CHECK_OK(hither_slice_flush(s, &err));
+			check_remote(b, want, sizeof want);
+			CHECK_OK(hither_slice_close(s, &err));
+		}
+		CHECK_OK(hither_mount_close(m, &err));
+	}
 }
 
 static void over_any_mount(void)
@@ -527,7 +658,10 @@ int main(void)
 	RUN(a_part_of_a_mount);
 	RUN(a_program_protects_some_of_it);
 	RUN(writes_are_found_and_pushed);
+	RUN(a_page_that_comes_before_the_signal);
+	RUN(a_page_that_was_taken_out);
 	RUN(other_frontends_see_what_is_written);
+	RUN(other_frontends_discard);
 	RUN(over_any_mount);
 	RUN(larger_than_its_limit);
 	RUN(a_child_does_not_have_it);

@@ -73,11 +73,18 @@ static void fault_unmap(struct hither_slice *s, uint64_t first, uint64_t end)
 	madvise(slice_addr(s, first), (end - first) << SLICE_BLOCK_SHIFT, MADV_DONTNEED);
 }
 
+/* Protected once more costs a fault at the next write, no more. */
+static bool fault_protected(const struct hither_slice *s, uint64_t block)
+{
+	return true;
+}
+
 const struct slice_tracker slice_track_fault = {
         .kind = HITHER_SLICE_TRACK_FAULT,
         .features = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
         .rearm = fault_rearm,
         .unmap = fault_unmap,
+        .protected = fault_protected,
 };
 
 /* --- nobody writes --- */

@@ -79,16 +79,30 @@ static void async_rearm(struct hither_slice *s, uint64_t first, uint64_t end)
 	walk(s, first, end, false);
 }
 
+/* What cannot be read says that all is written. */
+static void read_entries(const struct hither_slice *s, uint64_t first, uint64_t count,
+                         uint64_t *entries)
+{
+	uint64_t page = (uintptr_t)slice_addr(s, first) >> SLICE_BLOCK_SHIFT;
+	if (hither_pread_all(s->pagemap_fd, entries, count * sizeof *entries,
+	                     page * sizeof *entries))
+		memset(entries, 0, count * sizeof *entries);
+}
+
+static bool async_protected(const struct hither_slice *s, uint64_t block)
+{
+	uint64_t entry;
+	read_entries(s, block, 1, &entry);
+	return entry & SLICE_PAGEMAP_UFFD_WP;
+}
+
 static void async_unmap(struct hither_slice *s, uint64_t first, uint64_t end)
 {
 	uint64_t entries[256];
 	madvise(slice_addr(s, first), (end - first) << SLICE_BLOCK_SHIFT, MADV_DONTNEED);
 	while (first < end) {
 		uint64_t n = end - first < 256 ? end - first : 256;
-		uint64_t page = (uintptr_t)slice_addr(s, first) >> SLICE_BLOCK_SHIFT;
-		if (hither_pread_all(s->pagemap_fd, entries, n * sizeof entries[0],
-		                     page * sizeof entries[0]))
-			memset(entries, 0, sizeof entries);
+		read_entries(s, first, n, entries);
 		for (uint64_t i = 0; i < n; i++)
 			if (!(entries[i] & SLICE_PAGEMAP_UFFD_WP))
 				slice_written(s, first + i, first + i + 1);
@@ -111,4 +125,5 @@ const struct slice_tracker slice_track_async = {
         .rearm = async_rearm,
         .unmap = async_unmap,
         .again = async_again,
+        .protected = async_protected,
 };

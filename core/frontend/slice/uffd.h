@@ -35,7 +35,8 @@ int uffd_continue_page(const struct uffd *u, const void *addr, bool protect);
 /* Write-protect, or not any more (wakes who waits to write). */
 int uffd_protect(const struct uffd *u, const void *addr, size_t len, bool on);
 int uffd_wake(const struct uffd *u, const void *addr, size_t len);
-/* Whoever touches these pages, or waits for them, gets SIGBUS. */
+/* Whoever touches these pages, or waits for them, gets SIGBUS. Without UFFD_FEATURE_POISON they
+ * must be this process's. */
 int uffd_fail_pages(const struct uffd *u, void *addr, size_t len);
 
 #endif

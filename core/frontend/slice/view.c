@@ -13,10 +13,12 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 struct hither_slice_view {
 	int socket, memfd, stop_fd;
+	int server; /* its pidfd */
 	struct uffd uffd;
 	void *data;
 	size_t map_bytes;
@@ -41,8 +43,10 @@ static void take_away(struct hither_slice_view *v)
 static void *guard_main(void *arg)
 {
 	struct hither_slice_view *v = arg;
-	struct pollfd fds[] = {{v->stop_fd, POLLIN, 0}, {v->socket, POLLIN | POLLRDHUP, 0}};
-	while (poll(fds, 2, -1) < 0 && errno == EINTR)
+	struct pollfd fds[] = {{v->stop_fd, POLLIN, 0},
+	                       {v->socket, POLLIN | POLLRDHUP, 0},
+	                       {v->server, POLLIN, 0}};
+	while (poll(fds, 3, -1) < 0 && errno == EINTR)
 		;
 	if (!fds[0].revents)
 		take_away(v);
@@ -64,7 +68,10 @@ static int attach(struct hither_slice_view *v, struct hither_error *err)
 {
 	struct pass_offer offer;
 	uint64_t features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM, there;
-	int r = pass_receive(v->socket, &offer, sizeof offer, &v->memfd);
+	int fds[PASS_OFFER_FDS];
+	int r = pass_receive(v->socket, &offer, sizeof offer, fds, PASS_OFFER_FDS);
+	v->memfd = fds[PASS_MEMFD];
+	v->server = fds[PASS_PIDFD];
 	if (!r)
 		r = check_offer(&offer, v->memfd);
 	if (r)
@@ -95,7 +102,7 @@ static int attach(struct hither_slice_view *v, struct hither_error *err)
 	if (r)
 		return hither_fail(err, -r, "cannot start a thread: %s", strerror(r));
 	v->has_guard = true;
-	r = pass_send(v->socket, &yes, sizeof yes, v->uffd.fd);
+	r = pass_send(v->socket, &yes, sizeof yes, &v->uffd.fd, 1);
 	return r ? hither_fail(err, r, "attaching to a slice: %s", strerror(-r)) : 0;
 }
 
@@ -107,7 +114,7 @@ int hither_slice_attach(int socket, struct hither_slice_view **out, struct hithe
 		return hither_fail(err, -ENOMEM, "no memory to attach to a slice");
 	}
 	v->socket = socket;
-	v->memfd = v->stop_fd = v->uffd.fd = -1;
+	v->memfd = v->server = v->stop_fd = v->uffd.fd = -1;
 	int r = attach(v, err);
 	if (r)
 		hither_slice_detach(v);
@@ -141,8 +148,9 @@ void hither_slice_detach(struct hither_slice_view *v)
 	}
 	if (v->data)
 		munmap(v->data, v->map_bytes);
-	int fds[] = {v->socket, v->memfd, v->stop_fd, v->uffd.fd};
-	for (unsigned i = 0; i < 4; i++)
+	shutdown(v->socket, SHUT_RDWR); /* a child of ours may have it, too */
+	int fds[] = {v->socket, v->memfd, v->server, v->stop_fd, v->uffd.fd};
+	for (unsigned i = 0; i < sizeof fds / sizeof fds[0]; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
 	free(v);
