@@ -216,6 +216,8 @@ static void writing_is_refused(const struct contract_subject *s, const struct re
 	struct hither_error err = {0};
 	struct hither_backend *b = open_subject(s, false);
 	CHECK_EQ(hither_backend_write_at(b, "x", ref->len ? 1 : 0, 0, &err), -EROFS);
+	if (ref->len)
+		CHECK_EQ(hither_backend_zero(b, 0, 1, &err), -EROFS);
 	CHECK_EQ(err.code, -EROFS);
 	CHECK(err.message[0]);
 	if (!s->writable || s->keeps)
@@ -271,6 +273,23 @@ static void writes_are_read_back(struct hither_backend *b, struct reference *ref
 	}
 	check_range(b, ref, 0, ref->len);
 	CHECK_OK(hither_backend_flush(b, &err));
+	CHECK_OK(hither_backend_flush(b, &err));
+}
+
+static void zeros_are_read_back(struct hither_backend *b, struct reference *ref)
+{
+	struct hither_error err = {0};
+	uint64_t seed = 0x2e205;
+	for (int i = 0; i < 20; i++) {
+		size_t offset, len;
+		random_range(&seed, ref->len, &offset, &len);
+		write_both(b, ref, offset, len, &seed);
+		random_range(&seed, ref->len, &offset, &len);
+		memset(ref->bytes + offset, 0, len);
+		CHECK_OK(hither_backend_zero(b, offset, len, &err));
+	}
+	check_range(b, ref, 0, ref->len);
+	CHECK_EQ(hither_backend_zero(b, ref->len, 1, &err), -EINVAL);
 	CHECK_OK(hither_backend_flush(b, &err));
 }
 
@@ -365,6 +384,7 @@ void contract_check(const struct contract_subject *s)
 	reads_may_run_at_a_time(b, &ref);
 	if (s->writable) {
 		writes_are_read_back(b, &ref);
+		zeros_are_read_back(b, &ref);
 		a_write_beyond_the_end_changes_nothing(b, &ref);
 		writes_may_run_at_a_time(b, &ref);
 	}

@@ -353,6 +353,35 @@ int hither_backend_write_through(struct hither_backend *b, const void *buf, size
 	return r ? r : b->ops->write_through(b, buf, len, offset, err);
 }
 
+static int write_zeros(struct hither_backend *b, uint64_t offset, uint64_t len,
+                       struct hither_error *err)
+{
+	static const char zeros[256 << 10];
+	int r = 0;
+	while (len > 0 && !r) {
+		size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
+		r = hither_backend_write_at(b, zeros, n, offset, err);
+		offset += n;
+		len -= n;
+	}
+	return r;
+}
+
+int hither_backend_zero(struct hither_backend *b, uint64_t offset, uint64_t len,
+                        struct hither_error *err)
+{
+	uint64_t end = offset + len;
+	int r = check_range(b, "zero", offset, len, err);
+	if (r)
+		return r;
+	bool whole = offset == align_down(b, offset) &&
+	             (end == b->size_bytes || end == align_down(b, end));
+	r = b->ops->zero && whole && len > 0 && (b->flags & HITHER_BACKEND_WRITABLE)
+	            ? b->ops->zero(b, offset, len, err)
+	            : -EOPNOTSUPP;
+	return r == -EOPNOTSUPP ? write_zeros(b, offset, len, err) : r;
+}
+
 int hither_backend_flush(struct hither_backend *b, struct hither_error *err)
 {
 	return b->ops->flush ? b->ops->flush(b, err) : 0;

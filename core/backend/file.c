@@ -99,6 +99,28 @@ static int file_write_at(struct hither_backend *b, const void *buf, size_t len, 
 	return r;
 }
 
+/* Without a message where it cannot be: then zeros are written. */
+static int file_zero(struct hither_backend *b, uint64_t offset, uint64_t len,
+                     struct hither_error *err)
+{
+	struct file_backend *f = self(b);
+	int r = check_cancelled(f, err);
+	if (r)
+		return r;
+	while (fallocate(f->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+	                 (off_t)len)) {
+		if (errno == EINTR)
+			continue;
+		/* EINVAL: not whole sectors of a device. */
+		if (errno == EOPNOTSUPP || errno == ENOSYS || errno == ENODEV || errno == EINVAL)
+			return -EOPNOTSUPP;
+		return hither_fail(err, -errno,
+		                   "file: make a hole in %s, %" PRIu64 " bytes at %" PRIu64 ": %s",
+		                   f->path, len, offset, strerror(errno));
+	}
+	return 0;
+}
+
 static int file_flush(struct hither_backend *b, struct hither_error *err)
 {
 	struct file_backend *f = self(b);
@@ -289,6 +311,7 @@ const struct hither_backend_ops hither_backend_file = {
         .open = file_open,
         .read = file_read,
         .write_at = file_write_at,
+        .zero = file_zero,
         .flush = file_flush,
         .version = file_version,
         .cancel = file_cancel,

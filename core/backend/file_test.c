@@ -214,6 +214,31 @@ static void holes_are_known(void)
 	hither_backend_close(b);
 }
 
+static void zeros_take_no_room(void)
+{
+	struct hither_error err = {0};
+	struct hither_backend *b = NULL;
+	struct stat before, after;
+	char noise[64 << 10];
+	bool hole;
+	memset(noise, 'n', sizeof noise);
+	CHECK_OK(try_open(in_folder("zeros"), true, 1 << 20, &b, &err));
+	for (uint64_t at = 0; at < 1 << 20; at += sizeof noise)
+		CHECK_OK(hither_backend_write_at(b, noise, sizeof noise, at, &err));
+	CHECK_OK(hither_backend_flush(b, &err));
+	CHECK_EQ(stat(in_folder("zeros"), &before), 0);
+	CHECK_OK(hither_backend_zero(b, 100, (1 << 20) - 200, &err));
+	CHECK_OK(hither_backend_flush(b, &err));
+	CHECK_EQ(stat(in_folder("zeros"), &after), 0);
+	CHECK_EQ(after.st_size, 1 << 20);
+	CHECK(after.st_blocks < before.st_blocks / 8);
+	CHECK(hither_backend_extent(b, 8192, 1 << 19, &hole) == 1 << 19 && hole);
+	CHECK_OK(hither_backend_read_at(b, noise, 200, 0, &err));
+	for (unsigned i = 0; i < 200; i++)
+		CHECK_EQ(noise[i], i < 100 ? 'n' : 0);
+	hither_backend_close(b);
+}
+
 static void a_block_device_has_its_size(void)
 {
 	DIR *list = opendir("/sys/block");
@@ -255,6 +280,7 @@ int main(void)
 	RUN(any_change_is_another_version);
 	RUN(large_reads_come_in_pieces);
 	RUN(holes_are_known);
+	RUN(zeros_take_no_room);
 	RUN(a_block_device_has_its_size);
 	scratch_remove(folder);
 	return 0;

@@ -84,6 +84,35 @@ static int memory_write_at(struct hither_backend *b, const void *buf, size_t len
 	return r;
 }
 
+/* Its whole pages are given back. */
+static void zero_bytes(char *bytes, size_t len)
+{
+	uintptr_t page = 4096, begin = (uintptr_t)bytes, end = begin + len;
+	uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
+	if (first < last && !madvise(bytes + (first - begin), last - first, MADV_DONTNEED)) {
+		memset(bytes, 0, first - begin);
+		memset(bytes + (last - begin), 0, end - last);
+	} else {
+		memset(bytes, 0, len);
+	}
+}
+
+static int memory_zero(struct hither_backend *b, uint64_t offset, uint64_t len,
+                       struct hither_error *err)
+{
+	struct memory_backend *m = self(b);
+	int r = check_cancelled(m, err);
+	while (len > 0 && !r) {
+		size_t n = piece_len(offset, len);
+		pthread_rwlock_wrlock(lock_of(m, offset));
+		zero_bytes(m->bytes + offset, n);
+		pthread_rwlock_unlock(lock_of(m, offset));
+		offset += n;
+		len -= n;
+	}
+	return r;
+}
+
 static int memory_flush(struct hither_backend *b, struct hither_error *err)
 {
 	return check_cancelled(self(b), err);
@@ -164,6 +193,7 @@ const struct hither_backend_ops hither_backend_memory = {
         .open = memory_open,
         .read = memory_read,
         .write_at = memory_write_at,
+        .zero = memory_zero,
         .flush = memory_flush,
         .cancel = memory_cancel,
         .close = memory_close,

@@ -35,6 +35,8 @@ static int run_once(struct direct *d, struct hither_io *io, struct hither_error 
 		return hither_backend_read_at(b, io->buf, io->len, io->offset, err);
 	case HITHER_IO_WRITE:
 		return hither_backend_write_at(b, io->buf, io->len, io->offset, err);
+	case HITHER_IO_DISCARD:
+		return hither_backend_zero(b, io->offset, io->len, err);
 	default:
 		return hither_backend_flush(b, err);
 	}
@@ -247,6 +249,7 @@ static int direct_close(struct hither_mount *base, struct hither_error *err)
 }
 
 static const struct hither_mount_ops direct_ops = {
+        .discards = true,
         .submit = direct_submit,
         .push = direct_push,
         .pull = direct_pull,

@@ -38,12 +38,29 @@ static bool find_some_locked(struct managed *m, uint64_t *first, uint64_t end, u
 	return false;
 }
 
-static int make_hole(struct managed *m, uint64_t first, uint64_t end)
+/* Into what is mapped: a hole would take pages away under who has them (mount/memory.h). */
+static int write_zeros(struct managed *m, uint64_t first, uint64_t end)
+{
+	static const char zeros[256 << 10];
+	uint64_t offset = first << HITHER_BLOCK_SHIFT, len = managed_bytes(m, first, end);
+	int r = 0;
+	while (len > 0 && !r) {
+		size_t n = len < sizeof zeros ? (size_t)len : sizeof zeros;
+		r = hither_store_write(m->store, zeros, n, offset);
+		offset += n;
+		len -= n;
+	}
+	return r;
+}
+
+static int make_zeros(struct managed *m, uint64_t first, uint64_t end)
 {
 	int r = hither_store_intent(m->store, first, end - first);
-	return r ? r
-	         : hither_store_zero(m->store, first << HITHER_BLOCK_SHIFT,
-	                             managed_bytes(m, first, end));
+	if (r)
+		return r;
+	return m->watched ? write_zeros(m, first, end)
+	                  : hither_store_zero(m->store, first << HITHER_BLOCK_SHIFT,
+	                                      managed_bytes(m, first, end));
 }
 
 static int refuse_locked(struct managed *m, struct hither_error *err)
@@ -51,9 +68,6 @@ static int refuse_locked(struct managed *m, struct hither_error *err)
 	if (m->cancelled || m->stale)
 		return hither_fail(err, m->stale ? m->stale : -ECANCELED, "%s",
 		                   m->stale ? m->trouble.message : "cancelled");
-	/* Pages of theirs would have to be taken away: mount_memory_discard(). */
-	if (m->watched)
-		return hither_fail(err, -EOPNOTSUPP, "%s: is mapped, and cannot discard", m->name);
 	return 0;
 }
 
@@ -79,7 +93,7 @@ static int discard_some(struct managed *m, uint64_t *at, uint64_t end, struct ma
 	managed_busy_add_locked(m, &busy);
 	pthread_mutex_unlock(&m->lock);
 	if (!r)
-		r = make_hole(m, busy.first, busy.end);
+		r = make_zeros(m, busy.first, busy.end);
 	pthread_mutex_lock(&m->lock);
 	r = managed_end_change_locked(m, &busy, r, ready);
 	*at = busy.end;

@@ -27,7 +27,7 @@ bool hither_mount_writable(const struct hither_mount *m)
 bool hither_mount_discards(const struct hither_mount *m)
 {
 	return m->writable && m->ops->discards && m->backend &&
-	       (m->backend->flags & HITHER_BACKEND_SPARSE);
+	       (m->backend->flags & HITHER_BACKEND_SPARSE || (m->direct && m->backend->ops->zero));
 }
 
 int64_t hither_mount_modified_ns(const struct hither_mount *m)

@@ -13,6 +13,7 @@
 #include "export_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -339,6 +340,7 @@ static void *connection_main(void *arg)
 static void set_socket_options(int fd)
 {
 	int one = 1, bytes = SOCKET_BYTES;
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK); /* who waits does so in recv() */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
 	/* TCP sizes its buffers itself, and better. */

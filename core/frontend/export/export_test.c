@@ -293,6 +293,98 @@ static void one_that_stops_reading(void)
 	end();
 }
 
+/* --- zeros --- */
+
+static uint32_t answer_to(int fd, enum nbd_command command, uint16_t flags, uint64_t offset,
+                          uint32_t len)
+{
+	uint8_t head[NBD_REQUEST_BYTES], reply[NBD_SIMPLE_REPLY_BYTES];
+	uint8_t *at = nbd_put32(head, NBD_REQUEST_MAGIC);
+	at = nbd_put16(nbd_put16(at, flags), (uint16_t)command);
+	nbd_put32(nbd_put64(nbd_put64(at, offset), offset), len);
+	put(fd, head, sizeof head);
+	get(fd, reply, sizeof reply);
+	CHECK_EQ(nbd_get32(reply), NBD_SIMPLE_REPLY_MAGIC);
+	CHECK_EQ(nbd_get64(reply + 8), offset);
+	return nbd_get32(reply + 4);
+}
+
+static void check_zeroed(uint64_t from, uint64_t to)
+{
+	uint8_t *bytes = malloc(SIZE);
+	CHECK_OK(hither_mount_read_at(mount, bytes, SIZE, 0, &err));
+	for (uint64_t i = 0; i < SIZE; i++)
+		CHECK_EQ(bytes[i], i >= from && i < to ? 0 : byte_at(i));
+	free(bytes);
+}
+
+/* Of any alignment, by holes and by writing; at the end, too. */
+static void zeros_are_made(void)
+{
+	static const struct {
+		uint64_t offset;
+		uint32_t len;
+		uint16_t flags;
+	} zeroes[] = {{4096, 8192, 0},
+	              {5, 4095, 0},
+	              {100, 100, NBD_CMD_FLAG_FUA},
+	              {4097, 1 << 20, NBD_CMD_FLAG_FUA},
+	              {4097, 1 << 20, NBD_CMD_FLAG_NO_HOLE},
+	              {SIZE - 5000, 5000, 0},
+	              {0, SIZE, 0}};
+	for (unsigned i = 0; i < sizeof zeroes / sizeof zeroes[0]; i++)
+		for (unsigned direct = 0; direct < 2; direct++) {
+			begin(direct ? (struct hither_mount_options){.direct = true} : local, 0);
+			int fd = connect_one(false);
+			CHECK_EQ(answer_to(fd, NBD_CMD_WRITE_ZEROES, zeroes[i].flags,
+			                   zeroes[i].offset, zeroes[i].len),
+			         0);
+			check_zeroed(zeroes[i].offset, zeroes[i].offset + zeroes[i].len);
+			close(fd);
+			end();
+		}
+}
+
+/* It is told what is quick, and what is not. */
+static void fast_zeros_are_holes(void)
+{
+	uint16_t flags = NBD_CMD_FLAG_FAST_ZERO;
+	begin((struct hither_mount_options){.direct = true}, 0);
+	int fd = connect_one(false);
+	CHECK_EQ(answer_to(fd, NBD_CMD_WRITE_ZEROES, flags, 0, 1 << 20), 0);
+	CHECK_EQ(answer_to(fd, NBD_CMD_WRITE_ZEROES, flags | NBD_CMD_FLAG_NO_HOLE, 1 << 20, 4096),
+	         NBD_ENOTSUP);
+	check_zeroed(0, 1 << 20);
+	CHECK_EQ(answer_to(fd, NBD_CMD_TRIM, 0, 1 << 20, 8192), 0);
+	check_zeroed(0, (1 << 20) + 8192);
+	close(fd);
+	end();
+	begin(local, 0); /* whose backend would be written all the same */
+	fd = connect_one(false);
+	CHECK_EQ(answer_to(fd, NBD_CMD_WRITE_ZEROES, flags, 0, 1 << 20), NBD_ENOTSUP);
+	check_zeroed(0, 0);
+	close(fd);
+	end();
+}
+
+/* Whose descriptor it was may have used it without waiting. */
+static void a_descriptor_that_does_not_wait(void)
+{
+	int pair[2];
+	uint8_t byte[1 + NBD_SIMPLE_REPLY_BYTES];
+	begin(local, 0);
+	CHECK(!socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair));
+	CHECK_OK(hither_export_connect(export, pair[1], "", &err));
+	struct pollfd end_of_it = {.fd = pair[0], .events = POLLIN};
+	CHECK_EQ(poll(&end_of_it, 1, 100), 0); /* it is not hung up on */
+	send_request(pair[0], NBD_CMD_READ, 1, 7, 1);
+	CHECK_EQ(poll(&end_of_it, 1, 20000), 1);
+	CHECK_EQ(recv(pair[0], byte, sizeof byte, 0), sizeof byte);
+	CHECK_EQ(byte[NBD_SIMPLE_REPLY_BYTES], byte_at(7));
+	close(pair[0]);
+	end();
+}
+
 int main(void)
 {
 	RUN(from_where_it_is);
@@ -300,5 +392,8 @@ int main(void)
 	RUN(through_a_direct_mount);
 	RUN(with_little_room);
 	RUN(one_that_stops_reading);
+	RUN(zeros_are_made);
+	RUN(fast_zeros_are_holes);
+	RUN(a_descriptor_that_does_not_wait);
 	return 0;
 }

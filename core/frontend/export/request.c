@@ -269,6 +269,42 @@ static void begin_trim_locked(struct export_connection *c, struct export_request
 		export_request_release_locked(c, r);
 }
 
+static bool makes_holes(const struct export_connection *c, const struct export_request *r)
+{
+	return !(r->flags & NBD_CMD_FLAG_NO_HOLE) && hither_mount_discards(c->volume->mount);
+}
+
+/* A part of a request for zeros. Others follow it, or are under way, but for the last one. */
+static void zero_part_locked(struct export_connection *c, struct export_request *r,
+                             enum hither_io_op op, uint64_t from, uint64_t to)
+{
+	if (from >= to)
+		return;
+	struct export_piece *p = reply_piece_locked(c, r, 0);
+	if (p)
+		submit_locked(p, op, from, (size_t)(to - from),
+		              op == HITHER_IO_WRITE ? (void *)(uintptr_t)zeros : NULL);
+	else if (!(r->left -= to - from) && !r->pieces)
+		export_request_release_locked(c, r); /* nobody else ends it */
+}
+
+/* Whole blocks are holes from now on, where the mount can have them; the rest is written. */
+static void begin_zeroes_locked(struct export_connection *c, struct export_request *r)
+{
+	uint64_t unit = EXPORT_TRIM_BYTES, from = r->offset, to = from + r->len;
+	uint64_t first = (from + unit - 1) / unit * unit,
+	         last = to == c->volume->size_bytes ? to : to - to % unit;
+	if (first >= last || !makes_holes(c, r)) {
+		work_append_locked(c, r);
+		return;
+	}
+	r->at = r->len;
+	/* The last of these may end r. */
+	zero_part_locked(c, r, HITHER_IO_WRITE, from, first);
+	zero_part_locked(c, r, HITHER_IO_WRITE, last, to);
+	zero_part_locked(c, r, HITHER_IO_DISCARD, first, last);
+}
+
 static void begin_locked(struct export_connection *c, struct export_request *r)
 {
 	struct export_piece *p;
@@ -288,6 +324,8 @@ static void begin_locked(struct export_connection *c, struct export_request *r)
 			export_request_release_locked(c, r);
 		break;
 	case NBD_CMD_WRITE_ZEROES:
+		begin_zeroes_locked(c, r);
+		break;
 	case NBD_CMD_CACHE:
 		work_append_locked(c, r);
 		break;
@@ -431,7 +469,7 @@ static uint32_t judge(const struct export_connection *c, const struct export_req
 		       r->command == NBD_CMD_WRITE || is_zeroing(r) ? NBD_ENOSPC : NBD_EINVAL;
 	if (r->command == NBD_CMD_READ && r->len > EXPORT_REQUEST_MAX)
 		return *why = "longer than 32 MiB", NBD_EOVERFLOW;
-	if (is_zeroing(r) && (r->flags & NBD_CMD_FLAG_FAST_ZERO))
+	if (is_zeroing(r) && (r->flags & NBD_CMD_FLAG_FAST_ZERO) && !makes_holes(c, r))
 		return *why = "zeroing is no faster than writing here", NBD_ENOTSUP;
 	if (r->command == NBD_CMD_BLOCK_STATUS) {
 		bool any = false;

@@ -159,6 +159,13 @@ struct hither_backend_ops {
 	int (*write_through)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
 	                     struct hither_error *err);
 	/*
+	 * Zeros from now on, that take no room; as durable as a write. Whole blocks of align_bytes,
+	 * of any number. -EOPNOTSUPP: these cannot be had so, and nothing has happened: they are to
+	 * be written. NULL: none can.
+	 */
+	int (*zero)(struct hither_backend *b, uint64_t offset, uint64_t len,
+	            struct hither_error *err);
+	/*
 	 * NULL: a write is durable when it has returned. Covers every write that has returned
 	 * before. -EREMOTEIO: writes since the last good flush may be lost (their server was
 	 * restarted, or failed to store them): write all of them again, then flush again. Told once
@@ -258,6 +265,12 @@ int hither_backend_write_at(struct hither_backend *b, const void *buf, size_t le
 /** The same, of bytes that a flush follows: where the backend can, the flush costs nothing then. */
 int hither_backend_write_through(struct hither_backend *b, const void *buf, size_t len,
                                  uint64_t offset, struct hither_error *err);
+/**
+ * Make [offset, offset + len) zeros: see ops->zero; where that cannot be they are written. Errors
+ * as of hither_backend_write_at().
+ */
+int hither_backend_zero(struct hither_backend *b, uint64_t offset, uint64_t len,
+                        struct hither_error *err);
 int hither_backend_flush(struct hither_backend *b, struct hither_error *err);
 
 /** See ops->version. version: HITHER_VERSION_BYTES. */

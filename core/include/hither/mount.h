@@ -102,7 +102,9 @@ int hither_mount_backend(struct hither_backend *backend, const char *name,
 
 uint64_t hither_mount_size(const struct hither_mount *m);
 bool hither_mount_writable(const struct hither_mount *m);
-/** Does it take HITHER_IO_DISCARD? Where zeros are as dear as any bytes it does not. */
+/** Does it take HITHER_IO_DISCARD? Where zeros are as dear as any bytes it does not: a managed
+ * mount does over HITHER_BACKEND_SPARSE, a direct one also where the backend makes holes
+ * (ops->zero). */
 bool hither_mount_discards(const struct hither_mount *m);
 /** When the resource had last been changed as it was opened, since 1970; 0: it does not tell. */
 int64_t hither_mount_modified_ns(const struct hither_mount *m);
