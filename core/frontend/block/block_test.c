@@ -7,9 +7,12 @@
 #include <fcntl.h>
 #include <hither/layer.h>
 #include <linux/fs.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -179,6 +182,35 @@ static void what_the_killed_left_is_cleaned_up(void)
 	close(ready[1]);
 }
 
+static void *make_node(void *path)
+{
+	poll(NULL, 0, 50);
+	CHECK_EQ(symlink("/dev/null", path), 0);
+	return NULL;
+}
+
+/* By an event; and by looking, where there is no descriptor to hear of one. */
+static void a_node_is_waited_for(void)
+{
+	char folder[] = "/tmp/hXXXXXX", path[BLOCK_PATH_BYTES];
+	struct rlimit old, now;
+	CHECK(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/node", folder);
+	CHECK_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+	for (int few = 0; few < 2; few++) {
+		pthread_t maker;
+		now = old;
+		now.rlim_cur = few ? 0 : old.rlim_cur;
+		CHECK_EQ(setrlimit(RLIMIT_NOFILE, &now), 0);
+		CHECK_EQ(pthread_create(&maker, NULL, make_node, path), 0);
+		CHECK_OK(block_device_wait(path, &err));
+		pthread_join(maker, NULL);
+		CHECK_EQ(unlink(path), 0);
+		CHECK_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+	}
+	CHECK_EQ(rmdir(folder), 0);
+}
+
 static void misuse_is_told(void)
 {
 	struct hither_block *b;
@@ -195,6 +227,7 @@ int main(int argc, char **argv)
 {
 	bool any = false;
 	signal(SIGPIPE, SIG_IGN);
+	RUN(a_node_is_waited_for);
 	for (int i = HITHER_BLOCK_AUTO + 1; i < HITHER_BLOCK_KINDS; i++) {
 		kind = (enum hither_block_kind)i;
 		if (hither_block_probe(kind, &err)) {

@@ -14,20 +14,25 @@
 #include <string.h>
 #include <sys/inotify.h>
 
-enum { NODE_WAIT_S = 10 };
+enum { NODE_WAIT_S = 10, NODE_LOOK_MS = 20 };
 
 void block_device_path(char path[BLOCK_PATH_BYTES], const struct block_record *r)
 {
 	snprintf(path, BLOCK_PATH_BYTES, "%s%u", block_kind_of(r->kind)->device, r->number);
 }
 
-/* udev, or devtmpfs, makes it; the watch is set before looking, so that nothing is missed. */
+/*
+ * udev, or devtmpfs, makes it; the watch is set before looking, so that nothing is missed. Where
+ * there are no more watches (fs.inotify.max_user_instances) it is looked for now and then.
+ */
 int block_device_wait(const char *path, struct hither_error *err)
 {
+	char folder[BLOCK_PATH_BYTES];
+	snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(path, '/') - path), path);
 	uint64_t end = hither_now_ns() + NODE_WAIT_S * HITHER_NS_PER_S;
 	HITHER_CLOSE int watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-	if (watch < 0 || inotify_add_watch(watch, "/dev", IN_CREATE | IN_ATTRIB | IN_MOVED_TO) < 0)
-		return hither_fail(err, -errno, "block: watch /dev: %s", strerror(errno));
+	bool told = watch >= 0 &&
+	            inotify_add_watch(watch, folder, IN_CREATE | IN_ATTRIB | IN_MOVED_TO) >= 0;
 	while (access(path, R_OK)) {
 		char events[4096];
 		uint64_t now = hither_now_ns();
@@ -35,9 +40,10 @@ int block_device_wait(const char *path, struct hither_error *err)
 			return hither_fail(err, -ENOENT,
 			                   "block: %s has not appeared in %d s: is udev running?",
 			                   path, NODE_WAIT_S);
+		int left = (int)((end - now) / HITHER_NS_PER_MS) + 1;
 		poll(&(struct pollfd){.fd = watch, .events = POLLIN}, 1,
-		     (int)((end - now) / HITHER_NS_PER_MS) + 1);
-		while (read(watch, events, sizeof events) > 0)
+		     told ? left : NODE_LOOK_MS);
+		while (told && read(watch, events, sizeof events) > 0)
 			;
 	}
 	return 0;

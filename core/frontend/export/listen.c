@@ -19,7 +19,7 @@ enum { BACKLOG = 128, PAUSE_MS = 100, FIRST_ACTIVATED_FD = 3 };
 
 /* --- the list --- */
 
-/* "127.0.0.1:10809", "[::1]:10809", "unix:/path" */
+/* "127.0.0.1:10809", "[::1]:10809", "unix:/path"; of other kinds (vsock) "fd:3" */
 static char *describe(int fd)
 {
 	struct sockaddr_storage address = {0};
@@ -35,6 +35,8 @@ static char *describe(int fd)
 	                        sizeof port, NI_NUMERICHOST | NI_NUMERICSERV)) {
 		bool v6 = address.ss_family == AF_INET6;
 		n = asprintf(&text, "%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "", port);
+	} else {
+		n = asprintf(&text, "fd:%d", fd);
 	}
 	return n < 0 ? NULL : text;
 }
@@ -50,7 +52,7 @@ static int add(struct hither_export *e, int fd, char *path, struct hither_error 
 	}
 	struct export_listener *l = &e->listeners[e->listener_count++];
 	*l = (struct export_listener){.fd = fd, .address = describe(fd), .path = path};
-	return l->address ? 0 : hither_fail(err, -ENOTSOCK, "export: fd %d is no socket", fd);
+	return l->address ? 0 : hither_fail(err, -ENOMEM, "export: no memory");
 }
 
 void export_close_listeners(struct hither_export *e)

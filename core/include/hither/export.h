@@ -77,8 +77,8 @@ int hither_export_listen_fd(struct hither_export *e, int fd, struct hither_error
  * Returns how many there are, or -errno.
  */
 int hither_export_listen_activated(struct hither_export *e, struct hither_error *err);
-/** The number'th place, as a URL's authority or "unix:PATH"; NULL: there are not so many. Borrowed.
- */
+/** The number'th place, as a URL's authority or "unix:PATH" ("fd:N" of a socket of another kind
+ * that was handed over); NULL: there are not so many. Borrowed. */
 const char *hither_export_address(const struct hither_export *e, size_t number);
 
 /**
