@@ -28,9 +28,9 @@ def rates(bench, quick):
     yield Row("slice", "a reader streaming behind the fill", got["reader"] / MB, "MB/s", bare,
               "2500 MB/s", got["reader"] >= 2500 * MB)
     got = measured(bench, "seq", quick)
-    yield Row("slice", "sequential read on fault, from memory", got["thread"] / MB, "MB/s",
-              [("in the faulting thread", got["sigbus"] / MB)], "2000 MB/s",
-              max(got["thread"], got["sigbus"]) >= 2000 * MB)
+    for way in ("thread", "sigbus"):
+        yield Row("slice", f"sequential read on fault, from memory ({way})", got[way] / MB, "MB/s", (),
+                  "2000 MB/s", got[way] >= 2000 * MB)
 
 
 def faults(bench, quick):
