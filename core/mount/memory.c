@@ -57,6 +57,13 @@ bool mount_memory_near(struct hither_mount *base, uint64_t first, uint64_t end)
 	return hole;
 }
 
+bool mount_memory_roomy(struct hither_mount *base)
+{
+	struct managed *m = managed_of(base);
+	HITHER_LOCK_SCOPE(&m->lock);
+	return !m->full_until_ns && !managed_filling_locked(m);
+}
+
 void mount_memory_passed(struct hither_mount *base, uint64_t first, uint64_t end)
 {
 	struct managed *m = managed_of(base);

@@ -70,6 +70,9 @@ uint32_t mount_memory_unit_blocks(struct hither_mount *m);
 /* Do the first of these blocks come at once: is the backend near, or are they holes? */
 bool mount_memory_near(struct hither_mount *m, uint64_t first, uint64_t end);
 
+/* May what nobody waits for come, too? Not where the mount's limit is near. */
+bool mount_memory_roomy(struct hither_mount *m);
+
 /* A program went on to these, which were pulled ahead of it: the order is told. */
 void mount_memory_saw(struct hither_mount *m, uint64_t first, uint64_t end);
 

@@ -173,11 +173,34 @@ static void who_passes_over_what_is_here_is_followed(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* Near bytes come while their reader is at what came before; not all of them. */
+static void who_reads_on_from_near_finds_it_mapped(void)
+{
+	enum { LEN = 16 << 20, READ = 1 << 20, AHEAD = 1024 };
+	struct hither_mount *m = mount_new(
+	        remote_new(LEN), (struct hither_mount_options){.pull_off = true, .order = "none"});
+	struct hither_slice_stats st;
+	struct arrival ahead;
+	/* What the last fault brings begins at 960 KiB: 64, 128, 256, 512 KiB came before. */
+	uint64_t first = ((960 << 10) + (1 << 20)) / PAGE;
+	arrival_expect(&ahead, m, first, LEN / PAGE, AHEAD);
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.read_only = true});
+	check_bytes(s, 0, READ);
+	arrival_wait(&ahead, m);
+	CHECK_OK(hither_slice_prefault(s, 0, (first + AHEAD) * PAGE, &err));
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.mapped_bytes, (first + AHEAD) * PAGE);
+	check_bytes(s, READ, LEN);
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 int main(void)
 {
 	RUN(what_is_touched_is_pulled);
 	RUN(what_arrives_is_mapped_before_it_is_touched);
 	RUN(what_arrives_is_there_once_for_all);
 	RUN(who_passes_over_what_is_here_is_followed);
+	RUN(who_reads_on_from_near_finds_it_mapped);
 	return 0;
 }

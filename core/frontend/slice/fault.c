@@ -237,6 +237,39 @@ static int map_near(struct hither_slice *s, uint64_t block)
 	return slice_map_present(s, first, end);
 }
 
+/*
+ * Who reads on from near bytes finds the next ones mapped: each wait for another thread to wake
+ * takes as long as 100 KiB do to come.
+ */
+static void plan_ahead(struct hither_slice *s)
+{
+	if (s->stream_blocks < SLICE_WINDOW_BLOCKS)
+		return;
+	s->ahead = s->stream_next;
+	s->ahead_end = s->ahead + SLICE_AHEAD_BLOCKS;
+	if (s->ahead_end > s->block_count)
+		s->ahead_end = s->block_count;
+}
+
+static bool is_ahead(const struct hither_slice *s)
+{
+	return s->ahead < s->ahead_end;
+}
+
+static void go_ahead(struct hither_slice *s)
+{
+	uint64_t first = s->ahead, end = first + SLICE_WINDOW_BLOCKS;
+	if (end > s->ahead_end)
+		end = s->ahead_end;
+	uint64_t from = s->mount_first + first, to = s->mount_first + end;
+	s->ahead = end;
+	if (mount_memory_roomy(s->mount) && mount_memory_near(s->mount, from, to) &&
+	    mount_memory_pull_here(s->mount, from, to) && !slice_map_present(s, first, end))
+		s->stream_next = end;
+	else
+		s->ahead_end = end; /* whoever comes to it will be told why */
+}
+
 static void answer_fault(struct hither_slice *s, const struct uffd_msg *msg)
 {
 	uint64_t block = (msg->arg.pagefault.address - (uintptr_t)s->data) >> SLICE_BLOCK_SHIFT;
@@ -260,6 +293,7 @@ static void answer_fault(struct hither_slice *s, const struct uffd_msg *msg)
 		} else {
 			/* It may have been mapped before this fault was waited for. */
 			uffd_wake(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES);
+			plan_ahead(s);
 		}
 	}
 }
@@ -320,8 +354,11 @@ void *slice_fault_main(void *arg)
 		                       {answers ? s->uffd.fd : -1, POLLIN, 0}};
 		uint64_t now = hither_now_ns(),
 		         left = now < due ? (due - now) / HITHER_NS_PER_MS + 1 : 0;
-		if (poll(fds, 3, scans ? (int)left : -1) < 0)
+		int n = poll(fds, 3, is_ahead(s) ? 0 : scans ? (int)left : -1);
+		if (n < 0)
 			continue;
+		if (n == 0 && is_ahead(s))
+			go_ahead(s);
 		if (fds[0].revents || fds[1].revents) {
 			s->gone = true;
 			return NULL;

@@ -31,6 +31,7 @@ enum {
 	SLICE_BLOCK_SHIFT = 12,
 	SLICE_WAIT_STEPS = 8,      /* of a histogram, to each doubling */
 	SLICE_WINDOW_BLOCKS = 256, /* most that one fault of a sequential reader brings: 1 MiB */
+	SLICE_AHEAD_BLOCKS = 1024, /* and what comes behind it while the reader is at that */
 };
 
 /* A way to find written pages. Called with `mapping` held for writing, but `mapped` and `fault`. */
@@ -95,6 +96,8 @@ struct hither_slice {
 	/* the fault thread's (or, with FAULTS_SIGBUS, whoever's; a guess that may be wrong) */
 	_Atomic uint64_t stream_next;   /* block after the last fault's range */
 	_Atomic uint64_t stream_blocks; /* its length */
+	/* The fault thread's alone: what it brings when nobody waits. */
+	uint64_t ahead, ahead_end;
 
 	_Atomic uint64_t mapped_count, fault_count, fault_waits, write_faults, scans, written_count,
 	        unmapped_count, failed_count;

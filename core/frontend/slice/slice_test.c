@@ -128,7 +128,6 @@ static void writes_are_found_and_pushed(void)
 static struct hither_mount *mount_quiet(struct hither_backend *b)
 {
 	return mount_new(b, (struct hither_mount_options){.pull_off = true,
-	                                                  .order = "none",
 	                                                  .chunk_bytes = PAGE,
 	                                                  .push_interval_ms = 3600000});
 }
