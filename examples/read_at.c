@@ -1,9 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Any function that reads at an offset, as memory: here pread of a file. Prints its last byte. */
+/*
+ * Any function that reads at an offset, as memory: each page is asked for when it is touched. Here
+ * a pattern that is computed, pread() of a file, or an object that hither can reach, say by HTTP.
+ * Prints its last byte.
+ *
+ * usage: read_at pattern | FILE | URL
+ */
 #include <fcntl.h>
 #include <hither/slice.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 struct reader { /* a backend that calls read_at */
@@ -31,28 +38,64 @@ static void reader_close(struct hither_backend *b)
 	free(b);
 }
 
+static int pattern_read_at(void *user, void *buf, size_t len, uint64_t offset)
+{
+	for (size_t i = 0; i < len; i++)
+		((unsigned char *)buf)[i] = (unsigned char)((offset + i) % 251);
+	return 0;
+}
+
 static int file_read_at(void *user, void *buf, size_t len, uint64_t offset)
 {
 	return pread(*(int *)user, buf, len, (off_t)offset) == (ssize_t)len ? 0 : -5;
+}
+
+static int object_read_at(void *user, void *buf, size_t len, uint64_t offset)
+{
+	return hither_backend_read_at(user, buf, len, offset, NULL);
+}
+
+/* Whose, and how long; 0, or it has said why not. */
+static int choose(struct reader *r, const char *what)
+{
+	static int fd;
+	struct hither_error err = {0};
+	struct hither_backend_options options = {0};
+	struct hither_backend *object;
+	r->base.flags = HITHER_BACKEND_LOCAL; /* nothing waits for a network */
+	if (!strcmp(what, "pattern")) {
+		r->read_at = pattern_read_at;
+		r->base.size_bytes = UINT64_C(1) << 30;
+	} else if (!strstr(what, ":/")) {
+		if ((fd = open(what, O_RDONLY)) < 0)
+			return perror(what), 1;
+		r->read_at = file_read_at;
+		r->user = &fd;
+		r->base.size_bytes = (uint64_t)lseek(fd, 0, SEEK_END);
+	} else {
+		if (hither_backend_open(what, &options, &object, &err))
+			return fprintf(stderr, "%s\n", err.message), 1;
+		r->read_at = object_read_at;
+		r->user = object;
+		r->base.size_bytes = object->size_bytes;
+		r->base.flags = 0;
+	}
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
 	static const struct hither_backend_ops ops = {
 	        .name = "read_at", .read = reader_read, .close = reader_close};
-	int fd = argc > 1 ? open(argv[1], O_RDONLY) : -1;
-	if (fd < 0)
-		return perror(argc > 1 ? argv[1] : "which file?"), 1;
 	struct reader *r = calloc(1, sizeof *r);
-	*r = (struct reader){.read_at = file_read_at, .user = &fd};
-	r->base = (struct hither_backend){.ops = &ops,
-	                                  .size_bytes = (uint64_t)lseek(fd, 0, SEEK_END),
-	                                  .flags = HITHER_BACKEND_LOCAL,
-	                                  .align_bytes = 1,
-	                                  .parallel = 4};
+	*r = (struct reader){.base = {.ops = &ops, .align_bytes = 1, .parallel = 4}};
+	if (argc != 2)
+		return fprintf(stderr, "usage: read_at pattern | FILE | URL\n"), 2;
+	if (choose(r, argv[1]))
+		return 1;
 	struct hither_error err = {0};
-	struct hither_mount_options options = {
-	        .direct = true}; /* nothing is kept but what is mapped */
+	/* Nothing is kept but what is mapped. */
+	struct hither_mount_options options = {.direct = true};
 	struct hither_slice_options slice_options = {0};
 	struct hither_mount *m;
 	struct hither_slice *s;

@@ -151,6 +151,8 @@ static void prepare(void)
 	for (int i = 0; i < 2; i++) {
 		struct hither_backend *b;
 		CHECK_OK(hither_backend_memory_create(SIZE, &b, &err));
+		if (i == 0) /* one makes holes */
+			b->flags |= HITHER_BACKEND_SPARSE;
 		CHECK_OK(hither_mount_backend(b, "fuzz", &local, &mounts[i], &err));
 		CHECK_OK(hither_mount_pull(mounts[i], &err));
 		volumes[i].mount = mounts[i];

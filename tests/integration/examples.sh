@@ -60,7 +60,9 @@ if out=$("$root/slice" "$root/numbers" 2>&1); then
     echo "slice: got '$out', not 200000"
     exit 1
   }
-  expect read_at 120 "$root/read_at" "$root/numbers"
+  expect 'read_at, a file' 120 "$root/read_at" "$root/numbers"
+  expect 'read_at, an object' 120 "$root/read_at" "file://$root/numbers"
+  expect 'read_at, a pattern' $((((1 << 30) - 1) % 251)) "$root/read_at" pattern
 else
   grep -q userfaultfd <<<"$out" || {
     echo "slice: $out"
