@@ -105,9 +105,12 @@ static void gather_block(struct sq_order *o, const struct sq_fts *f, const struc
 	struct sq_value v;
 	if (!block->wave || w->number != block->wave || o->clock - w->at > WAVE_SPAN)
 		return;
-	bool known = term_before(o, f, block->id, lists, &before);
 	unsigned count = read_block(o, f, block->id, &v, lists);
-	bool goes_on = false;
+	bool known = false, goes_on = false;
+	if (count && lists[0].continued) {
+		known = term_before(o, f, block->id, lists, &before);
+		count = read_block(o, f, block->id, &v, lists);
+	}
 	for (unsigned i = 0; i < count; i++) {
 		if (lists[i].continued && !known)
 			continue;

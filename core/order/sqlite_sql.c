@@ -14,6 +14,7 @@
 struct word {
 	const char *text;
 	size_t len;
+	bool quoted;
 };
 struct words {
 	const char *at, *end;
@@ -41,6 +42,11 @@ static void skip_blank(struct words *w)
 	}
 }
 
+static bool is_name(char c)
+{
+	return isalnum((unsigned char)c) || c == '_' || (unsigned char)c >= 0x80;
+}
+
 static void step(struct words *w)
 {
 	skip_blank(w);
@@ -49,15 +55,15 @@ static void step(struct words *w)
 	if (stop) {
 		const char *to = memchr(from + 1, stop, (size_t)(w->end - from) - 1);
 		to = to ? to : w->end;
-		w->now = (struct word){from + 1, (size_t)(to - from) - 1};
+		w->now = (struct word){from + 1, (size_t)(to - from) - 1, true};
 		w->at = to < w->end ? to + 1 : to;
 		return;
 	}
-	while (w->at < w->end && (isalnum((unsigned char)*w->at) || *w->at == '_' || *w->at < 0))
+	while (w->at < w->end && is_name(*w->at))
 		w->at++;
 	if (w->at == from && w->at < w->end)
 		w->at++;
-	w->now = (struct word){from, (size_t)(w->at - from)};
+	w->now = (struct word){from, (size_t)(w->at - from), false};
 }
 
 static bool is(struct word w, const char *text)
@@ -65,9 +71,21 @@ static bool is(struct word w, const char *text)
 	return w.len == strlen(text) && !strncasecmp(w.text, text, w.len);
 }
 
+/* A bracket or a comma, not one that is quoted (DEFAULT ','). */
+static bool is_mark(struct word w, char mark)
+{
+	return w.len == 1 && *w.text == mark && !w.quoted;
+}
+
 static bool at_end(const struct words *w)
 {
 	return w->now.len == 0 && w->at >= w->end;
+}
+
+/* Is this still of the same column or constraint? Ends at ',' or the last ')'. */
+static bool within(const struct words *w, int depth)
+{
+	return !at_end(w) && (depth > 0 || (!is_mark(w->now, ',') && !is_mark(w->now, ')')));
 }
 
 static uint16_t table_named(const struct sq_order *o, struct word name)
@@ -97,12 +115,11 @@ struct columns {
 
 static bool is_constraint(struct word w)
 {
-	return is(w, "CONSTRAINT") || is(w, "PRIMARY") || is(w, "UNIQUE") || is(w, "CHECK") ||
-	       is(w, "FOREIGN");
+	return !w.quoted && (is(w, "CONSTRAINT") || is(w, "PRIMARY") || is(w, "UNIQUE") ||
+	                     is(w, "CHECK") || is(w, "FOREIGN"));
 }
 
-/* FOREIGN KEY(a) REFERENCES t; what is no such thing is passed over. Ends at ',' or the last ')'.
- */
+/* FOREIGN KEY(a) REFERENCES t; what is no such thing is passed over. */
 static void table_constraint(struct sq_order *o, struct sq_tree *t, struct words *w,
                              const struct columns *columns)
 {
@@ -110,14 +127,14 @@ static void table_constraint(struct sq_order *o, struct sq_tree *t, struct words
 	bool foreign = false;
 	unsigned keys = 0;
 	int depth = 0;
-	for (; !at_end(w) && (depth > 0 || (!is(w->now, ",") && !is(w->now, ")"))); step(w)) {
-		if (is(w->now, "("))
+	for (; within(w, depth); step(w)) {
+		if (is_mark(w->now, '('))
 			depth++;
-		else if (is(w->now, ")"))
+		else if (is_mark(w->now, ')'))
 			depth--;
 		else if (depth == 0 && is(w->now, "FOREIGN"))
 			foreign = true;
-		else if (depth == 1 && foreign && !is(w->now, ","))
+		else if (depth == 1 && foreign && !is_mark(w->now, ','))
 			column = w->now, keys++;
 		else if (depth == 0 && foreign && is(w->now, "REFERENCES")) {
 			step(w);
@@ -135,10 +152,10 @@ static void column(struct sq_order *o, struct sq_tree *t, struct words *w, unsig
 	bool integer = false, primary = false;
 	int depth = 0;
 	unsigned at = 0;
-	for (; !at_end(w) && (depth > 0 || (!is(w->now, ",") && !is(w->now, ")"))); step(w), at++) {
-		if (is(w->now, "("))
+	for (; within(w, depth); step(w), at++) {
+		if (is_mark(w->now, '('))
 			depth++;
-		else if (is(w->now, ")"))
+		else if (is_mark(w->now, ')'))
 			depth--;
 		else if (at == 0 && is(w->now, "INTEGER"))
 			integer = true;
@@ -174,9 +191,9 @@ void sq_sql_read(struct sq_order *o, struct sq_tree *t, const char *sql, size_t 
 	unsigned number = 0;
 	do
 		step(&w);
-	while (!at_end(&w) && !is(w.now, "("));
+	while (!at_end(&w) && !is_mark(w.now, '('));
 	step(&w);
-	while (!at_end(&w) && !is(w.now, ")")) {
+	while (!at_end(&w) && !is_mark(w.now, ')')) {
 		if (is_constraint(w.now)) {
 			table_constraint(o, t, &w, &columns);
 		} else {
@@ -187,7 +204,7 @@ void sq_sql_read(struct sq_order *o, struct sq_tree *t, const char *sql, size_t 
 			if (number < INT16_MAX)
 				number++;
 		}
-		if (is(w.now, ","))
+		if (is_mark(w.now, ','))
 			step(&w);
 	}
 	if (without_rowid(&w))
