@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Reads and writes go piece by piece, within multiples of this: a reader of a large range sees the
  * first of it soon, and cancel works in between. Neighbouring pieces have different locks. */
@@ -87,7 +88,8 @@ static int memory_write_at(struct hither_backend *b, const void *buf, size_t len
 /* Its whole pages are given back. */
 static void zero_bytes(char *bytes, size_t len)
 {
-	uintptr_t page = 4096, begin = (uintptr_t)bytes, end = begin + len;
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)bytes,
+	          end = begin + len;
 	uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
 	if (first < last && !madvise(bytes + (first - begin), last - first, MADV_DONTNEED)) {
 		memset(bytes, 0, first - begin);
