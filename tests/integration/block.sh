@@ -38,10 +38,12 @@ fail() {
   exit 1
 }
 
-# start KIND: sets device.
+# start KIND OPTIONS...: sets device.
 start() {
+  local kind=$1
+  shift
   device=
-  "$hither" block --kind "$1" --cache none --log "$work/log" --pid-file "$work/pid" \
+  "$hither" block --kind "$kind" "$@" --log "$work/log" --pid-file "$work/pid" \
     "file:$work/image" >"$work/said" || fail "$(cat "$work/log" 2>/dev/null)"
   device=$(sed 's/:.*//' "$work/said")
   "$hither" block list | grep -q "^$device .*alive" || fail "$device is not in the list"
@@ -54,7 +56,7 @@ check_kind() {
   local kind=$1
   truncate -s 0 "$work/image"
   truncate -s 64M "$work/image"
-  start "$kind"
+  start "$kind" --cache none
   mkfs.ext4 -q -F "$device"
   mount "$device" "$work/mnt"
   git clone -q "$work/origin" "$work/mnt/clone"
@@ -76,6 +78,10 @@ check_kind() {
   mount -o ro "$device" "$work/mnt"
   diff -r "$work/origin" "$work/mnt/clone" -x .git || fail "the clone differs"
   umount "$work/mnt"
+  if command -v blkdiscard >/dev/null; then
+    blkdiscard "$device" || fail "blkdiscard of $device"
+    [ "$(stat -c %b "$work/image")" -lt 64 ] || fail "what was discarded takes room: $(stat -c %b "$work/image") blocks"
+  fi
 
   # Killed: accesses fail, they do not hang; the next start, or cleanup, removes what is left.
   kill -KILL "$(cat "$work/pid")"

@@ -182,6 +182,12 @@ int hither_export_connect(struct hither_export *e, int fd, const char *volume,
                           struct hither_error *err)
 {
 	struct export_volume *v = NULL;
+	int type = 0;
+	socklen_t len = sizeof type;
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) || type != SOCK_STREAM) {
+		close(fd);
+		return hither_fail(err, -ENOTSOCK, "export: fd %d is no stream socket", fd);
+	}
 	if (volume && !(v = export_find(e, volume, strlen(volume)))) {
 		close(fd);
 		return hither_fail(err, -ENOENT, "export: there is none named \"%s\"", volume);

@@ -367,6 +367,18 @@ static void fast_zeros_are_holes(void)
 	end();
 }
 
+static void what_is_no_stream_is_refused(void)
+{
+	int pair[2];
+	begin(local, 0);
+	CHECK(!pipe(pair));
+	CHECK_EQ(hither_export_connect(export, pair[1], "", &err), -ENOTSOCK);
+	CHECK_EQ(write(pair[1], "", 1), -1); /* it is closed, as promised */
+	CHECK_EQ(errno, EBADF);
+	close(pair[0]);
+	end();
+}
+
 /* Whose descriptor it was may have used it without waiting. */
 static void a_descriptor_that_does_not_wait(void)
 {
@@ -395,5 +407,6 @@ int main(void)
 	RUN(zeros_are_made);
 	RUN(fast_zeros_are_holes);
 	RUN(a_descriptor_that_does_not_wait);
+	RUN(what_is_no_stream_is_refused);
 	return 0;
 }

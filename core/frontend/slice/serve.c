@@ -56,14 +56,21 @@ static void client_free(struct hither_slice *c)
 	slice_free(c);
 }
 
-/* Clients that are gone, or all of them. */
+/* Nobody is there any more, and nothing for it is under way. */
+static bool is_over(struct hither_slice *c)
+{
+	HITHER_LOCK_SCOPE(&c->lock);
+	return c->gone && !c->wait_count;
+}
+
+/* Clients that are over, or all of them, which may take as long as what they wait for. */
 static void reap(struct hither_slice *s, bool all)
 {
 	struct hither_slice **at, *gone = NULL;
 	pthread_mutex_lock(&s->lock);
 	for (at = &s->clients; *at;) {
 		struct hither_slice *c = *at;
-		if (!all && !c->gone) {
+		if (!all && !is_over(c)) {
 			at = &c->next_client;
 			continue;
 		}

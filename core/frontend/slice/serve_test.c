@@ -212,6 +212,62 @@ static void what_fails_is_sigbus(void)
 	}
 }
 
+/* In a child: attach, and touch a page if `touches`. */
+static pid_t start_client(int *socket, bool touches)
+{
+	int pair[2];
+	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	fflush(stdout);
+	pid_t pid = fork();
+	CHECK(pid >= 0);
+	if (pid == 0) {
+		struct hither_slice_view *v;
+		close(pair[0]);
+		int r = hither_slice_attach(pair[1], &v, &err);
+		if (!r && touches)
+			*(const volatile char *)hither_slice_view_data(v);
+		_exit(r ? 1 : 0);
+	}
+	close(pair[1]);
+	*socket = pair[0];
+	return pid;
+}
+
+/* Who comes next need not wait for what somebody waited for who is dead. */
+static void the_next_one_is_served_at_once(void)
+{
+	struct hither_backend *b;
+	struct hither_mount *m;
+	struct hither_slice *s;
+	struct hither_mount_stats st = {0};
+	int sockets[3], status;
+	pid_t pids[3];
+	for (unsigned i = 0; i < 3; i++)
+		pids[i] = start_client(&sockets[i], i == 0);
+	CHECK_OK(hither_backend_memory_create(SIZE, &b, &err));
+	CHECK_OK(hither_layer_delay(b, HOUR_US, &b, &err));
+	struct hither_mount_options o = {.pull_off = true, .order = "none"};
+	CHECK_OK(hither_mount_backend(b, "served", &o, &m, &err));
+	CHECK_OK(hither_slice_open(m, &(struct hither_slice_options){.read_only = true}, &s, &err));
+	CHECK_OK(hither_slice_serve(s, sockets[0], &err));
+	while (!st.reads_waited) {
+		sched_yield();
+		hither_mount_stats(m, &st);
+	}
+	CHECK_EQ(kill(pids[0], SIGKILL), 0);
+	CHECK_EQ(waitpid(pids[0], NULL, 0), pids[0]);
+	alarm(50);
+	for (unsigned i = 1; i < 3; i++) {
+		CHECK_OK(hither_slice_serve(s, sockets[i], &err));
+		CHECK_EQ(waitpid(pids[i], &status, 0), pids[i]);
+		CHECK_EQ(status, 0);
+	}
+	hither_mount_cancel(m);
+	CHECK_OK(hither_slice_close(s, &err));
+	hither_mount_close(m, NULL);
+	alarm(0);
+}
+
 static void nonsense_is_refused(void)
 {
 	int pair[2];
@@ -232,6 +288,7 @@ int main(void)
 	RUN(a_killed_server_hangs_nobody);
 	RUN(nor_does_one_that_leaves_a_child);
 	RUN(what_fails_is_sigbus);
+	RUN(the_next_one_is_served_at_once);
 	RUN(nonsense_is_refused);
 	return 0;
 }

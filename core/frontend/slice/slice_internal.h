@@ -14,7 +14,7 @@
  *
  * Locks: the mount's hooks come with none held. `mapping` is held for reading while pages are
  * mapped and their bits set, for writing while written pages are looked for, so that a bit and its
- * page agree; then the mount's. `lock` is innermost.
+ * page agree; then the mount's. `lock` is innermost; a parent's before a client's.
  */
 #ifndef HITHER_SLICE_INTERNAL_H
 #define HITHER_SLICE_INTERNAL_H

@@ -461,6 +461,13 @@ static void kernels_that_lack_features(void)
 	CHECK(strstr(err.message, "5.14"));
 	uffd_hidden_features = 0;
 	uffd_hide_pagemap_scan = false;
+	uffd_hidden = -ENOSYS;
+	CHECK_EQ(hither_slice_open(m, &(struct hither_slice_options){0}, &s, &err), -ENOSYS);
+	CHECK(strstr(err.message, "5.14"));
+	uffd_hidden = -EPERM; /* and the way out */
+	CHECK_EQ(hither_slice_open(m, &(struct hither_slice_options){0}, &s, &err), -EPERM);
+	CHECK(strstr(err.message, "/dev/userfaultfd"));
+	uffd_hidden = 0;
 	CHECK_OK(hither_mount_close(m, &err));
 }
 

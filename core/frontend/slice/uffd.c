@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
+int uffd_hidden;
 uint64_t uffd_hidden_features;
 bool uffd_hide_pagemap_scan;
 
@@ -17,6 +18,8 @@ bool uffd_hide_pagemap_scan;
 static int open_any(bool user_only, bool *kernel_faults)
 {
 	*kernel_faults = true;
+	if (uffd_hidden)
+		return uffd_hidden;
 	if (!user_only) {
 		HITHER_CLOSE int node = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 		int fd = node < 0 ? -1 : ioctl(node, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);

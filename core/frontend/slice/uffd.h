@@ -15,7 +15,9 @@ struct uffd {
 	bool kernel_faults;
 };
 
-/* For tests: features that this kernel shall seem to lack, and PAGEMAP_SCAN. */
+/* For tests: how this kernel shall seem to refuse a userfaultfd (-errno), features that it shall
+ * seem to lack, and PAGEMAP_SCAN. */
+extern int uffd_hidden;
 extern uint64_t uffd_hidden_features;
 extern bool uffd_hide_pagemap_scan;
 

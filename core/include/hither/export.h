@@ -85,7 +85,7 @@ const char *hither_export_address(const struct hither_export *e, size_t number);
  * Serve fd, a connected stream socket, on a thread of its own; it becomes the export's, and is
  * closed at its end. volume NULL: the client shakes hands. Else transmission of that volume begins
  * at once, with simple replies: the other side (a kernel's client, say) knows
- * hither_export_flags() and the mount's size. Any thread.
+ * hither_export_flags() and the mount's size. -ENOTSOCK: another kind of descriptor. Any thread.
  */
 int hither_export_connect(struct hither_export *e, int fd, const char *volume,
                           struct hither_error *err);

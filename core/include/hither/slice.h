@@ -162,7 +162,8 @@ void hither_slice_detach(struct hither_slice_view *v);
 /**
  * Unmap. What was written is told to the mount, which pushes it in time and when it is closed; over
  * a mount without a store in memory it is pushed now, and the result is that push's. Nobody may
- * touch the memory any more. NULL is fine.
+ * touch the memory any more. Waits for pages that clients still wait for: hither_mount_cancel()
+ * cuts that short. NULL is fine.
  */
 int hither_slice_close(struct hither_slice *s, struct hither_error *err);
 
