@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,9 +58,46 @@ const struct pool *hook_pool(void)
 	return state == ON ? pool : NULL;
 }
 
+/* --- a child that was only forked --- */
+
+static struct sigaction segv_before;
+
+static void say_it_is_the_parents(const void *p)
+{
+	char text[128];
+	snprintf(text, sizeof text,
+	         "memory at %p is its parent's: a child that was only forked has none of it", p);
+	hook_say(text);
+}
+
+static void on_segv(int number, siginfo_t *info, void *context)
+{
+	if (hook_is_ours(info->si_addr))
+		say_it_is_the_parents(info->si_addr);
+	/* On return the access is tried again, and ends as it would have. */
+	if (sigaction(SIGSEGV, &segv_before, NULL))
+		signal(SIGSEGV, SIG_DFL);
+}
+
+static void forked(void)
+{
+	struct sigaction act = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+	if (state != ON)
+		return;
+	state = CHILD;
+	pool->forked();
+	sigaction(SIGSEGV, &act, &segv_before);
+}
+
+/* A system call that is given what is its parent's fails with EFAULT, which says nothing. */
 bool hook_must_bounce(const void *p)
 {
-	return hook_is_ours(p) && !pool->kernel_faults;
+	static _Atomic bool told;
+	if (!hook_is_ours(p))
+		return false;
+	if (state == CHILD && !hook_inner && !atomic_exchange(&told, true))
+		say_it_is_the_parents(p);
+	return !pool->kernel_faults;
 }
 
 /* --- the pool's life --- */
@@ -77,31 +115,6 @@ static void on_bus(int number, siginfo_t *info, void *context)
 	/* On return the access is tried again, and ends the process as it should. */
 	if (sigaction(SIGBUS, &bus_before, NULL))
 		signal(SIGBUS, SIG_DFL);
-}
-
-/* In a child: what it touches is its parent's. */
-static void on_segv(int number, siginfo_t *info, void *context)
-{
-	char text[128];
-	if (hook_is_ours(info->si_addr)) {
-		snprintf(
-		        text, sizeof text,
-		        "memory at %p is its parent's: a child that was only forked has none of it",
-		        info->si_addr);
-		hook_say(text);
-	}
-	signal(SIGSEGV, SIG_DFL);
-}
-
-static void forked(void)
-{
-	struct sigaction act = {.sa_sigaction = on_segv, .sa_flags = SA_SIGINFO | SA_ONSTACK}, was;
-	if (state != ON)
-		return;
-	state = CHILD;
-	pool->forked();
-	if (!sigaction(SIGSEGV, NULL, &was) && was.sa_handler == SIG_DFL)
-		sigaction(SIGSEGV, &act, NULL);
 }
 
 static const struct pool *load(char *why, size_t size)

@@ -8,12 +8,16 @@
 
 /*
  * Lock all memory of this process, present and future, with reserve_bytes more of heap that are
- * touched now, so that later allocations find them instead of asking the kernel. Call before
- * threads start: they allocate from that heap, too. -EPERM, -ENOMEM: RLIMIT_MEMLOCK, see err.
+ * touched now, so that later allocations find them instead of asking the kernel. From here on this
+ * thread, and those that it starts, and those that they start, never wait for paging when the
+ * kernel does allocate for them (a socket's buffers, a stack): they would wait for themselves. Call
+ * before threads start. -EPERM, -ENOMEM: RLIMIT_MEMLOCK, see err.
  */
 int steady_lock(size_t reserve_bytes, struct hither_error *err);
-/* Keep the OOM killer off, and keep our own allocations from waiting for paging. What could not be
- * had is written to missing (size bytes): "" if all could. */
+/* After steady_lock(), on its thread: keep the OOM killer off. What of all this could not be had is
+ * written to missing (size bytes): "" if all could. */
 void steady_protect(char *missing, size_t size);
+/* This thread is on no paging path, and may wait for it again: swapoff(2) needs memory. */
+void steady_stand_aside(void);
 
 #endif

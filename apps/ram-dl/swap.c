@@ -232,6 +232,7 @@ static int attach(struct swap *s, struct hither_error *err)
 	if (r)
 		return r;
 	steady_protect(missing, sizeof missing);
+	steady_stand_aside(); /* this thread only waits for signals, and pages in at the end */
 	if (*missing && s->device.mount)
 		fail_with(EXIT_DONE, "note: %s", missing);
 	swap_io_begin(path);

@@ -112,9 +112,12 @@ def all_kinds_of_allocations():
 def what_programs_do_to_memory():
     """As the kernel would, of which the program is to notice nothing."""
     url, server = serve("maps", 256)
-    said = {"mapped-over": "mapped over memory of the server: refused", "child": "is its parent's"}
+    children = ("child", "child-with-handler", "child-by-the-kernel")
+    said = {"mapped-over": "mapped over memory of the server: refused",
+            **{child: "a child that was only forked has none of it" for child in children}}
     for more in ({}, {"RAM_DL_RUN_USER_FAULTS": "1"}):
-        for part in ("guards", "advice") if more else ("descriptors", "guards", "mapped-over", "parts", "advice", "child"):
+        for part in ("guards", "advice") if more else ("descriptors", "guards", "mapped-over", "parts", "advice",
+                                                            *children):
             run(command(url, 16, [MAPS, part], 200), said=said.get(part, ""), more=more)
     run(command(url, 16, [MAPS, "given-back"], 64))
     run(command(url, 16, [MAPS, "usable"], 64), more={"LD_PRELOAD": f"{BUILD}/tests/tools/allocator.so"})

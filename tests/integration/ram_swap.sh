@@ -52,10 +52,10 @@ until_line() {
   done
 }
 
-# serve NAME: a ram-ul at unix:$work/NAME.
+# serve NAME [OPTIONS]: a ram-ul at unix:$work/NAME.
 serve() {
   rm -f "$work/$1.said"
-  "$ul" -l "unix:$work/$1" 128M >"$work/$1.said" 2>"$work/$1.log" &
+  "$ul" -l "unix:$work/$1" "${@:2}" 128M >"$work/$1.said" 2>"$work/$1.log" &
   ul_pid=$!
   pids+=("$ul_pid")
   until_line "$work/$1.said"
@@ -218,6 +218,16 @@ part_space() {
   done
 }
 
+# never_waits PID: none of its threads waits for paging when the kernel allocates for it
+# (PF_MEMALLOC_NOIO of Linux), but the first, which only waits for signals.
+never_waits() {
+  local task flags
+  for task in "/proc/$1/task"/*; do
+    flags=$(awk '{print $9}' "$task/stat")
+    [ "$((flags & 0x80000))" != 0 ] || [ "${task##*/}" = "$1" ] || return 1
+  done
+}
+
 # ram-dl itself is killed, as the OOM killer would: errors, nothing hangs, and the next one cleans up. Of a
 # ublk device the kernel leaves a swap area that nobody can name any more: it is the last here, and not what
 # ram-dl chooses by itself.
@@ -227,6 +237,7 @@ part_killed() {
     serve "killed-$kind"
     attach "killed-$kind" --in-process --kind "$kind" --deadline 5s
     [ "$(cat "/proc/$dl_pid/oom_score_adj")" = -1000 ] || fail "the OOM killer may take it"
+    never_waits "$dl_pid" || fail "$kind: paging may wait for itself"
     pages >"$work/ms" 2>/dev/null &
     load_pid=$!
     until_paged 1250
@@ -251,7 +262,8 @@ part_killed() {
 # All of the machine's memory is gone: the OOM killer takes who wanted it, not ram-dl.
 part_oom() {
   local code hog_pid
-  serve oom
+  # What is served must not be paged out to itself: it is another machine's memory elsewhere.
+  serve oom --lock
   attach oom --in-process
   echo 1 >/proc/sys/vm/overcommit_memory # else it is refused so much at once
   "$hog" wait $((memory * 2)) </dev/null >"$work/hog" 2>&1 &
@@ -269,7 +281,7 @@ part_oom() {
 # More is paged out than fits: nothing is lost by trying, and when there is room again all is well.
 part_full() {
   local n=0
-  serve full
+  serve full --lock # as above
   attach full --size 128M
   mkfifo "$work/go"
   (echo $BASHPID >"$group/load/cgroup.procs" && exec "$hog" wait 112 <"$work/go" >"$work/hog") &

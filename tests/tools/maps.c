@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a program may do to its memory and descriptors, for ram-dl run: each part checks that the
- * outcome is the kernel's. usage: maps PART; see main(). "child" dies by SIGSEGV, as it should
- * there.
+ * outcome is the kernel's. usage: maps PART; see main(). Children die of their parent's memory, as
+ * they should there.
  */
 #include "check.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -172,16 +173,57 @@ static void usable(void)
 	free(large);
 }
 
-static void child(void)
+/* How a forked child ends that does `what` with its parent's memory. */
+static int fork_and(int (*what)(unsigned char *))
 {
 	unsigned char *p = malloc(8 * MIB);
 	int status;
 	fill(p, 0, 8 * MIB);
 	pid_t pid = fork();
 	if (!pid)
-		_exit(p[5]);
+		_exit(what(p));
 	CHECK_EQ(waitpid(pid, &status, 0), pid);
+	check(p, 0, 8 * MIB);
+	return status;
+}
+
+static int touch(unsigned char *p)
+{
+	return p[5];
+}
+
+static void child(void)
+{
+	int status = fork_and(touch);
 	CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
+}
+
+static void on_segv(int number)
+{
+	_exit(7);
+}
+
+/* Whose parent has a handler of its own, as many interpreters do. */
+static void child_with_handler(void)
+{
+	signal(SIGSEGV, on_segv);
+	int status = fork_and(touch);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+static int print(unsigned char *p)
+{
+	int fds[2];
+	CHECK_EQ(pipe(fds), 0);
+	CHECK_EQ(write(fds[1], p, 100), -1);
+	return errno == EFAULT ? 9 : 0;
+}
+
+static void child_by_the_kernel(void)
+{
+	int status = fork_and(print);
+	/* Where the kernel may not fault, a copy of it is what would be written. */
+	CHECK(WIFSIGNALED(status) ? WTERMSIG(status) == SIGSEGV : WEXITSTATUS(status) == 9);
 }
 
 int main(int argc, char **argv)
@@ -189,10 +231,16 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*run)(void);
-	} parts[] = {{"descriptors", descriptors}, {"guards", guards},
-	             {"mapped-over", mapped_over}, {"given-back", given_back},
-	             {"parts", parts_move},        {"advice", advice},
-	             {"usable", usable},           {"child", child}};
+	} parts[] = {{"descriptors", descriptors},
+	             {"guards", guards},
+	             {"mapped-over", mapped_over},
+	             {"given-back", given_back},
+	             {"parts", parts_move},
+	             {"advice", advice},
+	             {"usable", usable},
+	             {"child", child},
+	             {"child-with-handler", child_with_handler},
+	             {"child-by-the-kernel", child_by_the_kernel}};
 	for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
 		if (argc == 2 && !strcmp(argv[1], parts[i].name))
 			return parts[i].run(), 0;
