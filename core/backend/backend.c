@@ -237,7 +237,11 @@ int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	uint64_t start = align_down(b, offset);
 	uint64_t end = block_end(b, align_down(b, offset + len - 1));
 	uint64_t limit = request_limit(b);
-	struct trim_sink t = {{trim_take}, sink, .skip = offset - start, .want = len};
+	struct trim_sink t = {
+	        .base = {.take = trim_take, .first_bytes = offset == start ? sink->first_bytes : 0},
+	        .to = sink,
+	        .skip = offset - start,
+	        .want = len};
 	while (start < end && !r) {
 		uint64_t n = min_u64(end - start, limit);
 		r = read_request(b, start, n, &t, err);

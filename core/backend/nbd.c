@@ -157,6 +157,7 @@ struct reader {
 	struct nbd_conn *conn;
 	struct nbd_waiter waiter;
 	uint64_t next, end;                 /* not asked for yet */
+	uint64_t alone;                     /* so many of the first bytes, by themselves */
 	struct nbd_piece *pieces[PIPELINE]; /* on the wire, in order: [head, head + count) */
 	unsigned head, count;
 };
@@ -179,6 +180,9 @@ static int ask_ahead_locked(struct reader *rd)
 		uint64_t len = piece_bytes - rd->next % piece_bytes;
 		if (len > rd->end - rd->next)
 			len = rd->end - rd->next;
+		if (rd->alone && len > rd->alone)
+			len = rd->alone;
+		rd->alone = 0;
 		piece->request.kind = NBD_READ;
 		piece->request.len = (size_t)len;
 		piece->request.offset = rd->next;
@@ -230,6 +234,9 @@ static int read_on(struct nbd_backend *nb, struct nbd_conn *conn, uint64_t offse
                    struct hither_sink *sink, struct hither_error *err)
 {
 	struct reader rd = {.nb = nb, .conn = conn, .next = offset, .end = offset + len};
+	/* A server answers a request as a whole. */
+	if (sink->first_bytes % nb->target.limits.min_bytes == 0)
+		rd.alone = sink->first_bytes;
 	pthread_cond_init(&rd.waiter.woken, NULL);
 	pthread_mutex_lock(&conn->lock);
 	int r = ask_ahead_locked(&rd);

@@ -416,11 +416,14 @@ static void a_server_without_the_witness_is_stale(void)
 	CHECK_OK(hither_backend_write_at(c, "x", 1, 100, &err));
 	kill_server();
 	start(memory);
-	CHECK_EQ(hither_backend_read_at(c, buf, sizeof buf, 0, &err), -ECONNRESET);
+	/* A connection that was silent for a while is looked at first, and made anew at once. */
+	int r = hither_backend_read_at(c, buf, sizeof buf, 0, &err);
+	CHECK(r == -ECONNRESET || r == -ESTALE);
 	CHECK_EQ(hither_backend_read_at(c, buf, sizeof buf, 0, &err), -ESTALE);
 	CHECK(strstr(err.message, "has forgotten"));
 	CHECK_EQ(hither_backend_write_at(c, "x", 1, 100, &err), -ESTALE);
-	CHECK_EQ(hither_backend_read_at(b, buf, sizeof buf, 0, &err), -ECONNRESET);
+	r = hither_backend_read_at(b, buf, sizeof buf, 0, &err);
+	CHECK(r == -ECONNRESET || !r);
 	CHECK_OK(hither_backend_read_at(b, buf, sizeof buf, 0, &err)); /* did not ask for one */
 	hither_backend_close(b);
 	hither_backend_close(c);

@@ -115,7 +115,7 @@ void managed_run_batch(struct managed *m, struct managed_job *job)
 		}
 		return;
 	}
-	b->sink.take = batch_take;
+	b->sink = (struct hither_sink){.take = batch_take};
 	b->count = b->at = 0;
 	for (struct managed_job *j = job; j; j = j->more)
 		managed_sink_init(&b->runs[b->count++], m, j);

@@ -3,6 +3,10 @@
  * The cap on the store, and room on a full disk: clean chunks are dropped, least recently used
  * first (a clock with one bit a chunk), by punching holes. Dirty ones never are.
  *
+ * Memory that is mapped tells nobody when it is used again. There the clock's hand is set down
+ * anywhere each time: what goes over more memory than there is, again and again, finds a part of it
+ * so, where the oldest first would leave it nothing; others find as much as by age.
+ *
  * A block leaves the map before its bytes go, and `evictions` changes in between: whoever read the
  * store without the lock sees that and looks again. Chunks being dropped are busy, so that nobody
  * fills them before the hole is made.
@@ -17,7 +21,8 @@
 #define STORE_FULL_NS UINT64_C(10000000000) /* after ENOSPC, pull past the store for so long */
 
 enum {
-	EVICT_BATCH = 64,                                 /* runs dropped at a time */
+	EVICT_BATCH = 64, /* runs dropped at a time */
+	RESERVE_CHUNKS = 8,
 	EVICT_RUN_BLOCKS = 4 << 20 >> HITHER_BLOCK_SHIFT, /* at most, in one go */
 };
 
@@ -62,10 +67,21 @@ static bool droppable_locked(struct managed *m, uint64_t first, uint64_t end)
 	return true;
 }
 
+static uint64_t random_locked(struct managed *m)
+{
+	uint64_t x = m->evict_random ? m->evict_random : 88172645463325252u;
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	return m->evict_random = x;
+}
+
 /* The next chunk that may go, by the clock; false: none after two turns of it. */
 static bool pick_locked(struct managed *m, uint64_t *first, uint64_t *end)
 {
 	uint64_t chunks = chunk_count(m), c;
+	if (m->resident_blocks)
+		m->evict_hand = random_locked(m) % chunks;
 	for (uint64_t left = 2 * chunks; left > 0; left--) {
 		uint64_t run = hither_block_map_run(m->map, m->evict_hand * m->chunk_blocks,
 		                                    m->block_count, 1, HITHER_BLOCKS_LOCAL, &c);
@@ -189,13 +205,23 @@ bool managed_filling_locked(const struct managed *m)
 	       resident_locked(m) >= m->resident_blocks - m->resident_blocks / 8;
 }
 
+/* Room that is kept under the resident limit, so that a demand rarely waits for it: as much again
+ * as is under way. */
+static uint64_t reserve_locked(const struct managed *m)
+{
+	uint64_t most = m->resident_blocks / 16, least = RESERVE_CHUNKS * (uint64_t)m->chunk_blocks,
+	         wanted = m->outstanding_bytes >> HITHER_BLOCK_SHIFT;
+	if (wanted < least)
+		wanted = least;
+	return wanted < most ? wanted : most;
+}
+
 static uint64_t excess_locked(const struct managed *m)
 {
 	uint64_t kept = hither_block_map_count(m->map, HITHER_BLOCK_LOCAL);
 	uint64_t excess = m->cap_blocks && kept > m->cap_blocks ? kept - m->cap_blocks : 0;
 	if (m->resident_blocks) {
-		/* Some room is kept, so that a demand rarely waits for it. */
-		uint64_t keep = m->resident_blocks - m->resident_blocks / 16;
+		uint64_t keep = m->resident_blocks - reserve_locked(m);
 		uint64_t present = resident_locked(m), over = present > keep ? present - keep : 0;
 		if (over > kept)
 			over = kept;

@@ -67,6 +67,7 @@ struct managed_job {
 	uint64_t first, end;      /* blocks (PULL, PUSH) */
 	bool demand;              /* PULL: somebody waits for it */
 	bool here;                /* PULL: by the one who waits, no worker */
+	bool quiet;               /* PULL: watchers are not told of what comes */
 	struct managed_job *more; /* PULL: further runs in the same request, on the heap */
 	bool follower;            /* PULL: it is such a one */
 	bool early; /* PULL: asked for as the backend was opened; says nothing of the line */
@@ -180,6 +181,8 @@ struct managed {
 	uint64_t push_again_ns;  /* a round has failed: not before this, unless a flush asks */
 	enum managed_round_state round;
 	uint64_t round_cursor;        /* block */
+	uint64_t round_blocks;        /* that it has pushed */
+	uint64_t push_hand;           /* block; where a round that nobody waits for begins */
 	uint64_t round_seq;           /* writes up to this one count */
 	bool round_failed;            /* a push of it failed for good: no flush, try again later */
 	struct managed_ios round_ios; /* flushes that end with this round */
@@ -199,7 +202,8 @@ struct managed {
 	bool evicting;
 	bool evict_stuck;    /* nothing could go; some job must end before it is tried again */
 	uint64_t evict_hand; /* chunk */
-	uint8_t *used;       /* [chunks / 8] referenced since the hand passed; NULL without cap */
+	uint64_t evict_random;
+	uint8_t *used; /* [chunks / 8] referenced since the hand passed; NULL without cap */
 	_Atomic uint64_t evictions; /* changes when blocks leave the store */
 
 	/* who maps the store */

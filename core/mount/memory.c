@@ -261,3 +261,23 @@ bool mount_memory_pull_here(struct hither_mount *base, uint64_t first, uint64_t 
 			return false; /* it has failed: a read that waits knows how to go on */
 	}
 }
+
+void mount_memory_read_here(struct hither_mount *base, struct hither_io *io, uint64_t bring)
+{
+	struct managed *m = managed_of(base);
+	struct managed_job job = {0};
+	uint64_t first = managed_first(io), end = managed_end(io), at = first, stop;
+	io->submitted_ns = m->now();
+	io->waited = false;
+	bring = stop = bring > end ? bring : end;
+	pthread_mutex_lock(&m->lock);
+	bool ours = managed_trim_locked(m, &at, &stop) && at == first &&
+	            claim_here_locked(m, &job, first, stop);
+	job.quiet = ours;
+	pthread_mutex_unlock(&m->lock);
+	/* Now it waits as any other does: with a deadline, and for another connection if this one
+	 * stalls. */
+	managed_read(m, io);
+	if (ours)
+		managed_run_pull(m, &job);
+}

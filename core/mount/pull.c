@@ -276,7 +276,8 @@ static int commit(struct managed *m, struct managed_job *job, const void *buf, s
 	if (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
 		pthread_cond_broadcast(&m->settled);
 	pthread_mutex_unlock(&m->lock);
-	managed_watchers(m, MANAGED_WATCH_ARRIVED, first, end);
+	if (!job || !job->quiet)
+		managed_watchers(m, MANAGED_WATCH_ARRIVED, first, end);
 	managed_resume(m, &ready);
 	if (m->order_listens)
 		managed_arrived(m, offset, len);
@@ -353,7 +354,8 @@ static int pull_take(struct hither_sink *sink, const void *buf, size_t len)
 
 void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed_job *job)
 {
-	s->sink.take = pull_take;
+	s->sink = (struct hither_sink){.take = pull_take,
+	                               .first_bytes = job->here ? HITHER_BLOCK_BYTES : 0};
 	s->m = m;
 	s->job = job;
 	s->offset = job->first << HITHER_BLOCK_SHIFT;

@@ -6,6 +6,7 @@
  * backend flush covers is plain: all that is PUSHED when it starts.
  */
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "mount/managed.h"
 
 #include <assert.h>
@@ -20,6 +21,7 @@ enum { THROUGH_BLOCKS = 16 };
 
 /* A backend that refuses writes (a full server, say) is not asked again at once. */
 #define PUSH_PAUSE_NS HITHER_NS_PER_S
+#define GENTLE_LEAST (UINT64_C(128) << 10)
 
 bool managed_dirty_locked(const struct managed *m)
 {
@@ -88,10 +90,21 @@ void managed_flush(struct managed *m, struct hither_io *io, bool remote)
 
 /* --- claiming --- */
 
+/* A round that only makes room goes on where the last one was cut short. */
+static uint64_t hand_locked(const struct managed *m)
+{
+	uint64_t at;
+	return m->resident_blocks && hither_block_map_run(m->map, m->push_hand, m->block_count, 1,
+	                                                  HITHER_BLOCKS_DIRTY, &at)
+	               ? at
+	               : 0;
+}
+
 static void begin_round_locked(struct managed *m)
 {
 	m->round = ROUND_SWEEP;
-	m->round_cursor = 0;
+	m->round_cursor = m->flush_ios.head ? 0 : hand_locked(m);
+	m->round_blocks = 0;
 	m->round_seq = m->write_seq;
 	m->round_failed = false;
 	while (m->flush_ios.head) {
@@ -120,10 +133,29 @@ static uint64_t aligned_end(const struct managed *m, uint64_t first, uint64_t en
 	return border > first ? border : end;
 }
 
+/*
+ * Pushes that only make room for what somebody may touch next stand in front of his request on the
+ * way out: while there is some room no more is under way than that way carries while one is
+ * answered.
+ */
+static uint64_t push_window_locked(const struct managed *m)
+{
+	uint64_t window = hither_link_window(&m->up), rate = hither_link_rate(&m->up);
+	if (!m->resident_blocks || m->round_ios.head || !rate || !managed_room_locked(m))
+		return window;
+	uint64_t product =
+	        (rate >> 4) * (hither_link_rtt_ns(&m->link) >> 4) / (HITHER_NS_PER_S >> 8);
+	uint64_t gentle = 2 * product > GENTLE_LEAST ? 2 * product : GENTLE_LEAST;
+	return gentle < window ? gentle : window;
+}
+
 /* Blocks of one push. What is written in order goes in long records, whatever the way. */
 static uint64_t push_blocks_locked(const struct managed *m)
 {
-	uint64_t extent = hither_link_extent(&m->up, m->pushes_max) >> HITHER_BLOCK_SHIFT;
+	uint64_t extent = hither_link_extent(&m->up, m->pushes_max) >> HITHER_BLOCK_SHIFT,
+	         half = push_window_locked(m) / 2 >> HITHER_BLOCK_SHIFT;
+	if (extent > half)
+		extent = half;
 	if (m->pushes_max == 1 || extent > MANAGED_PUSH_BLOCKS)
 		return MANAGED_PUSH_BLOCKS;
 	return extent > m->unit_blocks ? extent : m->unit_blocks;
@@ -150,10 +182,25 @@ static bool claim_dirty_locked(struct managed *m, struct managed_job *job)
 		job->through = m->round_ios.head &&
 		               hither_block_map_count(m->map, HITHER_BLOCK_DIRTY) <= THROUGH_BLOCKS;
 		m->round_cursor = end;
+		m->round_blocks += end - at;
+		m->push_hand = end;
 		return true;
 	}
 	m->round_cursor = m->block_count;
+	m->push_hand = 0;
 	return false;
+}
+
+/*
+ * Somebody waits for room, which there is once a round is over: under a limit on memory those that
+ * nobody else waits for are short. But not so short that the way out is empty half of the time.
+ */
+static bool enough_locked(const struct managed *m)
+{
+	uint64_t most = m->resident_blocks / 2, least = m->resident_blocks / 16,
+	         filled = 2 * hither_link_window(&m->up) >> HITHER_BLOCK_SHIFT;
+	uint64_t enough = filled < least ? least : filled < most ? filled : most;
+	return m->resident_blocks && !m->round_ios.head && m->round_blocks >= enough;
 }
 
 /*
@@ -163,7 +210,7 @@ static bool claim_dirty_locked(struct managed *m, struct managed_job *job)
 static bool way_out_full_locked(const struct managed *m)
 {
 	return m->pushing >= m->pushes_max ||
-	       (m->pushing > 0 && m->pushing_bytes >= hither_link_window(&m->up));
+	       (m->pushing > 0 && m->pushing_bytes >= push_window_locked(m));
 }
 
 static void start_push_locked(struct managed *m, struct managed_job *job)
@@ -201,7 +248,7 @@ bool managed_claim_push_locked(struct managed *m, struct managed_job *job)
 	}
 	if (m->round != ROUND_SWEEP || way_out_full_locked(m))
 		return false;
-	if (!m->round_failed && claim_dirty_locked(m, job)) {
+	if (!m->round_failed && !enough_locked(m) && claim_dirty_locked(m, job)) {
 		start_push_locked(m, job);
 		return true;
 	}

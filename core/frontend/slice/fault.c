@@ -10,7 +10,6 @@
 #include "base/clock.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -57,7 +56,7 @@ void slice_fail(struct hither_slice *s, uint64_t first, uint64_t end,
 
 /* --- waiting in the mount --- */
 
-static void submit_wait(struct slice_wait *w);
+static void submit_wait(struct slice_wait *w, bool here);
 
 static void add_wait_locked(struct hither_slice *s, struct slice_wait *w)
 {
@@ -104,40 +103,68 @@ static void wait_done(struct hither_io *io, int result, const struct hither_erro
 		pthread_mutex_lock(&s->lock);
 		add_wait_locked(s, w);
 		pthread_mutex_unlock(&s->lock);
-		submit_wait(w); /* something left the store before it could be mapped */
+		submit_wait(w, false); /* something left the store before it could be mapped */
 		return;
 	}
 	end_wait(s, w);
 }
 
-static void submit_wait(struct slice_wait *w)
+static void submit_wait(struct slice_wait *w, bool here)
 {
 	struct hither_slice *s = w->slice;
 	uint64_t offset = (s->mount_first + w->first) << SLICE_BLOCK_SHIFT;
 	uint64_t len = (w->end - w->first) << SLICE_BLOCK_SHIFT,
-	         left = hither_mount_size(s->mount) - offset;
+	         left = hither_mount_size(s->mount) - offset, bring = s->mount_first + w->bring;
 	w->io = (struct hither_io){.op = HITHER_IO_READ,
 	                           .offset = offset,
 	                           .len = len < left ? len : left,
 	                           .done = wait_done};
-	hither_mount_submit(s->mount, &w->io);
+	if (here) /* it may be over, and w gone, when this returns */
+		mount_memory_read_here(s->mount, &w->io, bring);
+	else
+		hither_mount_submit(s->mount, &w->io);
 }
 
-static void wait_for(struct hither_slice *s, uint64_t first, uint64_t end)
+static void chunk_of(const struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end)
+{
+	uint64_t in_mount = s->mount_first + block;
+	uint64_t begin = in_mount - in_mount % s->chunk_blocks,
+	         stop = begin + s->chunk_blocks - s->mount_first;
+	*first = begin > s->mount_first ? begin - s->mount_first : 0;
+	*end = stop < s->block_count ? stop : s->block_count;
+}
+
+/* What a fault at `block` waits for, and what is to come with it. */
+static struct slice_wait what_to_wait_for(struct hither_slice *s, uint64_t block, bool here)
+{
+	struct slice_wait w = {.slice = s, .start_ns = hither_now_ns()};
+	chunk_of(s, block, &w.first, &w.end);
+	w.bring = w.end;
+	if (!s->follow)
+		return w;
+	bool near = slice_near_waits(s, block);
+	w.first = block;
+	if (here || !near)
+		w.end = block + 1;
+	if (!near)
+		w.bring = w.end;
+	return w;
+}
+
+void slice_wait_for(struct hither_slice *s, uint64_t block, bool here)
 {
 	struct slice_wait *w = malloc(sizeof *w);
 	bool known = false;
 	if (!w) {
 		struct hither_error err = {0};
 		hither_fail(&err, -ENOMEM, "no memory to wait for a page");
-		slice_fail(s, first, end, &err);
+		slice_fail(s, block, block + 1, &err);
 		return;
 	}
-	*w = (struct slice_wait){
-	        .slice = s, .first = first, .end = end, .start_ns = hither_now_ns()};
+	*w = what_to_wait_for(s, block, here);
 	pthread_mutex_lock(&s->lock);
 	for (const struct slice_wait *o = s->waits; o && !known; o = o->next)
-		known = o->first <= first && end <= o->end;
+		known = o->first <= w->first && w->end <= o->end;
 	if (!known) {
 		add_wait_locked(s, w);
 		s->wait_count++;
@@ -148,7 +175,7 @@ static void wait_for(struct hither_slice *s, uint64_t first, uint64_t end)
 		return;
 	}
 	s->fault_waits++;
-	submit_wait(w);
+	submit_wait(w, here);
 }
 
 void slice_waits_finish(struct hither_slice *s)
@@ -159,15 +186,6 @@ void slice_waits_finish(struct hither_slice *s)
 }
 
 /* --- answering --- */
-
-static void chunk_of(const struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end)
-{
-	uint64_t in_mount = s->mount_first + block;
-	uint64_t begin = in_mount - in_mount % s->chunk_blocks,
-	         stop = begin + s->chunk_blocks - s->mount_first;
-	*first = begin > s->mount_first ? begin - s->mount_first : 0;
-	*end = stop < s->block_count ? stop : s->block_count;
-}
 
 /* A page is about to be written. */
 static void allow_write(struct hither_slice *s, uint64_t block)
@@ -226,8 +244,10 @@ static int map_near(struct hither_slice *s, uint64_t block)
 	int r = slice_map_present(s, first, end);
 	if (r || slice_is_mapped(s, block)) {
 		/* It was here, but not mapped, so that we hear of who reads on. */
-		if (!r && s->follow)
+		if (!r && s->follow) {
+			slice_near_found(s, block);
 			mount_memory_saw(s->mount, from, to);
+		}
 		return r;
 	}
 	if (!mount_memory_near(s->mount, from, to))
@@ -251,12 +271,12 @@ static void plan_ahead(struct hither_slice *s)
 		s->ahead_end = s->block_count;
 }
 
-static bool is_ahead(const struct hither_slice *s)
+bool slice_is_ahead(const struct hither_slice *s)
 {
 	return s->ahead < s->ahead_end;
 }
 
-static void go_ahead(struct hither_slice *s)
+void slice_go_ahead(struct hither_slice *s)
 {
 	uint64_t first = s->ahead, end = first + SLICE_WINDOW_BLOCKS;
 	if (end > s->ahead_end)
@@ -270,32 +290,34 @@ static void go_ahead(struct hither_slice *s)
 		s->ahead_end = end; /* whoever comes to it will be told why */
 }
 
-static void answer_fault(struct hither_slice *s, const struct uffd_msg *msg)
+bool slice_answer(struct hither_slice *s, const struct uffd_msg *msg, uint64_t *waits)
 {
 	uint64_t block = (msg->arg.pagefault.address - (uintptr_t)s->data) >> SLICE_BLOCK_SHIFT;
 	if (block >= s->block_count)
-		return; /* a remote one's other memory */
+		return true; /* a remote one's other memory */
 	s->fault_count++;
+	*waits = block;
 	if (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) {
 		allow_write(s, block);
 	} else if (slice_is_mapped(s, block)) {
 		map_again(s, block);
 	} else {
 		int r = map_near(s, block);
+		if (!r && !slice_is_mapped(s, block))
+			return false;
 		uint64_t first, end;
 		chunk_of(s, block, &first, &end);
 		if (r) {
 			struct hither_error err = {0};
 			hither_fail(&err, r, "mapping pages: %s", strerror(-r));
 			slice_fail(s, first, end, &err);
-		} else if (!slice_is_mapped(s, block)) {
-			wait_for(s, first, end);
 		} else {
 			/* It may have been mapped before this fault was waited for. */
 			uffd_wake(&s->uffd, slice_addr(s, block), SLICE_BLOCK_BYTES);
 			plan_ahead(s);
 		}
 	}
+	return true;
 }
 
 int slice_pull(struct hither_slice *s, uint64_t first, uint64_t end, struct hither_error *err)
@@ -327,47 +349,5 @@ int slice_fault_here(struct hither_slice *s, uint64_t block, bool write, struct 
 		r = slice_pull(s, first, end, err);
 		if (r)
 			return r;
-	}
-}
-
-/* --- the thread --- */
-
-static void read_faults(struct hither_slice *s)
-{
-	struct uffd_msg msgs[16];
-	ssize_t n;
-	while ((n = read(s->uffd.fd, msgs, sizeof msgs)) > 0)
-		for (size_t i = 0; i < (size_t)n / sizeof msgs[0]; i++)
-			if (msgs[i].event == UFFD_EVENT_PAGEFAULT)
-				answer_fault(s, &msgs[i]);
-}
-
-void *slice_fault_main(void *arg)
-{
-	struct hither_slice *s = arg;
-	bool scans = s->writable && s->tracker->scan;
-	bool answers = s->faults == HITHER_SLICE_FAULTS_THREAD;
-	uint64_t due = hither_now_ns() + s->scan_ms * HITHER_NS_PER_MS;
-	for (;;) {
-		struct pollfd fds[] = {{s->stop_fd, POLLIN, 0},
-		                       {s->peer_fd, POLLIN | POLLRDHUP, 0},
-		                       {answers ? s->uffd.fd : -1, POLLIN, 0}};
-		uint64_t now = hither_now_ns(),
-		         left = now < due ? (due - now) / HITHER_NS_PER_MS + 1 : 0;
-		int n = poll(fds, 3, is_ahead(s) ? 0 : scans ? (int)left : -1);
-		if (n < 0)
-			continue;
-		if (n == 0 && is_ahead(s))
-			go_ahead(s);
-		if (fds[0].revents || fds[1].revents) {
-			s->gone = true;
-			return NULL;
-		}
-		if (fds[2].revents & POLLIN)
-			read_faults(s);
-		if (scans && hither_now_ns() >= due) {
-			slice_collect(s);
-			due = hither_now_ns() + s->scan_ms * HITHER_NS_PER_MS;
-		}
 	}
 }

@@ -112,7 +112,7 @@ static int client_start(struct hither_slice *c, const struct hither_slice *s,
 	c->uffd.features = s->uffd.features;
 	r = slice_bits_create(c, err);
 	if (!r)
-		r = slice_thread_start(c, err);
+		r = slice_threads_start(c, err);
 	return r;
 }
 

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 enum { FOLLOW_BLOCKS = 8 }; /* shorter pieces are mapped whole */
@@ -256,16 +255,6 @@ static int map_region(struct hither_slice *s, struct hither_error *err)
 	return slice_bits_create(s, err);
 }
 
-int slice_thread_start(struct hither_slice *s, struct hither_error *err)
-{
-	s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s->stop_fd < 0)
-		return hither_fail(err, -errno, "eventfd: %s", strerror(errno));
-	int r = pthread_create(&s->thread, NULL, slice_fault_main, s);
-	s->has_thread = !r;
-	return r ? hither_fail(err, -r, "cannot start a thread: %s", strerror(r)) : 0;
-}
-
 static int set_up(struct hither_slice *s, struct hither_mount *m,
                   const struct hither_slice_options *o, struct hither_error *err)
 {
@@ -289,7 +278,7 @@ static int set_up(struct hither_slice *s, struct hither_mount *m,
 	if (!r && s->faults == HITHER_SLICE_FAULTS_SIGBUS)
 		r = slice_bus_add(s, err);
 	if (!r)
-		r = slice_thread_start(s, err);
+		r = slice_threads_start(s, err);
 	return r;
 }
 
@@ -304,6 +293,7 @@ void slice_free(struct hither_slice *s)
 	if (s->stop_fd >= 0)
 		close(s->stop_fd);
 	pthread_rwlock_destroy(&s->mapping);
+	pthread_mutex_destroy(&s->lead);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->idle);
 	free(s->mapped);
@@ -317,8 +307,10 @@ int slice_new(struct hither_slice **out, struct hither_error *err)
 		return hither_fail(err, -ENOMEM, "no memory for a slice");
 	s->uffd.fd = s->stop_fd = s->pagemap_fd = s->peer_fd = -1;
 	pthread_rwlock_init(&s->mapping, NULL);
+	pthread_mutex_init(&s->lead, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->idle, NULL);
+	slice_near_init(s);
 	*out = s;
 	return 0;
 }
@@ -336,11 +328,7 @@ void slice_watch(struct hither_slice *s)
 
 void slice_stop(struct hither_slice *s)
 {
-	if (s->has_thread) {
-		eventfd_write(s->stop_fd, 1);
-		pthread_join(s->thread, NULL);
-		s->has_thread = false;
-	}
+	slice_threads_stop(s);
 	slice_waits_finish(s);
 }
 

@@ -8,13 +8,15 @@
  *     track.c   what was written: the choice        track_*.c its ways
  *     through.c a mount as a backend                bus.c     faults by signal
  *     serve.c   other processes' regions            view.c    their side of it
+ *     thread.c  who answers faults                  near.c    what is brought beside a page
  *     uffd.c    the kernel's calls
  *
  * Blocks are counted from the region's start, unless a name says `mount`.
  *
- * Locks: the mount's hooks come with none held. `mapping` is held for reading while pages are
- * mapped and their bits set, for writing while written pages are looked for, so that a bit and its
- * page agree; then the mount's. `lock` is innermost; a parent's before a client's.
+ * Locks: the mount's hooks come with none held, but `lead` maybe, which is the first. `mapping` is
+ * held for reading while pages are mapped and their bits set, for writing while written pages are
+ * looked for, so that a bit and its page agree; then the mount's. `lock` is innermost; a parent's
+ * before a client's.
  */
 #ifndef HITHER_SLICE_INTERNAL_H
 #define HITHER_SLICE_INTERNAL_H
@@ -32,6 +34,8 @@ enum {
 	SLICE_WAIT_STEPS = 8,      /* of a histogram, to each doubling */
 	SLICE_WINDOW_BLOCKS = 256, /* most that one fault of a sequential reader brings: 1 MiB */
 	SLICE_AHEAD_BLOCKS = 1024, /* and what comes behind it while the reader is at that */
+	SLICE_THREADS = 8,         /* faults that wait for a network beside workers, and one more */
+	SLICE_RECENT = 32,         /* chunks */
 };
 
 /* A way to find written pages. Called with `mapping` held for writing, but `mapped` and `fault`. */
@@ -62,6 +66,7 @@ struct slice_wait {
 	struct slice_wait *next;
 	struct hither_slice *slice;
 	uint64_t first, end;
+	uint64_t bring; /* [end, bring) is to come, too, though nobody waits for it */
 	uint64_t start_ns;
 };
 
@@ -86,8 +91,13 @@ struct hither_slice {
 	int stop_fd;    /* an event: the thread shall end */
 	bool remote;    /* serve.c: data is another process's address */
 	int peer_fd;    /* and this the socket to it */
-	pthread_t thread;
-	bool has_thread;
+
+	pthread_mutex_t lead; /* held by the thread that looks for faults; guards these */
+	pthread_t threads[SLICE_THREADS];
+	unsigned thread_count;
+	uint64_t scan_due_ns;
+	uint64_t ahead, ahead_end;  /* what it brings when nobody waits */
+	_Atomic unsigned followers; /* threads that could lead at once */
 
 	pthread_rwlock_t mapping;
 	_Atomic uint64_t *mapped; /* bit per block */
@@ -96,8 +106,6 @@ struct hither_slice {
 	/* the fault thread's (or, with FAULTS_SIGBUS, whoever's; a guess that may be wrong) */
 	_Atomic uint64_t stream_next;   /* block after the last fault's range */
 	_Atomic uint64_t stream_blocks; /* its length */
-	/* The fault thread's alone: what it brings when nobody waits. */
-	uint64_t ahead, ahead_end;
 
 	_Atomic uint64_t mapped_count, fault_count, fault_waits, write_faults, scans, written_count,
 	        unmapped_count, failed_count;
@@ -109,7 +117,10 @@ struct hither_slice {
 	pthread_mutex_t lock; /* guards what follows */
 	pthread_cond_t idle;  /* the last wait has ended */
 	struct slice_wait *waits;
-	unsigned wait_count; /* those in `waits`, and those that map what has come */
+	unsigned wait_count;           /* those in `waits`, and those that map what has come */
+	uint64_t recent[SLICE_RECENT]; /* chunks that were waited for, + 1; 0: none */
+	unsigned recent_next;
+	unsigned coming_back; /* near.c */
 	struct hither_error trouble;
 	struct hither_slice *clients;     /* regions of other processes */
 	struct hither_slice *next_client; /* guarded by their parent's lock */
@@ -127,7 +138,6 @@ static inline char *slice_addr(const struct hither_slice *s, uint64_t block)
 /* slice.c */
 int slice_new(struct hither_slice **out, struct hither_error *err);
 int slice_bits_create(struct hither_slice *s, struct hither_error *err);
-int slice_thread_start(struct hither_slice *s, struct hither_error *err);
 void slice_watch(struct hither_slice *s);
 /* No thread and no wait is left. */
 void slice_stop(struct hither_slice *s);
@@ -147,8 +157,27 @@ void slice_waited(struct hither_slice *s, uint64_t ns);
 /* Nanoseconds that so many of a thousand waits do not exceed; 0: there were none. */
 uint64_t slice_wait_quantile(const struct hither_slice *s, uint32_t per_mille);
 
+/* thread.c */
+int slice_threads_start(struct hither_slice *s, struct hither_error *err);
+/* They have ended when it returns. */
+void slice_threads_stop(struct hither_slice *s);
+
+/* near.c */
+void slice_near_init(struct hither_slice *s);
+/* A fault waits for this block. True: bring what is behind it in its chunk, too. */
+bool slice_near_waits(struct hither_slice *s, uint64_t block);
+/* A fault found this block here. */
+void slice_near_found(struct hither_slice *s, uint64_t block);
+
 /* fault.c */
-void *slice_fault_main(void *arg);
+/* Answer it, if that takes no network. False: *waits must be waited for. */
+bool slice_answer(struct hither_slice *s, const struct uffd_msg *msg, uint64_t *waits);
+/* Is there something near to bring while nobody waits? By who leads. */
+bool slice_is_ahead(const struct hither_slice *s);
+void slice_go_ahead(struct hither_slice *s);
+/* See that a block comes and is mapped. here: this thread may bring it, which takes as long as
+ * that. */
+void slice_wait_for(struct hither_slice *s, uint64_t block, bool here);
 /* What a fault at `block` brings. */
 void slice_fault_range(struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end);
 /* Blocks until `block` is mapped, or has failed. */

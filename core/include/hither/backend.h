@@ -60,6 +60,9 @@ struct hither_backend {
  */
 struct hither_sink {
 	int (*take)(struct hither_sink *sink, const void *buf, size_t len);
+	/* A hint: somebody waits for so many bytes at the beginning, for the rest nobody does.
+	 * 0: all are alike. */
+	uint32_t first_bytes;
 };
 
 /** How to open. Zero-initialise; strings are borrowed for the duration of the open call. */

@@ -15,19 +15,23 @@ from rig.web import free_port
 from .table import Row, median
 
 SIZE, HALF = 32, 16  # MiB that the program uses, and that it has
-ITSELF = 3  # MiB that a process needs besides
 
 
 class Group:
     """Processes that have so much memory together: a control group, of either version."""
 
-    def __init__(self, mib):
+    def __init__(self, count):
         v1, v2 = "/sys/fs/cgroup/memory", "/sys/fs/cgroup"
-        base, knob = (v1, "memory.limit_in_bytes") if os.path.isdir(v1) else (v2, "memory.max")
+        base, knob, self.most = ((v1, "memory.limit_in_bytes", "memory.max_usage_in_bytes") if os.path.isdir(v1)
+                                 else (v2, "memory.max", "memory.peak"))
         self.path = os.path.join(base, f"hither-bench-{os.getpid()}")
         os.mkdir(self.path)
         with open(os.path.join(self.path, knob), "w", encoding="ascii") as out:
-            out.write(str(mib << 20))
+            out.write(str(count))
+
+    def peak(self):
+        with open(os.path.join(self.path, self.most), encoding="ascii") as told:
+            return int(told.read())
 
     def command(self, words):
         return ["sh", "-c", f'echo $$ >{self.path}/cgroup.procs && exec "$@"', "sh", *words]
@@ -66,8 +70,17 @@ class Line:
             stdout=subprocess.PIPE, text=True)
         line_of(server, "ram-ul")
         self.url = f"nbd://{bench.network.reach(port)}/"
-        self.group = Group(HALF + ITSELF)
+        self.group = Group((HALF << 20) + self.itself())
         bench.room.callback(self.group.remove)
+
+    def itself(self):
+        """What the program takes beside the memory that it asks for."""
+        group = Group(64 << 20)
+        try:
+            run(group.command([self.hog, "pass", "1", "1"]))
+            return group.peak() - (1 << 20)
+        finally:
+            group.remove()
 
     def ours(self, *work):
         return figures(run(self.bench.network.client(
