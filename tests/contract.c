@@ -140,6 +140,20 @@ static void reads_of_any_alignment(struct hither_backend *b, const struct refere
 		check_range(b, ref, ref->len - back, back);
 }
 
+static void what_is_had_now_is_the_same(struct hither_backend *b, const struct reference *ref)
+{
+	uint64_t seed = 0x4042;
+	for (int i = 0; i < 20 && b->ops->read_now; i++) {
+		size_t offset, len;
+		random_range(&seed, ref->len, &offset, &len);
+		char *got = malloc(len + 1);
+		int r = b->ops->read_now(b, got, len, offset);
+		CHECK(r == -EAGAIN || r == -EOPNOTSUPP ||
+		      (!r && !memcmp(got, ref->bytes + offset, len)));
+		free(got);
+	}
+}
+
 static void nothing_is_read_for_no_bytes(struct hither_backend *b, const struct reference *ref)
 {
 	check_range(b, ref, 0, 0);
@@ -378,6 +392,7 @@ void contract_check(const struct contract_subject *s)
 	CHECK(ref.bytes);
 	fill_reference(s, b, &ref);
 	reads_of_any_alignment(b, &ref);
+	what_is_had_now_is_the_same(b, &ref);
 	nothing_is_read_for_no_bytes(b, &ref);
 	a_range_beyond_the_end_is_invalid(b, &ref);
 	a_sink_stops_the_read_with_its_own_code(b, &ref);

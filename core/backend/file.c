@@ -18,12 +18,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 struct file_backend {
 	struct hither_backend base;
 	int fd;
 	atomic_bool cancelled;
-	char path[]; /* for messages */
+	atomic_bool cannot_tell; /* what is in the page cache: the file system has no RWF_NOWAIT */
+	char path[];             /* for messages */
 };
 
 enum { PIECE_BYTES = 256 << 10 };
@@ -83,6 +85,19 @@ static int file_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 		len -= n;
 	}
 	return r;
+}
+
+static int file_read_now(struct hither_backend *b, void *buf, size_t len, uint64_t offset)
+{
+	struct file_backend *f = self(b);
+	struct iovec part = {buf, len};
+	if (atomic_load_explicit(&f->cannot_tell, memory_order_relaxed))
+		return -EOPNOTSUPP;
+	ssize_t n = preadv2(f->fd, &part, 1, (off_t)offset, RWF_NOWAIT);
+	if (n >= 0 || errno != EOPNOTSUPP)
+		return n == (ssize_t)len ? 0 : -EAGAIN; /* what is wrong a read tells */
+	atomic_store(&f->cannot_tell, true);
+	return -EOPNOTSUPP;
 }
 
 static int file_write_at(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
@@ -310,6 +325,7 @@ const struct hither_backend_ops hither_backend_file = {
         .schemes = file_schemes,
         .open = file_open,
         .read = file_read,
+        .read_now = file_read_now,
         .write_at = file_write_at,
         .zero = file_zero,
         .flush = file_flush,

@@ -119,6 +119,16 @@ static void *direct_main(void *arg)
 	return NULL;
 }
 
+/* -EAGAIN: others shall wait for a disk, not this thread, which has more to begin. */
+static int run_now(struct direct *d, struct hither_io *io, struct hither_error *err)
+{
+	struct hither_backend *b = d->base.backend;
+	int r = io->op == HITHER_IO_READ && b->ops->read_now
+	                ? b->ops->read_now(b, io->buf, io->len, io->offset)
+	                : -EOPNOTSUPP;
+	return r == -EOPNOTSUPP ? run_once(d, io, err) : r;
+}
+
 /*
  * Bytes at memory speed are not worth another thread, whose waking takes longer. True: io is over.
  * What failed for a while only waits with the others.
@@ -130,13 +140,12 @@ static bool run_here(struct direct *d, struct hither_io *io)
 	    io->len > HERE_BYTES)
 		return false;
 	pthread_mutex_lock(&d->lock);
-	bool take = !d->cancelled && !d->head &&
-	            d->stats.in_flight + d->workers < d->base.backend->parallel;
+	bool take = !d->cancelled && d->stats.in_flight + d->workers < d->base.backend->parallel;
 	d->stats.in_flight += take;
 	pthread_mutex_unlock(&d->lock);
 	if (!take)
 		return false;
-	int r = run_once(d, io, &err);
+	int r = run_now(d, io, &err);
 	pthread_mutex_lock(&d->lock);
 	if (hither_error_is_transient(r)) {
 		d->stats.in_flight--;

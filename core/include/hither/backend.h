@@ -135,6 +135,12 @@ struct hither_backend_ops {
 	int (*read)(struct hither_backend *b, uint64_t offset, uint64_t len,
 	            struct hither_sink *sink, struct hither_error *err);
 	/*
+	 * All of [offset, offset + len) into buf, if it is had without waiting for a disk; -EAGAIN:
+	 * it is not, or not all of it (buf is undefined). Never blocks. -EOPNOTSUPP: it cannot be
+	 * told here. NULL: what is LOCAL never waits.
+	 */
+	int (*read_now)(struct hither_backend *b, void *buf, size_t len, uint64_t offset);
+	/*
 	 * Deliver several ranges, none of them empty, no two of them touching, as read() would one
 	 * after another, but in one exchange: several small pieces cost one round trip. NULL: there
 	 * is no such exchange.
