@@ -2,7 +2,6 @@
 #include "frontend/slice/slice_testing.h"
 #include "frontend/slice/uffd.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -46,25 +45,6 @@ static void a_program_protects_some_of_it(void)
 	check_bytes(s, 0, SIZE);
 	CHECK_OK(hither_slice_close(s, &err));
 	CHECK_OK(hither_mount_close(m, &err));
-}
-
-static const enum hither_slice_tracking ways[] = {
-        HITHER_SLICE_TRACK_ASYNC, HITHER_SLICE_TRACK_FAULT, HITHER_SLICE_TRACK_HASH};
-
-/* NULL where the kernel lacks it. */
-static struct hither_slice *tracked(struct hither_mount *m, struct hither_slice_options o)
-{
-	struct hither_slice *s;
-	int r = hither_slice_open(m, &o, &s, &err);
-	if (r == -EOPNOTSUPP) {
-		printf("    (%s)\n", err.message);
-		return NULL;
-	}
-	CHECK_EQ(r, 0);
-	struct hither_slice_stats st;
-	hither_slice_stats(s, &st);
-	CHECK_EQ(st.tracking, o.tracking);
-	return s;
 }
 
 static void check_remote(struct hither_backend *b, const unsigned char *want, size_t len)
@@ -120,93 +100,6 @@ static void writes_are_found_and_pushed(void)
 	for (unsigned i = 0; i < 3; i++) {
 		writes_by(ways[i], HITHER_SLICE_FAULTS_THREAD);
 		writes_by(ways[i], HITHER_SLICE_FAULTS_SIGBUS);
-	}
-}
-
-/* --- what is not written stays clean --- */
-
-static struct hither_mount *mount_quiet(struct hither_backend *b)
-{
-	return mount_new(b, (struct hither_mount_options){.pull_off = true,
-	                                                  .chunk_bytes = PAGE,
-	                                                  .push_interval_ms = 3600000});
-}
-
-static uint64_t pushed_by_flush(struct hither_mount *m, struct hither_slice *s)
-{
-	struct hither_mount_stats before, after;
-	hither_mount_stats(m, &before);
-	CHECK_OK(hither_slice_flush(s, &err));
-	hither_mount_stats(m, &after);
-	return after.pushed_bytes - before.pushed_bytes;
-}
-
-static struct sigaction of_slices;
-static struct hither_slice *late;
-
-/* The page comes between the fault and the slice's handler. */
-static void on_late_bus(int number, siginfo_t *info, void *context)
-{
-	uint64_t at = (uint64_t)((char *)info->si_addr - (char *)hither_slice_data(late));
-	CHECK_OK(hither_slice_prefault(late, at, 1, &err));
-	of_slices.sa_sigaction(number, info, context);
-}
-
-static void a_page_that_comes_before_the_signal(void)
-{
-	struct sigaction act = {.sa_sigaction = on_late_bus,
-	                        .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
-	for (unsigned i = 0; i < 3; i++) {
-		struct hither_backend *b = remote_new(SIZE);
-		struct hither_mount *m = mount_quiet(b);
-		late = tracked(m,
-		               (struct hither_slice_options){.tracking = ways[i],
-		                                             .faults = HITHER_SLICE_FAULTS_SIGBUS,
-		                                             .scan_ms = 3600000});
-		if (late) {
-			unsigned char *p = hither_slice_data(late), back;
-			CHECK_EQ(sigaction(SIGBUS, &act, &of_slices), 0);
-			for (unsigned at = 0; at < 64 * PAGE; at += PAGE)
-				CHECK_EQ(p[at], byte_at(at));
-			CHECK_EQ(pushed_by_flush(m, late), 0);
-			p[100 * PAGE] = 77; /* the fault is a write, where it is */
-			CHECK_EQ(pushed_by_flush(m, late), PAGE);
-			CHECK_OK(hither_backend_read_at(b, &back, 1, 100 * PAGE, &err));
-			CHECK_EQ(back, 77);
-			CHECK_EQ(sigaction(SIGBUS, &of_slices, NULL), 0);
-			CHECK_OK(hither_slice_close(late, &err));
-		}
-		CHECK_OK(hither_mount_close(m, &err));
-	}
-}
-
-/* As the kernel does when it swaps. */
-static void a_page_that_was_taken_out(void)
-{
-	for (unsigned i = 0; i < 3; i++) {
-		struct hither_backend *b = remote_new(SIZE);
-		struct hither_mount *m = mount_quiet(b);
-		struct hither_slice *s = tracked(
-		        m, (struct hither_slice_options){.tracking = ways[i], .scan_ms = 3600000});
-		if (s) {
-			unsigned char *p = hither_slice_data(s), back;
-			check_bytes(s, 0, 64 * PAGE);
-			p[9 * PAGE] = 77; /* and nobody has looked yet */
-			CHECK_EQ(madvise(p, 64 * PAGE, MADV_DONTNEED), 0);
-			CHECK_EQ(p[9 * PAGE], 77);
-			check_bytes(s, 0, 9 * PAGE);
-			check_bytes(s, 10 * PAGE, 64 * PAGE);
-			CHECK_EQ(pushed_by_flush(m, s), PAGE);
-			CHECK_OK(hither_backend_read_at(b, &back, 1, 9 * PAGE, &err));
-			CHECK_EQ(back, 77);
-			CHECK_EQ(madvise(p, 64 * PAGE, MADV_DONTNEED), 0);
-			p[9 * PAGE + 1] = p[9 * PAGE] + 1;
-			CHECK_EQ(pushed_by_flush(m, s), PAGE);
-			CHECK_OK(hither_backend_read_at(b, &back, 1, 9 * PAGE + 1, &err));
-			CHECK_EQ(back, 78);
-			CHECK_OK(hither_slice_close(s, &err));
-		}
-		CHECK_OK(hither_mount_close(m, &err));
 	}
 }
 
@@ -664,8 +557,6 @@ int main(void)
 	RUN(a_part_of_a_mount);
 	RUN(a_program_protects_some_of_it);
 	RUN(writes_are_found_and_pushed);
-	RUN(a_page_that_comes_before_the_signal);
-	RUN(a_page_that_was_taken_out);
 	RUN(other_frontends_see_what_is_written);
 	RUN(other_frontends_discard);
 	RUN(over_any_mount);

@@ -50,6 +50,33 @@ static inline struct hither_slice *slice_new(struct hither_mount *m, struct hith
 	return s;
 }
 
+static const enum hither_slice_tracking ways[] = {
+        HITHER_SLICE_TRACK_ASYNC, HITHER_SLICE_TRACK_FAULT, HITHER_SLICE_TRACK_HASH};
+
+/* NULL where the kernel lacks it. */
+static inline struct hither_slice *tracked(struct hither_mount *m, struct hither_slice_options o)
+{
+	struct hither_slice *s;
+	int r = hither_slice_open(m, &o, &s, &err);
+	if (r == -EOPNOTSUPP) {
+		printf("    (%s)\n", err.message);
+		return NULL;
+	}
+	CHECK_EQ(r, 0);
+	struct hither_slice_stats st;
+	hither_slice_stats(s, &st);
+	CHECK_EQ(st.tracking, o.tracking);
+	return s;
+}
+
+/* Nothing comes or goes of itself, and but by pages. */
+static inline struct hither_mount *mount_quiet(struct hither_backend *b)
+{
+	return mount_new(b, (struct hither_mount_options){.pull_off = true,
+	                                                  .chunk_bytes = PAGE,
+	                                                  .push_interval_ms = 3600000});
+}
+
 static inline void check_bytes(const struct hither_slice *s, uint64_t from, uint64_t to)
 {
 	const unsigned char *p = hither_slice_data(s);
