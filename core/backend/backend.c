@@ -220,6 +220,13 @@ static int judge_read(struct hither_backend *b, uint64_t offset, int r, struct t
 	return r;
 }
 
+static void trim_held(struct hither_sink *sink, size_t len)
+{
+	struct trim_sink *t = HITHER_CONTAINER(sink, struct trim_sink, base);
+	if (t->to->held)
+		t->to->held(t->to, len);
+}
+
 static int read_request(struct hither_backend *b, uint64_t offset, uint64_t len,
                         struct trim_sink *t, struct hither_error *err)
 {
@@ -237,11 +244,12 @@ int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	uint64_t start = align_down(b, offset);
 	uint64_t end = block_end(b, align_down(b, offset + len - 1));
 	uint64_t limit = request_limit(b);
-	struct trim_sink t = {
-	        .base = {.take = trim_take, .first_bytes = offset == start ? sink->first_bytes : 0},
-	        .to = sink,
-	        .skip = offset - start,
-	        .want = len};
+	struct trim_sink t = {.base = {.take = trim_take,
+	                               .held = trim_held,
+	                               .first_bytes = offset == start ? sink->first_bytes : 0},
+	                      .to = sink,
+	                      .skip = offset - start,
+	                      .want = len};
 	while (start < end && !r) {
 		uint64_t n = min_u64(end - start, limit);
 		r = read_request(b, start, n, &t, err);
@@ -277,7 +285,8 @@ int hither_backend_read_many(struct hither_backend *b, const struct hither_range
 		assert(ranges[i].len > 0 && ranges[i].offset % b->align_bytes == 0);
 		sum += ranges[i].len;
 	}
-	struct trim_sink t = {{trim_take}, sink, .want = sum, .expected = sum};
+	struct trim_sink t = {
+	        {.take = trim_take, .held = trim_held}, sink, .want = sum, .expected = sum};
 	int r = b->ops->read_many(b, ranges, count, &t.base, err);
 	return judge_read(b, ranges[0].offset, r, &t, err);
 }

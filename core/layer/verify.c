@@ -103,6 +103,8 @@ static int verify_take(struct hither_sink *sink, const void *buf, size_t len)
 		} else {
 			memcpy(s->buf + s->have, p, n);
 			s->have += n;
+			if (s->to->held)
+				s->to->held(s->to, n);
 			if (s->have == s->unit.len)
 				r = settle(s, s->buf);
 		}

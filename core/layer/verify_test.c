@@ -70,6 +70,52 @@ static void the_contract_holds(void)
 	contract_check(&s);
 }
 
+struct watching_sink {
+	struct hither_sink base;
+	size_t held, taken;
+};
+
+static int take_watched(struct hither_sink *sink, const void *buf, size_t len)
+{
+	HITHER_CONTAINER(sink, struct watching_sink, base)->taken += len;
+	return 0;
+}
+
+static void hold_watched(struct hither_sink *sink, size_t len)
+{
+	struct watching_sink *w = HITHER_CONTAINER(sink, struct watching_sink, base);
+	w->held += len;
+	CHECK(w->held > w->taken || len == 0);
+}
+
+/* Brings a byte at a time. */
+static int read_slowly(struct hither_backend *b, uint64_t offset, uint64_t len,
+                       struct hither_sink *sink, struct hither_error *e)
+{
+	int r = 0;
+	for (uint64_t i = 0; i < len && !r; i++)
+		r = sink->take(sink, content + offset + i, 1);
+	return r;
+}
+
+static void close_nothing(struct hither_backend *b)
+{
+}
+
+static void what_waits_for_its_unit_is_told_of(void)
+{
+	static const struct hither_backend_ops ops = {
+	        .name = "slow", .read = read_slowly, .close = close_nothing};
+	struct hither_backend slow = {
+	        .ops = &ops, .size_bytes = SIZE, .align_bytes = 1, .parallel = 1};
+	struct hither_backend *b = wrap(&slow);
+	struct watching_sink w = {{.take = take_watched, .held = hold_watched}, 0, 0};
+	CHECK_OK(hither_backend_read(b, UNIT, 2 * UNIT, &w.base, &err));
+	CHECK_EQ(w.held, 2 * UNIT);
+	CHECK_EQ(w.taken, 2 * UNIT);
+	hither_backend_close(b);
+}
+
 /* A backend whose bytes at `bad` are wrong for the first `times` reads that see them. */
 struct liar {
 	struct hither_backend base;
@@ -181,6 +227,7 @@ int main(void)
 {
 	prepare();
 	RUN(the_contract_holds);
+	RUN(what_waits_for_its_unit_is_told_of);
 	RUN(whole_units_are_told);
 	RUN(a_wrong_unit_is_read_once_more);
 	RUN(twice_wrong_is_an_error_that_names_it);

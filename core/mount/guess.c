@@ -155,6 +155,7 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 	HITHER_LOCK_SCOPE(&m->lock);
 	m->order = both;
 	m->order_idle = false;
+	m->order_news = true;
 	managed_wake_locked(m);
 	return r;
 }
@@ -204,6 +205,7 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 	m->seen[m->seen_head++ % MANAGED_SEEN] =
 	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
 	m->order_idle = false;
+	m->order_news = true;
 	m->order_late = m->order_late || waited;
 	/* Where the line is full the order is asked again when something has come. Where nothing is
 	 * absent there is nothing to ask for, and the latest accesses wait for when there is. */
@@ -220,6 +222,7 @@ void managed_arrived(struct managed *m, uint64_t offset, uint64_t len)
 	pthread_mutex_unlock(&m->order_lock);
 	HITHER_LOCK_SCOPE(&m->lock);
 	m->order_idle = false;
+	m->order_news = true;
 }
 
 void managed_guess_again_locked(struct managed *m, const struct managed_job *job)
@@ -301,7 +304,7 @@ static void consult_order_locked(struct managed *m)
 	}
 	uint64_t window = hither_link_window(&m->link), rate = hither_link_rate(&m->link);
 	m->order_late = false;
-	m->order_idle = true; /* unless something happens while it thinks */
+	m->order_news = false;
 	pthread_mutex_unlock(&m->lock);
 	struct hither_range range = {0};
 	m->view.rate_bytes = rate;
@@ -311,8 +314,10 @@ static void consult_order_locked(struct managed *m)
 	pthread_mutex_unlock(&m->order_lock);
 	pthread_mutex_lock(&m->lock);
 	m->order_holds = got && range.len == 0;
-	if (!got || m->order_holds)
+	if (!got || m->order_holds) { /* and only now: others would sweep while it thinks */
+		m->order_idle = !m->order_news;
 		return;
+	}
 	m->order_idle = false;
 	add_guess_locked(m, range, waited);
 }

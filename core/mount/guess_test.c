@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What an order hears, and what becomes of what it says. */
+#include "base/cleanup.h"
 #include "mount/played.h"
 
 #include <sched.h>
@@ -79,6 +80,90 @@ static void guesses_that_go_on_keep_their_order_and_none_is_lost(void)
 	end_play(&p);
 }
 
+static struct managed *thinks_for;
+
+/* Nothing, and while it thinks it may yet say something. */
+static bool next_nothing(struct hither_order *order, uint64_t window_bytes,
+                         struct hither_range *out)
+{
+	HITHER_LOCK_SCOPE(&thinks_for->lock);
+	CHECK(!thinks_for->order_idle);
+	said++;
+	return false;
+}
+
+/* In old days any other thread swept meanwhile, and the line had what nobody will read soon. */
+static void nobody_sweeps_while_the_order_thinks(void)
+{
+	static const struct hither_order_ops ops = {
+	        .name = "thinks", .next = next_nothing, .saw = ignore};
+	struct played p = play(FAR * BLOCK, 0);
+	struct managed_job job;
+	thinks_for = p.m;
+	said = 0;
+	p.m->pull_off = false;
+	p.m->order = &(struct hither_order){&ops};
+	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PULL);
+	CHECK(said == 1 && p.m->order_idle);
+	bring(&p, &job);
+	p.m->order = NULL;
+	end_play(&p);
+}
+
+static bool next_one_then_hold(struct hither_order *order, uint64_t window_bytes,
+                               struct hither_range *out)
+{
+	*out = (struct hither_range){0, said++ ? 0 : BLOCK};
+	return true;
+}
+
+static void what_an_order_holds_the_line_for_may_fail_to_come(void)
+{
+	static const struct hither_order_ops ops = {
+	        .name = "holds", .next = next_one_then_hold, .saw = ignore};
+	struct played p = play(FAR * BLOCK, 0);
+	struct managed_job job, sweeps[2];
+	said = 0;
+	p.m->pull_off = false;
+	p.m->order = &(struct hither_order){&ops};
+	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PULL);
+	CHECK_EQ(claim(p.m, &sweeps[0]), MANAGED_JOB_NONE);
+	settle(p.m, &job, -EIO);
+	for (int i = 0; i < 2; i++)
+		CHECK_EQ(claim(p.m, &sweeps[i]), MANAGED_JOB_PULL);
+	for (int i = 0; i < 2; i++)
+		bring(&p, &sweeps[i]);
+	p.m->order = NULL;
+	end_play(&p);
+}
+
+/* What a hashed piece is made of comes before it does: that is when the line is measured. */
+static void bytes_that_are_held_are_measured_as_they_come(void)
+{
+	struct played p = play(FAR * BLOCK, 0);
+	struct managed_job job;
+	struct managed_sink s;
+	char block[BLOCK] = {0};
+	p.m->link = (struct hither_link){0};
+	p.m->pull_off = false;
+	CHECK_EQ(claim(p.m, &job), MANAGED_JOB_PULL);
+	CHECK(job.end - job.first >= 2);
+	managed_sink_init(&s, p.m, &job);
+	clock_ns += 50 * HITHER_NS_PER_MS;
+	s.sink.held(&s.sink, 1000);
+	CHECK_EQ(hither_link_rtt_ns(&p.m->link), 50 * HITHER_NS_PER_MS);
+	clock_ns += 20 * HITHER_NS_PER_MS;
+	s.sink.held(&s.sink, 2000);
+	CHECK_EQ(p.m->link.round_bytes, 2000); /* those before open the round */
+	CHECK_EQ(s.sink.take(&s.sink, block, sizeof block), 0);
+	CHECK_EQ(p.m->link.round_bytes, 2000 + BLOCK - 3000);
+	CHECK_EQ(s.sink.take(&s.sink, block, sizeof block), 0);
+	CHECK_EQ(p.m->link.round_bytes, 2000 + 2 * BLOCK - 3000);
+	CHECK_EQ(hither_link_rtt_ns(&p.m->link), 50 * HITHER_NS_PER_MS);
+	settle(p.m, &job, 0);
+	end_play(&p);
+}
+
 static _Atomic uint64_t told;
 static atomic_bool turned_back, over;
 
@@ -129,6 +214,9 @@ static void the_order_hears_of_accesses_in_their_order(void)
 int main(void)
 {
 	RUN(guesses_that_go_on_keep_their_order_and_none_is_lost);
+	RUN(nobody_sweeps_while_the_order_thinks);
+	RUN(what_an_order_holds_the_line_for_may_fail_to_come);
+	RUN(bytes_that_are_held_are_measured_as_they_come);
 	RUN(the_order_hears_of_accesses_in_their_order);
 	return 0;
 }

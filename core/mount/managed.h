@@ -76,6 +76,7 @@ struct managed_job {
 	uint64_t last_ns;       /* PULL: when bytes last came, or should have begun to */
 	bool hedged;      /* PULL: it has stalled; who waits for its blocks asks again elsewhere */
 	uint64_t arrived; /* PULL: bytes */
+	uint64_t held;    /* PULL: bytes that have come, and are held by the backend */
 	bool through;     /* PUSH: durable by itself */
 	uint64_t start_seq;                         /* PUSH: m->write_seq when it began */
 	bool rewritten;                             /* PUSH: some block was written meanwhile */
@@ -162,6 +163,7 @@ struct managed {
 	bool order_listens; /* it wants to know what arrives (fixed) */
 	bool order_late;    /* somebody waits of whom it has not heard */
 	bool order_idle;    /* it had nothing; something must happen before it is asked again */
+	bool order_news;    /* something has, since it was asked last */
 	struct managed_seen seen[MANAGED_SEEN];
 	uint64_t seen_head, seen_tail;
 	uint64_t sweep;          /* block where the front-to-back pull goes on */

@@ -69,7 +69,7 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->last_ns = job->start_ns;
 	job->early = kind == MANAGED_JOB_PULL && is_early(m, job);
 	job->first_byte_ns = job->early ? job->start_ns : 0;
-	job->arrived = 0;
+	job->arrived = job->held = 0;
 	job->hedged = false;
 	job->next = m->jobs;
 	m->jobs = job;
@@ -89,8 +89,10 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 		at = &(*at)->next;
 	*at = job->next;
 	m->evict_stuck = false;
-	if (uses_backend(job) && !--m->job_count)
+	if (uses_backend(job) && !--m->job_count) {
 		hither_link_idle(&m->link, m->now());
+		m->order_holds = false; /* what it waits for does not come */
+	}
 	pthread_cond_broadcast(&m->settled);
 }
 
@@ -190,15 +192,23 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 
 /* --- arriving --- */
 
+/* The line has brought len bytes. */
+static void count_line_locked(struct managed *m, struct managed_job *job, uint64_t len)
+{
+	bool full = m->outstanding_bytes * 4 >= hither_link_window(&m->link) * 3;
+	job->last_ns = m->now();
+	if (len && !job->early)
+		hither_link_bytes(&m->link, job->last_ns, len, full);
+}
+
 /* True: the window was full, and is not any more. */
 static bool count_arrival_locked(struct managed *m, struct managed_job *job, size_t len)
 {
-	uint64_t now = m->now(), window = hither_link_window(&m->link);
-	bool full = m->outstanding_bytes * 4 >= window * 3, shut = m->outstanding_bytes >= window;
-	if (!job->early)
-		hither_link_bytes(&m->link, now, len, full);
+	bool shut = m->outstanding_bytes >= hither_link_window(&m->link);
+	uint64_t held = job->held < len ? job->held : len;
+	count_line_locked(m, job, len - held);
+	job->held -= held;
 	job->arrived += len;
-	job->last_ns = now;
 	job->hedged = false;
 	m->outstanding_bytes -= len;
 	m->stats.pulled_bytes += len;
@@ -313,6 +323,23 @@ static void note_first_byte(struct managed *m, struct managed_job *job)
 		                       job->first_byte_ns - job->start_ns);
 }
 
+/*
+ * In hashed pieces the bytes come long before the pieces do, and these come in bursts: by them the
+ * line would seem late, far away and, for a round, faster than it is, and its queue overflow.
+ */
+static void pull_held(struct hither_sink *sink, size_t len)
+{
+	struct managed_sink *s = HITHER_CONTAINER(sink, struct managed_sink, sink);
+	struct managed *m = s->m;
+	HITHER_LOCK_SCOPE(&m->lock);
+	count_line_locked(m, s->job, len);
+	s->job->held += len;
+	if (s->job->first_byte_ns)
+		return;
+	s->job->first_byte_ns = s->job->last_ns;
+	hither_link_first_byte(&m->link, s->job->last_ns, s->job->last_ns - s->job->start_ns);
+}
+
 /* Commit the tail if it is a whole block, or the resource's last. */
 static int take_tail(struct managed_sink *s)
 {
@@ -355,6 +382,7 @@ static int pull_take(struct hither_sink *sink, const void *buf, size_t len)
 void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed_job *job)
 {
 	s->sink = (struct hither_sink){.take = pull_take,
+	                               .held = pull_held,
 	                               .first_bytes = job->here ? HITHER_BLOCK_BYTES : 0};
 	s->m = m;
 	s->job = job;

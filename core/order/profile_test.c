@@ -281,10 +281,12 @@ static struct hither_order *replay(uint64_t size)
 	return o;
 }
 
+static uint64_t window = MIB;
+
 static void check_next(struct hither_order *o, uint64_t offset, uint64_t len)
 {
 	struct hither_range r;
-	CHECK(o->ops->next(o, MIB, &r));
+	CHECK(o->ops->next(o, window, &r));
 	CHECK_EQ(r.offset, offset);
 	CHECK_EQ(r.len, len);
 }
@@ -292,19 +294,22 @@ static void check_next(struct hither_order *o, uint64_t offset, uint64_t len)
 static void check_dry(struct hither_order *o)
 {
 	struct hither_range r;
-	CHECK(!o->ops->next(o, MIB, &r));
+	CHECK(!o->ops->next(o, MIB, &r) || r.len == 0); /* nothing, or what was said has to come */
 	hither_order_destroy(o);
 }
 
 static void a_replay_gives_the_profile_in_order_clipped_in_pieces(void)
 {
-	put(HEAD "500000 4096 0\n3000000 4096 1\n0 2500000 2\n2999999 3 2\n");
-	struct hither_order *o = replay(3000000);
-	check_next(o, 500000, 4096);
-	check_next(o, 0, MIB);
-	check_next(o, MIB, MIB);
-	check_next(o, 2 * MIB, 2500000 - 2 * MIB);
-	check_next(o, 2999999, 1);
+	put(HEAD "500000 4096 0\n3000000 4096 1\n9 250000 2\n299999 3 2\n");
+	struct hither_order *o = replay(300000);
+	CHECK(o->ops->next);
+	check_next(o, 9, 64 * KIB - 9);
+	check_next(o, 64 * KIB, 64 * KIB);
+	check_next(o, 128 * KIB, 64 * KIB);
+	window = 4 * KIB;
+	check_next(o, 192 * KIB, 250009 - 192 * KIB);
+	window = MIB;
+	check_next(o, 299999, 1);
 	check_dry(o);
 	check_dry(replay(0));
 }
@@ -380,11 +385,13 @@ static void what_lies_together_is_asked_for_at_once(void)
 	put(HEAD "40960 4096 0\n900000 4096 1\n36864 4096 2\n65536 4096 3\n200000 9 4\n");
 	struct hither_order_view view = {.size_bytes = 1000000, .whole = whole_chunks};
 	CHECK_OK(hither_order_replay(&view, path, &o, &err));
+	window = 2 * MIB;
 	check_next(o, 0, 128 * KIB);
 	check_next(o, 832 * KIB, 64 * KIB);
 	check_next(o, 192 * KIB, 64 * KIB);
+	window = MIB;
 	check_dry(o);
-	/* Never longer than a quarter of the window, unless an entry is. */
+	/* Never longer than a sixteenth of the window. */
 	char text[4000] = HEAD;
 	for (unsigned i = 0; i < 64; i++)
 		sprintf(text + strlen(text), "%u 8192 0\n", (i * 37 % 64) * 8192);
@@ -392,9 +399,41 @@ static void what_lies_together_is_asked_for_at_once(void)
 	o = replay(1000000);
 	struct hither_range r;
 	uint64_t sum = 0;
-	for (unsigned calls = 0; o->ops->next(o, MIB, &r); sum += r.len)
-		CHECK(r.len <= MIB / 4 && ++calls <= 8);
+	for (unsigned calls = 0; sum < 64 * 8192 && o->ops->next(o, MIB, &r); sum += r.len)
+		CHECK(r.len && r.len <= MIB / 16 && ++calls <= 16);
 	CHECK_EQ(sum, 64 * 8192);
+	hither_order_destroy(o);
+}
+
+static uint64_t local_from, local_end;
+
+static int peek_local(const struct hither_order_view *view, void *buf, size_t len, uint64_t offset)
+{
+	return offset >= local_from && offset + len <= local_end ? 0 : -EAGAIN;
+}
+
+/* Who would guess next is told to wait, while the line has more than a quarter of its window to do.
+ */
+static void the_end_of_a_profile_has_the_line_for_itself(void)
+{
+	struct hither_order_view view = {.size_bytes = 8 * MIB, .peek = peek_local};
+	struct hither_order *o;
+	struct hither_range r;
+	put(HEAD "0 4096 0\n1048576 524288 1\n4194304 524288 2\n");
+	local_from = 4 * MIB; /* the last is here already */
+	local_end = 8 * MIB;
+	CHECK_OK(hither_order_replay(&view, path, &o, &err));
+	uint64_t sum = 0;
+	while (sum < 4096 + MIB && o->ops->next(o, MIB, &r))
+		sum += r.len;
+	CHECK_EQ(sum, 4096 + MIB);
+	CHECK(o->ops->next(o, MIB, &r) && r.len == 0);
+	o->ops->arrived(o, 0, 4096);
+	o->ops->arrived(o, MIB, 64 * KIB); /* in parts, and not in order */
+	o->ops->arrived(o, MIB + 256 * KIB, 128 * KIB);
+	CHECK(o->ops->next(o, MIB, &r) && r.len == 0);
+	o->ops->arrived(o, MIB + 64 * KIB, 64 * KIB);
+	CHECK(!o->ops->next(o, MIB, &r));
 	hither_order_destroy(o);
 }
 
@@ -469,6 +508,7 @@ int main(void)
 	RUN(a_run_that_is_faster_is_followed);
 	RUN(stray_and_earlier_reads_change_nothing);
 	RUN(what_lies_together_is_asked_for_at_once);
+	RUN(the_end_of_a_profile_has_the_line_for_itself);
 	RUN(what_a_profile_claims_costs_no_time);
 	RUN(a_run_may_replay_the_file_it_records_to);
 	RUN(a_missing_or_bad_profile_is_named);

@@ -9,6 +9,10 @@
  * A profile has what was read, page by page, and lines carry few small requests: entries are made
  * as long as what comes in any case (see whole in hither/order.h), and what is read soon after one
  * and lies beside it, or behind a gap that costs less than a request, goes with it.
+ *
+ * Connections share the line alike. What others would have next (the mount's sweep) waits until
+ * most of what was handed out has come: else the end of a profile, which a run waits for, comes at
+ * half the line's rate.
  */
 #include "base/cleanup.h"
 #include "order/piece.h"
@@ -23,9 +27,13 @@ enum {
 	ROUNDS = 8, /* of looking for such: each may bring others in reach */
 	GAP_PART =
 	        32, /* of the window: about as many requests share it, so a gap of that costs one */
-	JOINED_PART = 4,
+	SHORT_PART = 16, /* of the window: a request, if whole pieces are not longer */
+	JOINED_PART = 16,
+	KEPT = 64,     /* ranges that were handed out last: as many as there may be requests */
+	HELD_PART = 4, /* of the window: who else asks then has its bytes after the last of ours */
 };
 #define GAP_MOST (UINT64_C(256) << 10)
+#define SHORT_LEAST (UINT64_C(64) << 10)
 /* A profile may be anybody's: entries longer than any that is recorded, and pages beyond these, are
  * not looked at one by one. */
 #define ENTRY_PAGES_MOST (UINT64_C(1) << 13)
@@ -39,6 +47,10 @@ struct replay_order {
 	size_t behind;    /* no entry before this has anything left */
 	size_t suspect;   /* the entry beyond `ahead` that was read last */
 	uint32_t *by_end; /* entries sorted by where they end */
+	const struct hither_order_view *view;
+	struct hither_range kept[KEPT]; /* handed out last, and not come yet: their rest */
+	unsigned kept_count;
+	bool looked; /* for what of them was here before */
 };
 
 static uint64_t end_of(const struct replay_order *r, size_t k)
@@ -82,13 +94,34 @@ static bool join_once(struct replay_order *r, size_t from, uint64_t window_bytes
 }
 
 /* The first entry of [*at, count) that has something left; false: none. */
+/* The front of an entry, as one request: the many that share the line come side by side, and the
+ * shorter they are the less of what is read later comes before what is read first. */
+static bool cut_front(struct replay_order *r, struct hither_range *rest, uint64_t window_bytes,
+                      struct hither_range *out)
+{
+	if (!hither_order_cut(rest, window_bytes, out))
+		return false;
+	uint64_t end = out->offset + out->len, from = out->offset;
+	uint64_t most = window_bytes / SHORT_PART;
+	uint64_t stop = from + (most > SHORT_LEAST ? most : SHORT_LEAST) + SHORT_LEAST / 2;
+	stop &= ~(SHORT_LEAST - 1);
+	if (stop < end && r->view->whole)
+		r->view->whole(r->view, &from, &stop);
+	if (stop >= end)
+		return true;
+	rest->len += end - stop;
+	rest->offset = stop;
+	out->len = stop - out->offset;
+	return true;
+}
+
 static bool take_from(struct replay_order *r, size_t *at, uint64_t window_bytes,
                       struct hither_range *out)
 {
 	for (; *at < r->profile.count; ++*at) {
 		struct hither_profile_entry *e = &r->profile.entries[*at];
 		struct hither_range rest = {e->offset, e->len};
-		if (!hither_order_cut(&rest, window_bytes, out))
+		if (!cut_front(r, &rest, window_bytes, out))
 			continue;
 		e->offset = rest.offset;
 		e->len = rest.len;
@@ -100,11 +133,72 @@ static bool take_from(struct replay_order *r, size_t *at, uint64_t window_bytes,
 	return false;
 }
 
+/* --- what is on its way --- */
+
+static void keep(struct replay_order *r, const struct hither_range *range)
+{
+	if (r->kept_count == KEPT)
+		memmove(r->kept, r->kept + 1, --r->kept_count * sizeof *r->kept);
+	r->kept[r->kept_count++] = *range;
+	r->looked = false;
+}
+
+/* [offset, end) is here. A range comes in one or several requests, each from its front. */
+static void drop(struct replay_order *r, uint64_t offset, uint64_t end)
+{
+	unsigned left = 0;
+	for (unsigned i = 0; i < r->kept_count; i++) {
+		struct hither_range *k = &r->kept[i];
+		uint64_t from = offset > k->offset ? offset : k->offset;
+		uint64_t stop = k->offset + k->len, until = end < stop ? end : stop;
+		if (from < until)
+			k->len -= until - from;
+		if (from < until && from == k->offset)
+			k->offset = until;
+		if (k->len)
+			r->kept[left++] = *k;
+	}
+	r->kept_count = left;
+}
+
+/* What was here before it was handed out does not come. */
+static void drop_local(struct replay_order *r)
+{
+	char byte;
+	for (unsigned i = r->kept_count; i-- > 0;) {
+		struct hither_range k = r->kept[i];
+		if (!r->view->peek(r->view, &byte, 1, k.offset) &&
+		    !r->view->peek(r->view, &byte, 1, k.offset + k.len - 1))
+			drop(r, k.offset, k.offset + k.len);
+	}
+}
+
+static bool is_on_its_way(struct replay_order *r, uint64_t window_bytes)
+{
+	uint64_t sum = 0;
+	if (!r->looked && r->view->peek)
+		drop_local(r);
+	r->looked = true;
+	for (unsigned i = 0; i < r->kept_count; i++)
+		sum += r->kept[i].len;
+	return sum > window_bytes / HELD_PART;
+}
+
+static void replay_arrived(struct hither_order *o, uint64_t offset, uint64_t len)
+{
+	drop((struct replay_order *)o, offset, offset + len);
+}
+
 static bool replay_next(struct hither_order *o, uint64_t window_bytes, struct hither_range *out)
 {
 	struct replay_order *r = (struct replay_order *)o;
-	return take_from(r, &r->ahead, window_bytes, out) ||
-	       take_from(r, &r->behind, window_bytes, out);
+	if (take_from(r, &r->ahead, window_bytes, out) ||
+	    take_from(r, &r->behind, window_bytes, out)) {
+		keep(r, out);
+		return true;
+	}
+	*out = (struct hither_range){0};
+	return is_on_its_way(r, window_bytes);
 }
 
 /* --- following --- */
@@ -153,6 +247,7 @@ static const struct hither_order_ops replay_ops = {
         .name = "replay",
         .next = replay_next,
         .saw = replay_saw,
+        .arrived = replay_arrived,
         .destroy = replay_destroy,
 };
 
@@ -230,7 +325,8 @@ int hither_order_replay(const struct hither_order_view *view, const char *path,
 		free(by_end);
 		return hither_fail(err, -ENOMEM, "replay %s: no memory", path);
 	}
-	*r = (struct replay_order){.base.ops = &replay_ops, .profile = profile, .by_end = by_end};
+	*r = (struct replay_order){
+	        .base.ops = &replay_ops, .profile = profile, .by_end = by_end, .view = view};
 	for (size_t i = 0; i < profile.count; i++)
 		by_end[i] = (uint32_t)i;
 	qsort_r(by_end, profile.count, sizeof *by_end, compare_ends, r);

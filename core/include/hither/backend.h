@@ -63,6 +63,11 @@ struct hither_sink {
 	/* A hint: somebody waits for so many bytes at the beginning, for the rest nobody does.
 	 * 0: all are alike. */
 	uint32_t first_bytes;
+	/*
+	 * len bytes have come that are held until others have: whoever measures the line counts
+	 * them now, and not again when take() is given them. NULL: not interested.
+	 */
+	void (*held)(struct hither_sink *sink, size_t len);
 };
 
 /** How to open. Zero-initialise; strings are borrowed for the duration of the open call. */
