@@ -160,6 +160,38 @@ static int read_all(struct hither_backend *b, void (*once)(void *user), void *us
 	return r;
 }
 
+/* What somebody waits for comes by itself, before the rest. */
+struct first_sink {
+	struct hither_sink base;
+	size_t pieces[8], count;
+};
+
+static int first_take(struct hither_sink *sink, const void *buf, size_t len)
+{
+	struct first_sink *s = (struct first_sink *)sink;
+	CHECK(s->count < 8);
+	s->pieces[s->count++] = len;
+	return 0;
+}
+
+static void first_bytes_come_alone(void)
+{
+	static const char *const memory[] = {"nbdkit", "-f", "memory", "1M", NULL};
+	struct hither_error err = {0};
+	struct first_sink s = {.base = {.take = first_take, .first_bytes = 4096}};
+	start(memory);
+	struct hither_backend *b = open_url(false, 0);
+	CHECK_OK(hither_backend_read(b, 12288, 32768, &s.base, &err));
+	CHECK_EQ(s.count, 2);
+	CHECK_EQ(s.pieces[0], 4096);
+	CHECK_EQ(s.pieces[1], 28672);
+	s = (struct first_sink){.base = {.take = first_take}};
+	CHECK_OK(hither_backend_read(b, 12288, 32768, &s.base, &err));
+	CHECK_EQ(s.count, 1);
+	hither_backend_close(b);
+	kill_server();
+}
+
 static void kill_now(void *user)
 {
 	(void)user;
@@ -582,6 +614,7 @@ int main(void)
 	snprintf(url, sizeof url, "nbd+unix:///?socket=%s", socket_path);
 	make_image(FILE_BYTES);
 	RUN(a_small_read_works);
+	RUN(first_bytes_come_alone);
 	RUN(the_contract_holds);
 	RUN(the_contract_holds_with_large_blocks);
 	RUN(the_servers_errors_are_passed_on);

@@ -3,9 +3,9 @@
  * The cap on the store, and room on a full disk: clean chunks are dropped, least recently used
  * first (a clock with one bit a chunk), by punching holes. Dirty ones never are.
  *
- * Memory that is mapped tells nobody when it is used again. There the clock's hand is set down
- * anywhere each time: what goes over more memory than there is, again and again, finds a part of it
- * so, where the oldest first would leave it nothing; others find as much as by age.
+ * Memory that is mapped tells nobody when it is used again. There any chunk goes: what goes over
+ * more memory than there is, again and again, finds a part of it so, where the oldest first would
+ * leave it nothing; others find as much as by age.
  *
  * A block leaves the map before its bytes go, and `evictions` changes in between: whoever read the
  * store without the lock sees that and looks again. Chunks being dropped are busy, so that nobody
@@ -23,6 +23,7 @@
 enum {
 	EVICT_BATCH = 64, /* runs dropped at a time */
 	RESERVE_CHUNKS = 8,
+	RANDOM_TRIES = 64,
 	EVICT_RUN_BLOCKS = 4 << 20 >> HITHER_BLOCK_SHIFT, /* at most, in one go */
 };
 
@@ -76,12 +77,44 @@ static uint64_t random_locked(struct managed *m)
 	return m->evict_random = x;
 }
 
+static void bounds_of(const struct managed *m, uint64_t chunk, uint64_t *first, uint64_t *end)
+{
+	*first = chunk * m->chunk_blocks;
+	*end = *first + m->chunk_blocks < m->block_count ? *first + m->chunk_blocks
+	                                                 : m->block_count;
+}
+
+/* May this chunk go now? One that was used since it was asked last may not, this once. */
+static bool may_go_locked(struct managed *m, uint64_t chunk, uint64_t *first, uint64_t *end)
+{
+	bounds_of(m, chunk, first, end);
+	if (m->used && (m->used[chunk / 8] >> chunk % 8 & 1)) {
+		m->used[chunk / 8] &= (uint8_t) ~(1u << chunk % 8);
+		return false;
+	}
+	return droppable_locked(m, *first, *end);
+}
+
+/* Any that is here, each as likely: the next one behind any place would be the oldest of a run. */
+static bool pick_any_locked(struct managed *m, uint64_t *first, uint64_t *end)
+{
+	uint64_t chunks = chunk_count(m), at;
+	for (unsigned i = 0; i < RANDOM_TRIES; i++) {
+		uint64_t chunk = random_locked(m) % chunks;
+		bounds_of(m, chunk, first, end);
+		if (hither_block_map_run(m->map, *first, *end, 1, HITHER_BLOCKS_LOCAL, &at) &&
+		    may_go_locked(m, chunk, first, end))
+			return true;
+	}
+	return false;
+}
+
 /* The next chunk that may go, by the clock; false: none after two turns of it. */
 static bool pick_locked(struct managed *m, uint64_t *first, uint64_t *end)
 {
 	uint64_t chunks = chunk_count(m), c;
-	if (m->resident_blocks)
-		m->evict_hand = random_locked(m) % chunks;
+	if (m->resident_blocks && pick_any_locked(m, first, end))
+		return true;
 	for (uint64_t left = 2 * chunks; left > 0; left--) {
 		uint64_t run = hither_block_map_run(m->map, m->evict_hand * m->chunk_blocks,
 		                                    m->block_count, 1, HITHER_BLOCKS_LOCAL, &c);
@@ -93,12 +126,7 @@ static bool pick_locked(struct managed *m, uint64_t *first, uint64_t *end)
 		}
 		c /= m->chunk_blocks;
 		m->evict_hand = c + 1 < chunks ? c + 1 : 0;
-		*first = c * m->chunk_blocks;
-		*end = *first + m->chunk_blocks < m->block_count ? *first + m->chunk_blocks
-		                                                 : m->block_count;
-		if (m->used && (m->used[c / 8] >> c % 8 & 1))
-			m->used[c / 8] &= (uint8_t) ~(1u << c % 8);
-		else if (droppable_locked(m, *first, *end))
+		if (may_go_locked(m, c, first, end))
 			return true;
 	}
 	return false;

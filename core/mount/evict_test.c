@@ -61,8 +61,31 @@ static void neighbours_are_dropped_together(void)
 	end_over(m);
 }
 
+/* Oldest first would leave nothing to whoever goes over more than fits, again and again. */
+static void what_is_passed_over_again_is_there_in_part(void)
+{
+	enum { ALL = 8 << 20, PIECE = 32 << 10, PASSES = 8 };
+	const struct hither_mount_options options = {
+	        .order = "none", .pull_off = true, .chunk_bytes = PIECE, .resident_bytes = ALL / 2};
+	struct hither_error err = {0};
+	struct hither_backend *memory;
+	struct hither_mount *m;
+	struct hither_mount_stats stats;
+	static char buf[PIECE];
+	CHECK_OK(hither_backend_memory_create(ALL, &memory, &err));
+	CHECK_OK(hither_mount_backend(memory, "limited", &options, &m, &err));
+	for (unsigned i = 0; i < PASSES; i++)
+		for (uint64_t at = 0; at < ALL; at += PIECE)
+			CHECK_OK(hither_mount_read_at(m, buf, PIECE, at, &err));
+	hither_mount_stats(m, &stats);
+	CHECK(stats.local_bytes <= ALL / 2);
+	CHECK(stats.pulled_bytes < (uint64_t)PASSES * ALL * 19 / 20);
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 int main(void)
 {
+	RUN(what_is_passed_over_again_is_there_in_part);
 	RUN(a_full_cache_is_not_swept_into_again);
 	RUN(neighbours_are_dropped_together);
 	return 0;

@@ -222,8 +222,47 @@ static void the_way_out_is_filled_and_not_overfilled(void)
 	end_play(&p);
 }
 
+/* Whoever waits for room under a limit on memory waits for the end of a round: it is short, and the
+ * next one goes on where it was cut. One that a flush waits for sends everything. */
+static void a_round_that_only_makes_room_is_short(void)
+{
+	enum { BLOCKS = 16384, LIMIT = 8192, DIRTY = 8000 };
+	const struct hither_mount_options o = {.pull_off = true,
+	                                       .order = "none",
+	                                       .resident_bytes = (uint64_t)LIMIT * BLOCK,
+	                                       .push_dirty_bytes = 64 * BLOCK,
+	                                       .push_interval_ms = UINT32_MAX};
+	struct managed *m = play_over(filled((uint64_t)BLOCKS * BLOCK), &o);
+	struct managed_job job;
+	uint64_t pushed = 0, last = 0;
+	pthread_mutex_lock(&m->lock);
+	CHECK_EQ(hither_block_map_set(m->map, 0, DIRTY, HITHER_BLOCK_DIRTY), 0);
+	pthread_mutex_unlock(&m->lock);
+	for (; claim(m, &job) == MANAGED_JOB_PUSH; pushed += job.end - job.first) {
+		last = job.end;
+		managed_run(m, &job);
+	}
+	CHECK_EQ(job.kind, MANAGED_JOB_FLUSH);
+	CHECK(pushed >= LIMIT / 16 && pushed < LIMIT / 2);
+	managed_run(m, &job);
+	CHECK_EQ(hither_block_map_count(m->map, HITHER_BLOCK_LOCAL), pushed);
+	while (claim(m, &job) == MANAGED_JOB_EVICT)
+		managed_run(m, &job);
+	CHECK_EQ(job.kind, MANAGED_JOB_PUSH);
+	CHECK_EQ(job.first, last);
+	managed_run(m, &job);
+	struct access *flush = submit(m, HITHER_IO_FLUSH, 0, 0, 0);
+	run_all(m);
+	CHECK(flush->over && !flush->result);
+	CHECK_EQ(hither_block_map_count(m->map, HITHER_BLOCK_DIRTY), 0);
+	free(flush);
+	m->base.writable = false;
+	end_over(m);
+}
+
 int main(void)
 {
+	RUN(a_round_that_only_makes_room_is_short);
 	RUN(a_block_written_while_it_is_pushed_stays_dirty);
 	RUN(a_flush_that_joins_a_round_waits_for_what_was_rewritten);
 	RUN(what_is_waited_for_goes_through);

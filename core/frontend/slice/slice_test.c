@@ -547,8 +547,84 @@ static void waits_are_measured(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* --- faults that wait for a network --- */
+
+enum { FAR = 32 << 20, CHUNK = 32 << 10 };
+
+static struct hither_mount *mount_far(unsigned delay_us)
+{
+	struct hither_backend *b = remote_new(FAR);
+	CHECK_OK(hither_layer_delay(b, delay_us, &b, &err));
+	return mount_new(b, (struct hither_mount_options){
+	                            .pull_off = true, .order = "none", .chunk_bytes = CHUNK});
+}
+
+/* What jumps about gets single pages; what comes back to a chunk gets all of it. */
+static void a_fault_brings_its_neighbours_where_that_pays(void)
+{
+	struct hither_mount *m = mount_far(100);
+	struct hither_slice *s = slice_new(m, (struct hither_slice_options){.follow = true});
+	struct hither_slice_stats before, after;
+	struct hither_mount_stats st;
+	for (size_t i = 0; i < 300; i++) {
+		size_t at = i * 379 % (FAR / 2 / CHUNK) * CHUNK + i % 8 * PAGE;
+		check_bytes(s, at, at + 1);
+	}
+	hither_mount_stats(m, &st);
+	CHECK(st.pulled_bytes < 420 * PAGE); /* of 2,400 */
+	hither_slice_stats(s, &before);
+	for (size_t at = FAR / 2; at < FAR / 2 + 64 * CHUNK; at += PAGE)
+		check_bytes(s, at, at + 1);
+	hither_slice_stats(s, &after);
+	CHECK(after.fault_waits - before.fault_waits < 80); /* of 512 pages */
+	CHECK_OK(hither_slice_close(s, &err));
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+struct toucher {
+	pthread_t thread;
+	struct hither_slice *slice;
+	size_t number;
+};
+
+enum { TOUCHERS = 12, TOUCHES = 40 };
+
+static void *touch_some(void *arg)
+{
+	const struct toucher *t = arg;
+	for (size_t i = 0; i < TOUCHES; i++) {
+		/* Some go to the same page, some to others of one chunk, most to far ones. */
+		size_t at = (i * 7919 + (t->number % 4 == 3 ? 0 : t->number * 131)) %
+		                    (FAR / CHUNK) * CHUNK +
+		            t->number % 3 * PAGE;
+		check_bytes(t->slice, at, at + 1);
+	}
+	return NULL;
+}
+
+/* More at a time than there are threads to answer them. */
+static void many_wait_at_once(void)
+{
+	for (unsigned follow = 0; follow < 2; follow++) {
+		struct hither_mount *m = mount_far(2000);
+		struct hither_slice *s =
+		        slice_new(m, (struct hither_slice_options){.follow = follow});
+		struct toucher t[TOUCHERS];
+		for (size_t i = 0; i < TOUCHERS; i++) {
+			t[i] = (struct toucher){.slice = s, .number = i};
+			CHECK_EQ(pthread_create(&t[i].thread, NULL, touch_some, &t[i]), 0);
+		}
+		for (size_t i = 0; i < TOUCHERS; i++)
+			CHECK_EQ(pthread_join(t[i].thread, NULL), 0);
+		CHECK_OK(hither_slice_close(s, &err));
+		CHECK_OK(hither_mount_close(m, &err));
+	}
+}
+
 int main(void)
 {
+	RUN(a_fault_brings_its_neighbours_where_that_pays);
+	RUN(many_wait_at_once);
 	RUN(discarded_pages_are_zeros_and_not_pushed);
 	RUN(discards_of_parts_of_what_belongs_together);
 	RUN(discards_under_pressure);
