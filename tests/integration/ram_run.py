@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -359,6 +360,69 @@ def whom_it_lets_in():
     print("ram-ul: told whom it lets in")
 
 
+@contextlib.contextmanager
+def listening(*options, limit=None):
+    """A ram-ul at a port of its own, with so many descriptors; host:port."""
+    with subprocess.Popen([UL, "-l", "127.0.0.1:0", *options, "128M"], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, preexec_fn=limit and (lambda: resource.setrlimit(resource.RLIMIT_NOFILE,
+                                                                                      (limit, limit)))) as server:
+        servers.append(server)
+        told = server.stdout.readline()
+        assert told, server.stderr.read()
+        yield told.split(": ")[0]
+        server.terminate()
+        assert not server.wait(20), server.stderr.read()
+
+
+def keys_and_networks():
+    """Who has neither the key nor an address that is allowed gets nothing."""
+    work = [HOG, "pass", "48", "1"]
+    for name, key in (("keys", "me:" + "ab" * 32), ("others", "me:" + "cd" * 32)):
+        with open(f"{folder}/{name}", "w", encoding="ascii") as out:
+            out.write(key + "\n")
+    with listening("--tls-psk", f"{folder}/keys") as place:
+        url = f"nbds://me@{place}/?tls-psk-file={folder}/"
+        run(command(url + "keys", 16, work, 100))
+        run(command(url + "others", 16, work, 100), 1, "TLS")
+        run(command(f"nbd://{place}/", 16, work, 100), 1)
+    with listening("--allow", "127.0.0.1") as place:
+        run(command(place, 16, work, 100))
+    with listening("--allow", "192.0.2.0/24", "--allow", "2001:db8::/32") as place:
+        run(command(place, 16, work, 100), 1)
+    with listening("--read-only") as place:
+        run(command(place, 16, work, 100), 1)
+    if os.geteuid() == 0:
+        with listening("--lock") as place:
+            run(command(place, 16, work, 100))
+    print("keys, networks, a locked server: as told")
+
+
+def few_descriptors():
+    """Out of descriptors is told by whoever it is; with few, all goes on."""
+    def limited(count, *words):
+        return ["sh", "-c", 'ulimit -n "$0"; exec "$@"', str(count), *words]
+    url, server = serve("few", 256)
+    work = [HOG, "pass", "48", "1"]
+    run(limited(64, *command(url, 16, work, 100)))
+    run(limited(48, *command(url, 16, work, 100)), 1, "ulimit -n")
+    told = set()
+    for count in (6, 9, 12, 16, 20, 28, 40):  # the program's own, which the pool has to live with
+        done = subprocess.run(command(url, 16, limited(count, *work), 100), env=env, timeout=60, capture_output=True,
+                              text=True, check=False)
+        assert not done.returncode, (count, done)
+        assert not done.stderr or "no more memory than this machine has: " in done.stderr, (count, done.stderr)
+        told.add(bool(done.stderr))
+    assert told == {False, True}, told
+    nothing_left()
+    server.kill()
+    with listening(limit=64) as place:
+        crowd = [socket.create_connection(place.rsplit(":", 1)) for _ in range(90)]
+        for one in crowd:
+            one.close()
+        run(command(place, 16, [HOG, "pass", "48", "1"], 100))
+    print("few descriptors: told, or enough")
+
+
 def what_grows_stays_where_it_is():
     """An area that grows to most of --size: there would be no room for it and what it was before."""
     url, server = serve("grows", 96)
@@ -431,6 +495,8 @@ def main():
         return 77
     timed(bad_input)
     timed(whom_it_lets_in)
+    timed(keys_and_networks)
+    timed(few_descriptors)
     timed(what_grows_stays_where_it_is)
     timed(all_kinds_of_allocations)
     timed(what_programs_do_to_memory)
