@@ -1,11 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What is not written stays clean, whatever comes between. */
+#include "base/cleanup.h"
 #include "frontend/slice/slice_testing.h"
+#include "frontend/slice/uffd.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 static uint64_t pushed_by_flush(struct hither_mount *m, struct hither_slice *s)
 {
@@ -106,9 +111,76 @@ static void a_page_that_was_taken_out(void)
 	}
 }
 
+/* The slice's descriptor of its page table is something else from now on. */
+static void spoil_pagemap(void)
+{
+	HITHER_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	unsigned found = 0;
+	for (int fd = 3; fd < 100; fd++) {
+		char link[32], path[64] = "";
+		snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+		if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/pagemap")) {
+			CHECK_EQ(dup2(null, fd), fd);
+			found++;
+		}
+	}
+	CHECK_EQ(found, 1);
+}
+
+/* What a flush promises it keeps also where the kernel does not tell what was written. */
+static void nothing_is_lost_where_the_kernel_does_not_tell(void)
+{
+	struct hither_backend *b = remote_new(SIZE);
+	struct hither_mount *m = mount_quiet(b);
+	struct hither_slice *s =
+	        tracked(m, (struct hither_slice_options){.tracking = HITHER_SLICE_TRACK_ASYNC,
+	                                                 .scan_ms = 3600000});
+	if (s) {
+		struct hither_slice_stats st;
+		unsigned char *p = hither_slice_data(s), back[2];
+		check_bytes(s, 0, 16 * PAGE);
+		spoil_pagemap();
+		p[3 * PAGE] = 70;
+		p[700] = 71;
+		CHECK(pushed_by_flush(m, s) >= 2 * PAGE);
+		CHECK_OK(hither_backend_read_at(b, back, 1, 3 * PAGE, &err));
+		CHECK_OK(hither_backend_read_at(b, back + 1, 1, 700, &err));
+		CHECK(back[0] == 70 && back[1] == 71);
+		hither_slice_stats(s, &st);
+		CHECK(st.error && strstr(st.message, "PAGEMAP_SCAN"));
+		CHECK_OK(hither_slice_close(s, &err));
+	}
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
+static void nothing_is_lost_where_pages_cannot_be_protected(void)
+{
+	struct hither_backend *b = remote_new(SIZE);
+	struct hither_mount *m = mount_quiet(b);
+	struct hither_slice *s =
+	        tracked(m, (struct hither_slice_options){.tracking = HITHER_SLICE_TRACK_FAULT});
+	if (s) {
+		unsigned char *p = hither_slice_data(s), back;
+		uffd_protect_fails = -ENOMEM;
+		for (unsigned char value = 1; value < 5; value++) {
+			p[700] = value;
+			CHECK(pushed_by_flush(m, s) >= PAGE);
+			CHECK_OK(hither_backend_read_at(b, &back, 1, 700, &err));
+			CHECK_EQ(back, value);
+		}
+		uffd_protect_fails = 0;
+		CHECK_EQ(pushed_by_flush(m, s), PAGE);
+		CHECK_EQ(pushed_by_flush(m, s), 0);
+		CHECK_OK(hither_slice_close(s, &err));
+	}
+	CHECK_OK(hither_mount_close(m, &err));
+}
+
 int main(void)
 {
 	RUN(a_page_that_comes_before_the_signal);
 	RUN(a_page_that_was_taken_out);
+	RUN(nothing_is_lost_where_the_kernel_does_not_tell);
+	RUN(nothing_is_lost_where_pages_cannot_be_protected);
 	return 0;
 }

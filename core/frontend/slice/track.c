@@ -63,7 +63,13 @@ int slice_tracker_choose(struct hither_slice *s, enum hither_slice_tracking kind
 
 static void fault_rearm(struct hither_slice *s, uint64_t first, uint64_t end)
 {
-	uffd_protect(&s->uffd, slice_addr(s, first), (end - first) << SLICE_BLOCK_SHIFT, true);
+	int r = uffd_protect(&s->uffd, slice_addr(s, first), (end - first) << SLICE_BLOCK_SHIFT,
+	                     true);
+	if (!r)
+		return;
+	/* Nobody hears of later writes: so these pages stay dirty. */
+	slice_trouble(s, r, "write-protecting pages failed: they are pushed again and again");
+	slice_written(s, first, end);
 }
 
 static void fault_unmap(struct hither_slice *s, uint64_t first, uint64_t end)

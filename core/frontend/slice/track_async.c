@@ -40,6 +40,11 @@ static void tell_mapped(struct hither_slice *s, uint64_t first, uint64_t end)
 		slice_written(s, at, at + run);
 }
 
+static uint64_t block_of(const struct hither_slice *s, uint64_t address)
+{
+	return (address - (uintptr_t)s->data) >> SLICE_BLOCK_SHIFT;
+}
+
 static void walk(struct hither_slice *s, uint64_t first, uint64_t end, bool tell)
 {
 	struct slice_page_region found[REGIONS];
@@ -59,12 +64,13 @@ static void walk(struct hither_slice *s, uint64_t first, uint64_t end, bool tell
 			continue;
 		if (n < 0) {
 			slice_trouble(s, -errno,
-			              "PAGEMAP_SCAN failed: written pages are not found");
+			              "PAGEMAP_SCAN failed: every page counts as written");
+			if (tell)
+				tell_mapped(s, block_of(s, scan.start), end);
 			return;
 		}
 		for (int i = 0; tell && i < n; i++)
-			tell_mapped(s, (found[i].start - (uintptr_t)s->data) >> SLICE_BLOCK_SHIFT,
-			            (found[i].end - (uintptr_t)s->data) >> SLICE_BLOCK_SHIFT);
+			tell_mapped(s, block_of(s, found[i].start), block_of(s, found[i].end));
 		scan.start = scan.walk_end;
 	}
 }

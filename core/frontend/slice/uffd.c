@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 
 int uffd_hidden;
+int uffd_protect_fails;
 uint64_t uffd_hidden_features;
 bool uffd_hide_pagemap_scan;
 
@@ -132,6 +133,8 @@ int uffd_protect(const struct uffd *u, const void *addr, size_t len, bool on)
 {
 	struct uffdio_writeprotect p = {.range = {(uintptr_t)addr, len},
 	                                .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0};
+	if (on && uffd_protect_fails)
+		return uffd_protect_fails;
 	while (ioctl(u->fd, UFFDIO_WRITEPROTECT, &p) < 0)
 		if (errno != EAGAIN)
 			return -errno;

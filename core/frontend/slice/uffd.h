@@ -18,6 +18,7 @@ struct uffd {
 /* For tests: how this kernel shall seem to refuse a userfaultfd (-errno), features that it shall
  * seem to lack, and PAGEMAP_SCAN. */
 extern int uffd_hidden;
+extern int uffd_protect_fails; /* -errno, where it should protect */
 extern uint64_t uffd_hidden_features;
 extern bool uffd_hide_pagemap_scan;
 
