@@ -215,7 +215,10 @@ static int run(struct settings *s, char **args)
 	if (!p)
 		return fail_with(EXIT_FAILED, "no memory");
 	if (s->plot && (len < 4 || strcmp(s->plot + len - 4, ".svg")))
-		return fail_with(EXIT_MISUSED, "profile: --plot: %s should end in .svg", s->plot);
+		return fail_with(
+		        EXIT_MISUSED,
+		        "profile: --plot: %s should end in .svg (rsvg-convert makes a PNG of it)",
+		        s->plot);
 	s->mount.direct = true;
 	if (settings_apply(s, s->tree_url, &err))
 		return fail_with(EXIT_MISUSED, "profile: %s", err.message);

@@ -9,6 +9,7 @@
 #include <fts.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #define NS_PER_S INT64_C(1000000000)
@@ -345,6 +346,30 @@ static int make(struct index *x, struct tree_bytes *out, struct hither_tree **t)
 	return tree_parse_any(out->bytes, out->len, t, x->err); /* what we write, we can read */
 }
 
+/*
+ * The file that will take the place of the old manifest, empty. Who else makes one at this time
+ * waits for us, or we for them, and the later one stays; until then whole ones are seen only. Where
+ * files cannot be locked it has to be hoped for. The descriptor, or -errno.
+ */
+static int open_fresh(const char *path)
+{
+	for (;;) {
+		struct stat ours, there;
+		HITHER_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+		if (fd < 0)
+			return -errno;
+		while (flock(fd, LOCK_EX) && errno == EINTR)
+			;
+		if (fstat(fd, &ours))
+			return -errno;
+		/* It may have been put in place while we waited. */
+		if (stat(path, &there) || ours.st_ino != there.st_ino ||
+		    ours.st_dev != there.st_dev)
+			continue;
+		return ftruncate(fd, 0) ? -errno : HITHER_TAKE(fd, -1);
+	}
+}
+
 static int put(struct index *x, const struct tree_bytes *bytes, const char *out)
 {
 	HITHER_FREE char *fresh = NULL;
@@ -352,8 +377,8 @@ static int put(struct index *x, const struct tree_bytes *bytes, const char *out)
 		fresh = NULL;
 		return no_memory(x);
 	}
-	HITHER_CLOSE int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-	int r = fd < 0 ? -errno : hither_write_all(fd, bytes->bytes, bytes->len);
+	HITHER_CLOSE int fd = open_fresh(fresh);
+	int r = fd < 0 ? fd : hither_write_all(fd, bytes->bytes, bytes->len);
 	if (!r && (fsync(fd) || rename(fresh, out)))
 		r = -errno;
 	if (!r)

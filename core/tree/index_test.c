@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 static struct hither_error err;
 static char folder[PATH_MAX], text[2 * PATH_MAX];
@@ -143,12 +144,40 @@ static void other_places(void)
 	CHECK_EQ(hither_tree_index(path, at("z.hither"), NULL, &r, &err), -ENOENT);
 }
 
+enum { WRITERS = 4, TIMES = 40 };
+
+/* In old days they shared the file that was to become the manifest. */
+static void several_at_a_time_write_one_manifest(void)
+{
+	char path[2 * PATH_MAX], out[2 * PATH_MAX];
+	snprintf(path, sizeof path, "%s", at("game"));
+	snprintf(out, sizeof out, "%s", at("shared.hither"));
+	for (int i = 0; i < WRITERS; i++) {
+		pid_t child = fork();
+		CHECK(child >= 0);
+		for (int k = 0; child == 0 && k < TIMES; k++) {
+			const struct hither_tree_index_options o = {.chunk_bytes = 4096u << i};
+			CHECK_OK(hither_tree_index(path, out, &o, NULL, &err));
+			hither_tree_destroy(load("shared.hither"));
+		}
+		if (child == 0)
+			_exit(0);
+	}
+	for (int i = 0; i < WRITERS; i++) {
+		int status;
+		CHECK(wait(&status) > 0);
+		CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+	CHECK(access(at("shared.hither-new"), F_OK));
+}
+
 int main(void)
 {
 	scratch_make(folder);
 	RUN(a_folder_is_indexed);
 	RUN(only_what_changed_is_read_again);
 	RUN(other_places);
+	RUN(several_at_a_time_write_one_manifest);
 	scratch_remove(folder);
 	return 0;
 }
