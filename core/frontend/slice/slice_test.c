@@ -2,6 +2,7 @@
 #include "frontend/slice/slice_testing.h"
 #include "frontend/slice/uffd.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
