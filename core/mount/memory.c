@@ -273,7 +273,7 @@ void mount_memory_read_here(struct hither_mount *base, struct hither_io *io, uin
 	pthread_mutex_lock(&m->lock);
 	bool ours = managed_trim_locked(m, &at, &stop) && at == first &&
 	            claim_here_locked(m, &job, first, stop);
-	job.quiet = ours;
+	job.quiet = ours && bring > end; /* else watchers pass on what arrives, block by block */
 	pthread_mutex_unlock(&m->lock);
 	/* Now it waits as any other does: with a deadline, and for another connection if this one
 	 * stalls. */

@@ -582,6 +582,29 @@ static void a_fault_brings_its_neighbours_where_that_pays(void)
 	CHECK_OK(hither_mount_close(m, &err));
 }
 
+/* Whoever touches a page goes on when that is here, whatever else of its chunk is on its way. */
+static void nobody_waits_for_the_rest_of_a_chunk(void)
+{
+	enum { LEN = 4 << 20, LARGE = 512 << 10 };
+	for (unsigned follow = 0; follow < 2; follow++) {
+		struct hither_backend *b = remote_new(LEN);
+		struct hither_mount_stats st;
+		CHECK_OK(hither_layer_delay(b, 100, &b, &err));
+		CHECK_OK(hither_layer_rate(b, LARGE, &b, &err)); /* one second for a chunk */
+		struct hither_mount *m = mount_new(
+		        b, (struct hither_mount_options){
+		                   .pull_off = true, .order = "none", .chunk_bytes = LARGE});
+		struct hither_slice *s =
+		        slice_new(m, (struct hither_slice_options){.follow = follow});
+		check_bytes(s, LARGE, LARGE + 1);
+		hither_mount_stats(m, &st);
+		CHECK(st.local_bytes > 0 && st.local_bytes < LARGE);
+		hither_mount_cancel(m);
+		CHECK_OK(hither_slice_close(s, &err));
+		hither_mount_close(m, NULL);
+	}
+}
+
 struct toucher {
 	pthread_t thread;
 	struct hither_slice *slice;
@@ -626,6 +649,7 @@ int main(void)
 {
 	RUN(a_fault_brings_its_neighbours_where_that_pays);
 	RUN(many_wait_at_once);
+	RUN(nobody_waits_for_the_rest_of_a_chunk);
 	RUN(discarded_pages_are_zeros_and_not_pushed);
 	RUN(discards_of_parts_of_what_belongs_together);
 	RUN(discards_under_pressure);
