@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "mount/managed.h"
 #include "order/format.h"
+#include "order/record.h"
 
 #include <errno.h>
 #include <string.h>
@@ -194,6 +195,15 @@ void managed_record(struct managed *m, uint64_t offset, uint64_t len, bool waite
 		return;
 	HITHER_LOCK_SCOPE(&m->recorder_lock);
 	m->recorder->ops->saw(m->recorder, offset, len, waited);
+}
+
+void managed_record_stall(struct managed *m, const struct hither_io *io)
+{
+	uint64_t now = m->now();
+	if (!m->recorder || !io->waited || now - io->submitted_ns <= MOUNT_STALLED_NS)
+		return;
+	HITHER_LOCK_SCOPE(&m->recorder_lock);
+	hither_order_record_stall(m->recorder, io->offset, io->len, io->submitted_ns, now);
 }
 
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited)

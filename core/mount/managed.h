@@ -355,6 +355,8 @@ void managed_run_batch(struct managed *m, struct managed_job *job);
 void managed_saw_locked(struct managed *m, const struct hither_io *io, bool waited);
 /* A read, for the profile that is recorded; no lock held. */
 void managed_record(struct managed *m, uint64_t offset, uint64_t len, bool waited);
+/* A parked read goes on: note it if it waited long. */
+void managed_record_stall(struct managed *m, const struct hither_io *io);
 void managed_arrived(struct managed *m, uint64_t offset, uint64_t len); /* no lock held */
 
 /* warm.c */

@@ -139,6 +139,7 @@ void managed_resume(struct managed *m, struct managed_ios *ready)
 			managed_write(m, io);
 			continue;
 		}
+		managed_record_stall(m, io);
 		while (!try_read(m, io, true))
 			;
 	}

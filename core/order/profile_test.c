@@ -2,6 +2,7 @@
 /* The format, what is recorded, and how it is replayed. */
 #include "base/clock.h"
 #include "check.h"
+#include "order/record.h"
 #include "order/seen.h"
 
 #include <errno.h>
@@ -211,6 +212,36 @@ static void first_accesses_are_recorded(void)
 		CHECK_EQ(p.entries[i].waited, want[i + 1].waited);
 	}
 	CHECK(strstr(get(), "\n16384 4096 "));
+	hither_profile_finish(&p);
+}
+
+static void stalls_are_told_in_comments(void)
+{
+	struct hither_order_view view = {.size_bytes = MIB};
+	struct hither_order *o;
+	struct hither_profile p;
+	unlink(path);
+	CHECK_OK(hither_order_record(&view, path, &o, &err));
+	uint64_t now = hither_now_ns();
+	o->ops->saw(o, 8192, 4096, true);
+	hither_order_record_stall(o, 8192, 4096, now, now + 70 * HITHER_NS_PER_MS);
+	o->ops->saw(o, 12288, 4096, true);
+	for (unsigned i = 0; i < 20000; i++)
+		hither_order_record_stall(o, UINT64_MAX, UINT64_MAX, now, UINT64_MAX);
+	hither_order_destroy(o);
+	const char *text = get();
+	unsigned from, until, count = 0;
+	const char *line = strstr(text, "\n# stalled 8192 4096 ");
+	CHECK(line && sscanf(line, "\n# stalled 8192 4096 %u %u", &from, &until) == 2);
+	CHECK(until - from == 70 || until - from == 71);
+	char any[HITHER_PROFILE_LINE_BYTES];
+	FILE *f = fopen(path, "r");
+	while (f && fgets(any, sizeof any, f))
+		count += !strncmp(any, "# stalled ", 10);
+	CHECK(f && fclose(f) == 0);
+	CHECK_EQ(count, 10000); /* enough */
+	CHECK_OK(hither_profile_load(path, &p, &err));
+	CHECK(p.count == 1 && p.entries[0].len == 8192);
 	hither_profile_finish(&p);
 }
 
@@ -501,6 +532,7 @@ int main(void)
 	RUN(entries_are_limited);
 	RUN(pages_are_seen_once);
 	RUN(first_accesses_are_recorded);
+	RUN(stalls_are_told_in_comments);
 	RUN(a_recording_is_on_disk_as_it_goes_and_ends_at_the_limit);
 	RUN(places_that_cannot_be_written_are_told_at_once);
 	RUN(a_full_disk_ends_the_recording_at_a_whole_line);

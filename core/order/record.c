@@ -3,6 +3,7 @@
  * Records a profile. What goes wrong once it runs (a full disk) ends the recording, at the end of a
  * line, and nothing else: the program that is recorded matters more.
  */
+#include "order/record.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/io.h"
@@ -12,20 +13,22 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <hither/profile.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #define BUFFER_ENTRIES 256
 #define BUFFER_BYTES (BUFFER_ENTRIES * 64) /* an entry's line has at most 56 bytes */
-#define MOST_JOINED (UINT64_C(8) << 20)    /* a long read is written down as it goes */
+#define MOST_STALLS 10000
+#define MOST_JOINED (UINT64_C(8) << 20) /* a long read is written down as it goes */
 
 struct record_order {
 	struct hither_order base;
 	uint64_t size, start_ns;
 	struct seen seen;
 	struct hither_profile_entry pending; /* may still grow; len 0: none */
-	size_t entries;
+	size_t entries, stalls;
 	int fd;           /* -1: the recording has ended */
 	bool stale;       /* the file still has what was there before */
 	bool regular;     /* a file proper, which can be cut */
@@ -65,6 +68,35 @@ static void flush(struct record_order *r)
 	stop(r);
 }
 
+static void append(struct record_order *r, const char *line, size_t n)
+{
+	if (n > sizeof r->buffer - r->used)
+		flush(r);
+	if (r->fd < 0)
+		return;
+	memcpy(r->buffer + r->used, line, n);
+	r->used += n;
+}
+
+static uint32_t ms_since(const struct record_order *r, uint64_t ns)
+{
+	uint64_t ms = ns > r->start_ns ? (ns - r->start_ns) / HITHER_NS_PER_MS : 0;
+	return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
+void hither_order_record_stall(struct hither_order *o, uint64_t offset, uint64_t len,
+                               uint64_t from_ns, uint64_t until_ns)
+{
+	struct record_order *r = (struct record_order *)o;
+	char line[HITHER_PROFILE_LINE_BYTES];
+	if (r->fd < 0 || r->stalls == MOST_STALLS)
+		return;
+	r->stalls++;
+	int n = snprintf(line, sizeof line, "# stalled %" PRIu64 " %" PRIu64 " %u %u\n", offset,
+	                 len, ms_since(r, from_ns), ms_since(r, until_ns));
+	append(r, line, (size_t)n);
+}
+
 static void write_pending(struct record_order *r)
 {
 	struct hither_profile_entry entry =
@@ -73,10 +105,7 @@ static void write_pending(struct record_order *r)
 		return;
 	char line[HITHER_PROFILE_LINE_BYTES];
 	size_t n = hither_profile_print_entry(line, &entry);
-	if (n > sizeof r->buffer - r->used)
-		flush(r);
-	memcpy(r->buffer + r->used, line, n);
-	r->used += n;
+	append(r, line, n);
 	r->entries++;
 	if (r->entries % BUFFER_ENTRIES == 0)
 		flush(r);
@@ -95,9 +124,8 @@ static void note(struct record_order *r, uint64_t offset, uint64_t end, bool wai
 		return;
 	}
 	write_pending(r);
-	uint64_t ms = (hither_now_ns() - r->start_ns) / HITHER_NS_PER_MS;
-	*p = (struct hither_profile_entry){offset, end - offset,
-	                                   ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX, waited};
+	*p = (struct hither_profile_entry){offset, end - offset, ms_since(r, hither_now_ns()),
+	                                   waited};
 }
 
 static bool record_next(struct hither_order *o, uint64_t window_bytes, struct hither_range *out)

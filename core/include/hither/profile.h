@@ -9,6 +9,7 @@
  *     # made by hand              a line that starts with # is a comment; empty lines are fine too
  *     0 4096 0 w                  offset, length in bytes, ms since the start; w: the reader waited
  *     1048576 131072 12
+ *     # stalled 0 4096 0 87       a comment of recordings: who waited over 50 ms, from, until
  *
  * Numbers are decimal. The size comes before the first entry. A last line that was cut short (by a
  * crash of the writer) is left out. Lines end with LF or CR LF and have at most 500 bytes.

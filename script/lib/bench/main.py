@@ -63,8 +63,9 @@ NOTES = [
     " level is there; unmodified, from Debian, under Xvfb with software rendering. Ideal: what the launch reads at the"
     " line's rate, three round trips, and the game's own start from the local disk. With a profile, and from the local"
     " disk: the median of three. Who mounts lazily is stopped once it took half as long again as the download. A stall"
-    " that the line had time to avoid: had it brought the profile in its order and nothing else, it would have had these"
-    " bytes, three round trips included, before they were read; what the profile has not is not counted. Pictures: what"
+    " (over 50 ms) that the line had time to avoid: had it brought the profile in its order and nothing else, at its rate"
+    " less the headers of its packets, it would have had these bytes, three round trips included, before they were read;"
+    " what the profile has not is not counted. Pictures: what"
     " was read when, without a profile and with one.",
     "find: every name, size and date of 100,000 files in 100 folders, medians of three; for the first time: the"
     " kernel's names and attributes were dropped, its pages not.",
