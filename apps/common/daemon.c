@@ -268,7 +268,8 @@ static int report_ready(struct daemon *d)
 	         "%.200s is a web page, and was mounted as a file; for a folder: hither index, "
 	         "there",
 	         d->shown_url);
-	return report(d, '+', text, is_page_of_folder(d) ? warning : NULL);
+	bool page = is_page_of_folder(d), noted = d->report_fd >= 0 && *d->settings->note;
+	return report(d, '+', text, page ? warning : noted ? d->settings->note : NULL);
 }
 
 /* A program got an error number: here is why. */

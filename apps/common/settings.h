@@ -40,6 +40,7 @@ struct settings {
 	bool cache_asked; /* settings_apply(): something was said of a cache, or of pulling */
 	struct hither_tree *tree; /* source_open() found one; it lives as long as this */
 	int profile_fd;           /* the profile beside it; -1: none */
+	char note[400];           /* what source_open() told stderr; "": nothing */
 	char *output, *base;      /* of index, profile */
 	char *plot, *tree_url;    /* of profile */
 	bool list;

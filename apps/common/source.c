@@ -13,6 +13,7 @@
 #include <hither/url.h>
 #include <linux/magic.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -93,20 +94,25 @@ int source_check_layers(const char *list, struct hither_error *err)
 	return wrap_all(&none, list, err);
 }
 
-static int open_once(const struct settings *s, struct hither_mount **out, struct hither_error *err)
+static int mount_wrapped(const struct settings *s, struct hither_backend *b,
+                         struct hither_mount **out, struct hither_error *err)
 {
-	if (!s->wrap)
-		return hither_mount_open(s->url, &s->mount, out, err);
-	struct hither_backend *b = NULL;
-	int r = hither_backend_open(s->url, &s->mount.backend, &b, err);
-	if (r)
-		return r;
-	r = wrap_all(&b, s->wrap, err);
+	int r = wrap_all(&b, s->wrap, err);
 	if (!r)
-		r = hither_mount_backend(b, s->url, &s->mount, out, err);
+		r = s->tree ? hither_tree_mount_backend(s->tree, s->url, b, &s->mount, out, err)
+		            : hither_mount_backend(b, s->url, &s->mount, out, err);
 	if (r)
 		hither_backend_close(b);
 	return r;
+}
+
+static int open_once(const struct settings *s, struct hither_mount **out, struct hither_error *err)
+{
+	struct hither_backend *b = NULL;
+	if (!s->wrap)
+		return hither_mount_open(s->url, &s->mount, out, err);
+	int r = hither_backend_open(s->url, &s->mount.backend, &b, err);
+	return r ? r : mount_wrapped(s, b, out, err);
 }
 
 static int open_any(struct settings *s, bool may_write, struct hither_mount **out,
@@ -119,6 +125,17 @@ static int open_any(struct settings *s, bool may_write, struct hither_mount **ou
 	*err = (struct hither_error){0};
 	s->mount.backend.writable = false;
 	return open_once(s, out, err);
+}
+
+/* --- what is odd, but no failure --- */
+
+static void __attribute__((format(printf, 2, 3))) note(struct settings *s, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	vsnprintf(s->note, sizeof s->note, fmt, ap);
+	va_end(ap);
+	fail_with(0, "note: %s", s->note);
 }
 
 /* --- trees --- */
@@ -164,10 +181,10 @@ static void check_profile(struct settings *s)
 	if (!s->profile || hither_profile_load(s->profile, &p, NULL))
 		return; /* the mount says what is wrong with it */
 	if (!is_of(s->tree, &p)) {
-		fail_with(0,
-		          "note: %s is of another tree, or of another version of it, and not used: "
-		          "record it again",
-		          s->profile);
+		note(s,
+		     "%s is of another tree, or of another version of it, and not used: record it "
+		     "again",
+		     s->profile);
 		free(TAKE(s->profile, NULL));
 		s->mount.profile = NULL;
 	}
@@ -213,14 +230,28 @@ static void end_beside(struct beside *b, struct settings *s, const struct hither
 		pthread_join(b->thread, NULL);
 	free(b->url);
 	AUTO_FREE char *text = b->text;
-	if (!text || !tree || !fits(tree, text, b->len))
+	if (!text || !tree)
 		return;
+	if (!fits(tree, text, b->len)) {
+		note(s, "the profile beside the manifest is damaged, or of another version of the "
+		        "tree, and not used: who publishes it has to record it again");
+		return;
+	}
 	s->profile_fd = memfd_create("hither-profile", MFD_CLOEXEC);
 	if (s->profile_fd < 0 || write(s->profile_fd, text, b->len) != (ssize_t)b->len)
 		return;
 	if (asprintf(&s->profile, "/proc/self/fd/%d", s->profile_fd) < 0)
 		s->profile = NULL;
 	s->mount.profile = s->profile;
+}
+
+static int mount_tree(const struct settings *s, struct hither_mount **out, struct hither_error *err)
+{
+	struct hither_backend *b = NULL;
+	if (!s->wrap)
+		return hither_tree_mount(s->tree, s->url, &s->mount, out, err);
+	int r = hither_tree_backend(s->tree, s->url, &s->mount.backend, s->mount.offline, &b, err);
+	return r ? r : mount_wrapped(s, b, out, err);
 }
 
 static int open_tree(struct settings *s, struct hither_mount **out, struct hither_error *err)
@@ -241,7 +272,7 @@ static int open_tree(struct settings *s, struct hither_mount **out, struct hithe
 		        err, -EISDIR,
 		        "this manifest is of a folder: hither mount shows it, hither exec "
 		        "URL/PROGRAM runs what is in it");
-	return hither_tree_mount(s->tree, s->url, &s->mount, out, err);
+	return mount_tree(s, out, err);
 }
 
 /* Of a path in a tree, which hither exec takes. */
@@ -316,10 +347,8 @@ static int open_own_copy(struct settings *s, bool may_write, struct hither_mount
                          struct hither_error *err)
 {
 	AUTO_FREE char *url = url_redact(s->url);
-	fail_with(0,
-	          "note: another process has the cache of %s; this one keeps a copy of its own, in "
-	          "memory",
-	          url ? url : "it");
+	note(s, "another process has the cache of %s; this one keeps a copy of its own, in memory",
+	     url ? url : "it");
 	*err = (struct hither_error){0};
 	s->mount.cache_dir = NULL;
 	if (!s->mount.cache_cap_bytes || s->mount.cache_cap_bytes > OWN_COPY_BYTES)

@@ -14,7 +14,9 @@
  * unless another was given.
  *
  * -EBUSY: another process has the cache, and err says where it shows the resource. With s->own_copy
- * it is opened without a cache on disk then, which stderr is told.
+ * it is opened without a cache on disk then.
+ *
+ * What is odd, but no failure, is told to stderr and left in s->note: a daemon's stderr is a log.
  */
 int source_open(struct settings *s, bool may_write, struct hither_mount **out,
                 struct hither_error *err);

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <hither/cache.h>
+#include <hither/tree.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -202,6 +203,21 @@ static int clear_all(struct clearing *c)
 	return tell_freed(c);
 }
 
+/* Of a manifest the files' cache goes first, which is the one that a mount has open. */
+static int delete_named(const char *dir, const char *name, bool force, struct hither_error *err)
+{
+	AUTO_FREE char *files = hither_tree_is_url(name) ? hither_tree_cache_name(name) : NULL;
+	int r = files ? hither_cache_delete(dir, files, force, err) : -ENOENT;
+	if (r && r != -ENOENT)
+		return r;
+	struct hither_error manifest = {0};
+	int also = hither_cache_delete(dir, name, force, &manifest);
+	if (!also || (also == -ENOENT && !r))
+		return 0;
+	*err = manifest;
+	return also;
+}
+
 /* Only the cache itself tells what it is of: two names may look alike without their secrets. */
 static int clear_named(struct clearing *c, const char *dir, const char *url)
 {
@@ -209,7 +225,7 @@ static int clear_named(struct clearing *c, const char *dir, const char *url)
 	AUTO_FREE char *name = url_absolute(url);
 	if (!name)
 		return fail_with(EXIT_FAILED, "no memory");
-	if (hither_cache_delete(dir, name, c->force, &err))
+	if (delete_named(dir, name, c->force, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	for (size_t i = 0; i < c->count; i++)
 		if (access(c->list[i].path, F_OK)) {

@@ -190,18 +190,19 @@ static bool guesses_tails(const struct hither_tree *t, const struct hither_mount
 	       strcmp(o->order, "readahead") != 0;
 }
 
-int hither_tree_mount(const struct hither_tree *t, const char *url,
-                      const struct hither_mount_options *options, struct hither_mount **out,
-                      struct hither_error *err)
+char *hither_tree_cache_name(const char *url)
+{
+	char *name = NULL;
+	return asprintf(&name, "%s#files", url) < 0 ? NULL : name;
+}
+
+int hither_tree_mount_backend(const struct hither_tree *t, const char *url,
+                              struct hither_backend *b, const struct hither_mount_options *options,
+                              struct hither_mount **out, struct hither_error *err)
 {
 	struct hither_mount_options o = *options;
-	struct hither_backend *b = NULL;
-	HITHER_FREE char *name = NULL;
+	HITHER_FREE char *name = hither_tree_cache_name(url);
 	HITHER_FREE struct hither_range *ranges = NULL;
-	if (asprintf(&name, "%s#files", url) < 0) {
-		name = NULL;
-		return hither_fail(err, -ENOMEM, "tree: no memory");
-	}
 	uint32_t chunk = o.chunk_bytes ? o.chunk_bytes : 64 << 10;
 	o.chunk_bytes = chunk > t->chunk_bytes ? chunk : t->chunk_bytes;
 	o.backend.writable = false;
@@ -213,16 +214,22 @@ int hither_tree_mount(const struct hither_tree *t, const char *url,
 	} else if (!o.order || !strcmp(o.order, "auto")) {
 		o.order = "elf"; /* the first file's format says nothing about the others */
 	}
-	int r = hither_tree_backend(t, url, &options->backend, options->offline, &b, err);
+	int r = name ? 0 : -ENOMEM;
 	if (!r && guesses_tails(t, &o)) {
 		r = tree_add_tails(t, o.ranges, o.range_count, &ranges, &o.range_count);
 		o.ranges = ranges;
-		if (r)
-			hither_fail(err, r, "tree: no memory");
 	}
-	if (!r)
-		r = hither_mount_backend(b, name, &o, out, err);
-	if (r)
+	return r ? hither_fail(err, r, "tree: no memory")
+	         : hither_mount_backend(b, name, &o, out, err);
+}
+
+int hither_tree_mount(const struct hither_tree *t, const char *url,
+                      const struct hither_mount_options *options, struct hither_mount **out,
+                      struct hither_error *err)
+{
+	struct hither_backend *b = NULL;
+	int r = hither_tree_backend(t, url, &options->backend, options->offline, &b, err);
+	if (!r && (r = hither_tree_mount_backend(t, url, b, options, out, err)))
 		hither_backend_close(b);
 	return r;
 }

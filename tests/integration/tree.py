@@ -230,7 +230,38 @@ class Test:
         self.mount("--offline")
         subprocess.run(["diff", "-r", self.at, self.game], check=True)
         self.umount()
-        assert not self.web.asked
+        assert not self.web.asked, self.web.asked
+
+    def what_is_kept_is_cleared(self):
+        """Manifest and files together; not while somebody has them."""
+        self.fresh()
+        self.mount()
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        done = hither("cache", "--cache", self.cache, "clear", self.url, good=False)
+        assert done.returncode == 1 and "in use" in done.stderr, done
+        self.umount()
+        self.mount("--offline")
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        self.umount()
+        assert "2 caches cleared" in hither("cache", "--cache", self.cache, "clear", self.url).stdout
+        assert not os.listdir(self.cache), os.listdir(self.cache)
+        done = hither("cache", "--cache", self.cache, "clear", self.url, good=False)
+        assert done.returncode == 1, done
+
+    def layers_are_put_around_the_files(self):
+        self.fresh()
+        log = f"{self.work}/log"
+        self.mount("--order", "none", "--wrap", f"delay=1ms,log={log}")
+        assert get(f"{self.at}/data/small-3") == get(f"{self.game}/data/small-3")
+        self.umount()
+        assert b"read" in get(log), get(log)
+
+    def a_profile_that_does_not_fit_is_told(self):
+        put(f"{self.site}/game.hither-profile", b"no profile")
+        done = self.mount("--order", "none")
+        assert "profile beside the manifest is damaged, or of another version" in done.stderr, done
+        self.umount()
+        os.unlink(f"{self.site}/game.hither-profile")
 
     def one_file(self):
         hither("index", "-q", f"{self.game}/data/big one#%.bin", "-o", f"{self.site}/one.hither")
@@ -335,6 +366,8 @@ def main():
         for part in (test.the_tree_is_there, test.a_damaged_chunk_is_never_seen,
                      test.a_changed_file_is_not_mixed_in, test.killed_and_resumed, test.small_reads_are_not_repeated,
                      test.full_cache_disk, test.offline,
+                     test.what_is_kept_is_cleared, test.layers_are_put_around_the_files,
+                     test.a_profile_that_does_not_fit_is_told,
                      test.one_file, test.the_manifest_opens_the_files_connections,
                      test.a_damaged_manifest_is_not_kept, test.names_do_not_steer_the_terminal,
                      test.a_path_in_a_tree_is_explained, test.bad_manifests):

@@ -133,6 +133,17 @@ int hither_tree_fetch(const char *url, const struct hither_mount_options *option
 int hither_tree_mount(const struct hither_tree *t, const char *url,
                       const struct hither_mount_options *options, struct hither_mount **out,
                       struct hither_error *err);
+/**
+ * The same over a backend that has the files already: hither_tree_backend()'s, perhaps in layers.
+ * It is the mount's on success, and the caller's else.
+ */
+int hither_tree_mount_backend(const struct hither_tree *t, const char *url,
+                              struct hither_backend *b, const struct hither_mount_options *options,
+                              struct hither_mount **out, struct hither_error *err);
+
+/** What the cache of the files is called (hither/cache.h), where the manifest's has the URL for its
+ * name. NULL: no memory. The caller frees it. */
+char *hither_tree_cache_name(const char *url);
 
 /**
  * A profile of the tree in whole hashed pieces, each once, where it was touched first: what is
