@@ -284,14 +284,16 @@ class Test:
         for i in range(3000):
             put(f"{wide}/empty/{hashlib.sha256(b'%d' % i).hexdigest()}", b"")
         hither("index", "-q", wide)
-        self.mount("--order", "none", url=self.web.url("wide.hither"))
-        pieces = [x for x in self.web.asked if x[0] == "wide.hither"]
-        assert len(pieces) > 8, pieces
         before = self.web.connections
+        self.mount("--order", "none", url=self.web.url("wide.hither"))
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             read = list(pool.map(get, [f"{self.at}/{i}/part" for i in range(8)]))
         assert read == [get(f"{wide}/{i}/part") for i in range(8)]
-        assert self.web.connections == before, f"{self.web.connections - before} new connections"
+        pieces = [x for x in self.web.asked if x[0] == "wide.hither"]
+        assert len(pieces) > 8, pieces
+        # 24 for the manifest, of which some may come only after the mount, one for a profile.
+        new = self.web.connections - before
+        assert new <= 25, f"{new} connections, {len(pieces)} pieces"
         self.umount()
 
     def a_damaged_manifest_is_not_kept(self):
