@@ -265,10 +265,9 @@ static void plan_ahead(struct hither_slice *s)
 {
 	if (s->stream_blocks < SLICE_WINDOW_BLOCKS)
 		return;
-	s->ahead = s->stream_next;
-	s->ahead_end = s->ahead + SLICE_AHEAD_BLOCKS;
-	if (s->ahead_end > s->block_count)
-		s->ahead_end = s->block_count;
+	uint64_t next = s->stream_next, end = next + SLICE_AHEAD_BLOCKS;
+	s->ahead = next;
+	s->ahead_end = end < s->block_count ? end : s->block_count;
 }
 
 bool slice_is_ahead(const struct hither_slice *s)
@@ -278,9 +277,11 @@ bool slice_is_ahead(const struct hither_slice *s)
 
 void slice_go_ahead(struct hither_slice *s)
 {
-	uint64_t first = s->ahead, end = first + SLICE_WINDOW_BLOCKS;
-	if (end > s->ahead_end)
-		end = s->ahead_end;
+	uint64_t first = s->ahead, end = first + SLICE_WINDOW_BLOCKS, most = s->ahead_end;
+	if (end > most)
+		end = most;
+	if (first >= end)
+		return; /* it was planned anew meanwhile */
 	uint64_t from = s->mount_first + first, to = s->mount_first + end;
 	s->ahead = end;
 	if (mount_memory_roomy(s->mount) && mount_memory_near(s->mount, from, to) &&

@@ -96,16 +96,17 @@ struct hither_slice {
 	pthread_t threads[SLICE_THREADS];
 	unsigned thread_count;
 	uint64_t scan_due_ns;
-	uint64_t ahead, ahead_end;  /* what it brings when nobody waits */
 	_Atomic unsigned followers; /* threads that could lead at once */
+	_Atomic unsigned looks_vain;
 
 	pthread_rwlock_t mapping;
 	_Atomic uint64_t *mapped; /* bit per block */
 	_Atomic uint64_t *hashes; /* TRACK_HASH: one per block */
 
 	/* the fault thread's (or, with FAULTS_SIGBUS, whoever's; a guess that may be wrong) */
-	_Atomic uint64_t stream_next;   /* block after the last fault's range */
-	_Atomic uint64_t stream_blocks; /* its length */
+	_Atomic uint64_t stream_next;      /* block after the last fault's range */
+	_Atomic uint64_t stream_blocks;    /* its length */
+	_Atomic uint64_t ahead, ahead_end; /* what who leads brings when nobody waits */
 
 	_Atomic uint64_t mapped_count, fault_count, fault_waits, write_faults, scans, written_count,
 	        unmapped_count, failed_count;

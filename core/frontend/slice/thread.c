@@ -15,6 +15,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define LOOK_NS (50 * 1000)
+
+enum {
+	LOOKS_VAIN = 8,  /* in a row */
+	LOOKS_REST = 64, /* then so many that are left out */
+};
+
 static void *fault_main(void *arg);
 
 static int spawn_leading(struct hither_slice *s)
@@ -85,14 +92,51 @@ static bool look_leading(struct hither_slice *s)
 	}
 }
 
+/*
+ * The program goes on the moment its page is here, and mostly needs the next one soon: who has just
+ * brought one looks for that a little before it sleeps, since to be woken takes as long. Where it
+ * looks in vain a few times it does not for a while; and not where it would only keep the program
+ * from running.
+ */
+static bool may_look(struct hither_slice *s)
+{
+	unsigned vain = s->looks_vain;
+	if (vain < LOOKS_VAIN)
+		return true;
+	s->looks_vain = vain < LOOKS_VAIN + LOOKS_REST ? vain + 1 : LOOKS_VAIN - 1;
+	return false;
+}
+
+/* False: nobody faulted. Another thread leads meanwhile. */
+static bool look_for_next(struct hither_slice *s)
+{
+	uint64_t until = hither_now_ns() + LOOK_NS, block;
+	struct uffd_msg msg;
+	do {
+		if (read(s->uffd.fd, &msg, sizeof msg) == sizeof msg) {
+			s->looks_vain = 0;
+			if (msg.event == UFFD_EVENT_PAGEFAULT && !slice_answer(s, &msg, &block))
+				slice_wait_for(s, block, true);
+			return true;
+		}
+	} while (hither_now_ns() < until);
+	s->looks_vain++;
+	return false;
+}
+
 static void *fault_main(void *arg)
 {
 	struct hither_slice *s = arg;
-	do {
+	bool looks = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+	for (;;) {
 		s->followers++;
 		pthread_mutex_lock(&s->lead);
 		s->followers--;
-	} while (!look_leading(s));
+		if (look_leading(s))
+			break;
+		while (looks && may_look(s) && look_for_next(s))
+			;
+	}
 	pthread_mutex_unlock(&s->lead);
 	return NULL;
 }
