@@ -17,6 +17,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -63,6 +64,7 @@ struct device {
 	struct hither_block *block;
 	pthread_t signals;
 	bool has_signals;
+	char trouble[1024]; /* what could not be done at the end */
 
 	pthread_mutex_t lock; /* guards the rest, and closing the mount */
 	pthread_cond_t changed;
@@ -199,7 +201,7 @@ static int fail(struct device *d, const struct hither_error *err)
 }
 
 /* Until it could be removed: while it is mounted, one request is not enough. */
-static void serve(struct device *d)
+static int serve(struct device *d)
 {
 	unsigned asked = 0;
 	for (;;) {
@@ -207,10 +209,28 @@ static void serve(struct device *d)
 		unsigned now = wait_asked(d, asked);
 		bool force = asked > 0;
 		asked = now;
-		if (!hither_block_detach(d->block, force, &err))
-			return;
+		int r = hither_block_detach(d->block, force, &err);
+		if (!r)
+			return EXIT_DONE;
+		if (r != -EBUSY) {
+			snprintf(d->trouble, sizeof d->trouble, "%s", err.message);
+			return fail_with(EXIT_FAILED, "%s", d->trouble);
+		}
 		fail_with(EXIT_FAILED, "%s; a second signal removes it nevertheless", err.message);
 	}
+}
+
+/* For `hither block detach`. */
+static void tell_trouble(const struct device *d)
+{
+	char path[64];
+	snprintf(path, sizeof path, BLOCK_FAILED, (int)getpid());
+	unlink(path); /* of an earlier process of this number */
+	if (!*d->trouble)
+		return;
+	AUTO_CLOSE int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd >= 0)
+		dprintf(fd, "%s\n", d->trouble);
 }
 
 static int close_mount(struct device *d)
@@ -230,11 +250,12 @@ static int close_mount(struct device *d)
 	int closed = hither_mount_close(mount, r ? NULL : &err);
 	if (!r && !closed)
 		return EXIT_DONE;
-	return fail_with(EXIT_FAILED, "%s: %s; %s not pushed %s", d->shown, err.message,
-	                 units_format_size(bytes, stats.dirty_bytes),
-	                 d->settings->mount.cache_dir && !d->settings->mount.direct
-	                         ? "are kept in the cache: use the same URL again to push them"
-	                         : "are lost, there was no cache on disk");
+	snprintf(d->trouble, sizeof d->trouble, "%s: %s; %s not pushed %s", d->shown, err.message,
+	         units_format_size(bytes, stats.dirty_bytes),
+	         d->settings->mount.cache_dir && !d->settings->mount.direct
+	                 ? "are kept in the cache: use the same URL again to push them"
+	                 : "are lost, there was no cache on disk");
+	return fail_with(EXIT_FAILED, "%s", d->trouble);
 }
 
 static int run_device(struct device *d)
@@ -258,10 +279,12 @@ static int run_device(struct device *d)
 		hither_block_detach(d->block, true, NULL);
 		code = fail(d, &err);
 	} else {
-		serve(d);
+		code = serve(d);
 	}
 	set_phase(d, PUSHING);
 	int closed = close_mount(d);
+	if (!r)
+		tell_trouble(d);
 	end_signals(d);
 	if (!r && d->settings->pid_file)
 		unlink(d->settings->pid_file);

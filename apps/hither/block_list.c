@@ -75,6 +75,21 @@ static bool is_open(const struct wanted *w, char users[USERS_BYTES])
 	return *users;
 }
 
+/* What the process could not do before it ended, as it left it. */
+static int look_for_failure(int pid)
+{
+	char path[64], text[1024];
+	snprintf(path, sizeof path, BLOCK_FAILED, pid);
+	AUTO_CLOSE int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	ssize_t len = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+	if (fd < 0)
+		return EXIT_DONE;
+	unlink(path);
+	text[len > 0 ? len : 0] = 0;
+	text[strcspn(text, "\n")] = 0;
+	return fail_with(EXIT_FAILED, "%s", text);
+}
+
 int block_detach(const char *device)
 {
 	struct wanted w = {.path = device, .pidfd = -1};
@@ -113,5 +128,5 @@ int block_detach(const char *device)
 		                 "%s has gone, but its process %d still pushes what was written; a "
 		                 "signal makes it give up",
 		                 device, w.pid);
-	return EXIT_DONE;
+	return look_for_failure(w.pid);
 }

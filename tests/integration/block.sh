@@ -103,6 +103,28 @@ start_recovering() {
   device=$(sed 's/:.*//' "$work/said")
 }
 
+# Who detaches is told what could not be pushed: here its server has died.
+check_unpushed() {
+  command -v nbdkit >/dev/null || return 0
+  local kit
+  nbdkit -f -U "$work/kit" -P "$work/kit.pid" memory 8M &
+  kit=$!
+  until [ -s "$work/kit.pid" ]; do
+    kill -0 "$kit" 2>/dev/null || fail "nbdkit does not start"
+    read -rt 0.1 <> <(:) || true
+  done
+  "$hither" block --kind "$1" --cache none --push-interval 1h --deadline 1s --log "$work/log" \
+    "nbd+unix:///?socket=$work/kit" >"$work/said" || fail "$(cat "$work/log" 2>/dev/null)"
+  device=$(sed 's/:.*//' "$work/said")
+  kill "$kit"
+  wait "$kit" || true
+  dd if=/dev/urandom "of=$device" bs=64k count=4 status=none
+  "$hither" block detach "$device" 2>"$work/said" && fail "nobody was told that nothing was pushed"
+  grep -q 'not pushed are lost' "$work/said" || fail "$(cat "$work/said")"
+  "$hither" block list | grep -q "^$device " && fail "$device is still in the list"
+  device=
+}
+
 kill_hard() {
   local pid
   pid=$(cat "$work/pid")
@@ -150,6 +172,7 @@ for kind in "${kinds[@]}"; do
     continue
   fi
   check_kind "$kind"
+  check_unpushed "$kind"
   [ "$kind" != ublk ] || check_recovery
   done=1
 done

@@ -288,17 +288,19 @@ int hither_block_detach(struct hither_block *b, bool force, struct hither_error 
 {
 	if (!b)
 		return 0;
-	int claim = block_device_claim(b->path);
+	int claim = block_device_claim(b->path), r = 0;
 	if (claim == -EBUSY && !force)
 		return hither_fail(err, -EBUSY, "%s is in use: unmount it (or swapoff) first",
 		                   b->path);
 	if (claim >= 0) {
-		fsync(claim); /* what cannot be written the mount tells of */
+		r = fsync(claim) ? -EIO : 0;
 		close(claim);
 	}
+	if (r)
+		hither_fail(err, r, "%s: not all that was written to it could be taken", b->path);
 	b->kind->detach(b);
 	finish(b);
-	return 0;
+	return r;
 }
 
 /* --- those of others --- */

@@ -108,6 +108,24 @@ static void errors_are_the_users(void)
 	free(buf);
 }
 
+/* What nobody has waited for yet fails in the end: it is told. */
+static void detaching_tells_of_what_was_not_taken(void)
+{
+	open_mount();
+	struct hither_block *b = attach(NULL);
+	int fd = open(hither_block_path(b), O_RDWR | O_CLOEXEC);
+	CHECK(fd >= 0);
+	hither_layer_fault_arm(faulty, HITHER_FAULT_WRITE, 0, UINT64_MAX, -EIO, 0);
+	uint8_t *buf = aligned();
+	memset(buf, 1, BLOCK);
+	CHECK_EQ(pwrite(fd, buf, BLOCK, 0), BLOCK);
+	close(fd);
+	CHECK_EQ(hither_block_detach(b, false, &err), -EIO);
+	CHECK(strstr(err.message, "not all"));
+	CHECK_OK(hither_mount_close(mount, &err));
+	free(buf);
+}
+
 static void a_read_only_one_takes_no_writes(void)
 {
 	open_mount();
@@ -238,6 +256,7 @@ int main(int argc, char **argv)
 		printf("%s:\n", hither_block_kind_name(kind));
 		RUN(bytes_go_both_ways);
 		RUN(errors_are_the_users);
+		RUN(detaching_tells_of_what_was_not_taken);
 		RUN(a_read_only_one_takes_no_writes);
 		RUN(one_in_use_stays);
 		RUN(what_the_killed_left_is_cleaned_up);

@@ -68,7 +68,8 @@ uint64_t hither_block_size(const struct hither_block *b);
 int hither_block_flush(struct hither_block *b, struct hither_error *err);
 /**
  * Remove the device and free b. -EBUSY: it is mounted, or swap: nothing has happened, b still
- * works. force: remove it nevertheless; its users get I/O errors. NULL is fine.
+ * works. force: remove it nevertheless; its users get I/O errors. Any other -errno: it is removed,
+ * but not all that was written to it could be taken. NULL is fine.
  */
 int hither_block_detach(struct hither_block *b, bool force, struct hither_error *err);
 
