@@ -107,6 +107,7 @@ start_recovering() {
 check_unpushed() {
   command -v nbdkit >/dev/null || return 0
   local kit
+  rm -f "$work/kit" "$work/kit.pid"
   nbdkit -f -U "$work/kit" -P "$work/kit.pid" memory 8M &
   kit=$!
   until [ -s "$work/kit.pid" ]; do
@@ -116,8 +117,8 @@ check_unpushed() {
   "$hither" block --kind "$1" --cache none --push-interval 1h --deadline 1s --log "$work/log" \
     "nbd+unix:///?socket=$work/kit" >"$work/said" || fail "$(cat "$work/log" 2>/dev/null)"
   device=$(sed 's/:.*//' "$work/said")
-  kill "$kit"
-  wait "$kit" || true
+  kill -KILL "$kit"
+  wait "$kit" 2>/dev/null || true
   dd if=/dev/urandom "of=$device" bs=64k count=4 status=none
   "$hither" block detach "$device" 2>"$work/said" && fail "nobody was told that nothing was pushed"
   grep -q 'not pushed are lost' "$work/said" || fail "$(cat "$work/said")"
