@@ -35,7 +35,7 @@ void managed_batch_locked(struct managed *m, struct managed_job *job)
 	uint64_t blocks = job->end - job->first, room = blocks_of(m);
 	struct managed_job **end = &job->more;
 	most = most < MOST_RANGES ? most : MOST_RANGES;
-	if (job->kind != MANAGED_JOB_PULL || job->demand || job->early)
+	if (job->kind != MANAGED_JOB_PULL || job->demand || job->early || job->alone)
 		return;
 	for (uint32_t i = 1; i < most && blocks < room && blocks <= SMALL_BLOCKS; i++) {
 		struct managed_job *more = calloc(1, sizeof *more);

@@ -15,7 +15,6 @@
 
 #define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
 #define FIRST_PIECE_MOST (UINT64_C(64) << 10)
-#define QUICK_BYTES (UINT64_C(1) << 20) /* of what is guessed when somebody has to wait */
 
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset)
 {
@@ -181,11 +180,23 @@ static bool kept_for_demands_locked(const struct managed *m)
 	return m->waiting.head && m->base.backend->flags & HITHER_BACKEND_ORDERED;
 }
 
+/* Whoever has jumped will soon wait for what is guessed now; an order is asked for it at once. */
+static bool is_jump_locked(const struct managed *m)
+{
+	return m->order_late || (m->guess.len && m->guess_quick && m->guess_jumped);
+}
+
+static uint32_t places_locked(const struct managed *m)
+{
+	return is_jump_locked(m) ? managed_jump_places(m) : managed_guess_places(m);
+}
+
 /* Room on the line for one more request that nobody waits for? */
 static bool room_locked(const struct managed *m)
 {
-	return m->base.backend && m->job_count < managed_guess_places(m) &&
-	       managed_room_locked(m) && m->outstanding_bytes < window_locked(m) &&
+	return m->base.backend && m->job_count < places_locked(m) && managed_room_locked(m) &&
+	       m->outstanding_bytes <
+	               (is_jump_locked(m) ? managed_jump_window_locked(m) : window_locked(m)) &&
 	       m->full_until_ns <= m->now() && !m->stale && !kept_for_demands_locked(m);
 }
 
@@ -213,7 +224,7 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 	if (m->seen_head - m->seen_tail == MANAGED_SEEN)
 		m->seen_tail++; /* the oldest is forgotten: an order guesses anyway */
 	m->seen[m->seen_head++ % MANAGED_SEEN] =
-	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
+	        (struct managed_seen){io->offset, io->len, .waited = waited, .jumped = io->jumped};
 	m->order_idle = false;
 	m->order_news = true;
 	m->order_late = m->order_late || waited;
@@ -270,8 +281,9 @@ static bool has_guess_locked(struct managed *m)
 	return m->guess.len > 0;
 }
 
-/* first: it was said by an order that has just heard of somebody who waits. */
-static void add_guess_locked(struct managed *m, struct hither_range range, bool first)
+/* first: it was said by an order that has just heard of somebody who waits; jumped: where nothing
+ * was foreseen. */
+static void add_guess_locked(struct managed *m, struct hither_range range, bool first, bool jumped)
 {
 	first = first && !continues_locked(m, range);
 	if (first ? m->guess.len == 0 : !has_guess_locked(m)) {
@@ -286,8 +298,12 @@ static void add_guess_locked(struct managed *m, struct hither_range range, bool 
 	} else { /* another thread was quicker */
 		m->later[m->later_count++] = range;
 	}
-	if (m->guess.offset == range.offset && m->guess.len == range.len)
-		m->guess_quick = !first ? 0 : range.len < QUICK_BYTES ? range.len : QUICK_BYTES;
+	if (m->guess.offset == range.offset && m->guess.len == range.len) {
+		m->guess_quick = !first                            ? 0
+		                 : range.len < MANAGED_QUICK_BYTES ? range.len
+		                                                   : MANAGED_QUICK_BYTES;
+		m->guess_jumped = jumped;
+	}
 }
 
 /*
@@ -299,7 +315,7 @@ static void consult_order_locked(struct managed *m)
 {
 	struct managed_seen news[MANAGED_SEEN];
 	unsigned count = 0;
-	bool waited = false;
+	bool waited = false, jumped = false;
 	pthread_mutex_unlock(&m->lock);
 	pthread_mutex_lock(&m->order_lock);
 	pthread_mutex_lock(&m->lock);
@@ -310,9 +326,11 @@ static void consult_order_locked(struct managed *m)
 	while (m->seen_tail != m->seen_head) {
 		news[count] = m->seen[m->seen_tail++ % MANAGED_SEEN];
 		waited = waited || news[count].waited;
+		jumped = jumped || news[count].jumped;
 		count++;
 	}
-	uint64_t window = hither_link_window(&m->link), rate = hither_link_rate(&m->link);
+	uint64_t window = hither_link_window(&m->link);
+	uint64_t rate = hither_link_starts(&m->link) ? 0 : hither_link_rate(&m->link);
 	m->order_late = false;
 	m->order_news = false;
 	pthread_mutex_unlock(&m->lock);
@@ -329,7 +347,7 @@ static void consult_order_locked(struct managed *m)
 		return;
 	}
 	m->order_idle = false;
-	add_guess_locked(m, range, waited);
+	add_guess_locked(m, range, waited, jumped);
 }
 
 static void start_guess_locked(struct managed *m, struct managed_job *job, uint64_t first,
@@ -342,7 +360,28 @@ static void start_guess_locked(struct managed *m, struct managed_job *job, uint6
 
 uint32_t managed_guess_places(const struct managed *m)
 {
-	return m->jobs_max > 4 ? m->jobs_max * 3 / 4 : m->jobs_max > 1 ? m->jobs_max - 1 : 1;
+	uint32_t most = m->jobs_max > 4   ? m->jobs_max * 3 / 4
+	                : m->jobs_max > 1 ? m->jobs_max - 1
+	                                  : 1;
+	return most < MANAGED_GUESSES_MAX ? most : MANAGED_GUESSES_MAX;
+}
+
+uint32_t managed_jump_places(const struct managed *m)
+{
+	uint32_t places = managed_guess_places(m);
+	return places + 1 < m->jobs_max ? m->jobs_max - 1 : places;
+}
+
+/* What was wanted before fills the window; queues take a little more. */
+uint64_t managed_jump_window_locked(const struct managed *m)
+{
+	uint64_t window = hither_link_window(&m->link);
+	return window + window / 8;
+}
+
+uint64_t managed_jump_extent_locked(const struct managed *m)
+{
+	return hither_link_jump_extent(&m->link, managed_guess_places(m));
 }
 
 uint64_t managed_quick_extent_locked(const struct managed *m)
@@ -353,12 +392,31 @@ uint64_t managed_quick_extent_locked(const struct managed *m)
 	            : hither_link_extent(&m->link, places);
 }
 
-/* Cut a run to one request, ending on a chunk's border where it can. */
-static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end, bool quick)
+/*
+ * Bytes of a request that nobody waits for. Longer than what comes in a round trip it would hold up
+ * those behind it: what comes first is needed first.
+ */
+static uint64_t extent_locked(const struct managed *m)
 {
-	uint64_t extent = (quick ? managed_quick_extent_locked(m)
-	                         : hither_link_extent(&m->link, managed_guess_places(m))) >>
-	                  HITHER_BLOCK_SHIFT;
+	uint64_t brought =
+	        (m->stats.pulled_bytes - m->cold_bytes) / (m->connections ? m->connections : 1);
+	uint64_t flight = hither_link_flight(&m->link, brought);
+	uint64_t extent = hither_link_extent(&m->link, managed_guess_places(m));
+	return extent < flight ? extent : flight;
+}
+
+/* Bytes of one request for the guess. */
+static uint64_t guess_extent_locked(const struct managed *m)
+{
+	if (!m->guess_quick)
+		return extent_locked(m);
+	return m->guess_jumped ? managed_jump_extent_locked(m) : managed_quick_extent_locked(m);
+}
+
+/* Cut a run to one request, ending on a chunk's border where it can. */
+static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end, uint64_t bytes)
+{
+	uint64_t extent = bytes >> HITHER_BLOCK_SHIFT;
 	uint64_t room = managed_room_locked(m);
 	if (extent > room)
 		extent = room;
@@ -367,7 +425,7 @@ static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end, bool 
 	if (end - first <= extent)
 		return end;
 	uint64_t stop = first + extent, border = stop - stop % m->chunk_blocks;
-	return border > first ? border : stop;
+	return border > first + extent / 2 ? border : stop;
 }
 
 static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
@@ -386,13 +444,15 @@ static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 		m->guess.len = 0;
 		return false;
 	}
-	end = cut(m, first, end, m->guess_quick > 0);
+	end = cut(m, first, end, guess_extent_locked(m));
 	managed_whole(m, &first, &end);
 	uint64_t taken = managed_bytes(m, first, end);
+	bool alone = m->guess_quick && m->guess_jumped;
 	m->guess_quick = m->guess_quick > taken ? m->guess_quick - taken : 0;
 	m->guess.offset = end << HITHER_BLOCK_SHIFT;
 	m->guess.len = end < last ? (last - end) << HITHER_BLOCK_SHIFT : 0;
 	start_guess_locked(m, job, first, end);
+	job->alone = alone;
 	return true;
 }
 
@@ -430,7 +490,7 @@ static bool claim_from_sweep_locked(struct managed *m, struct managed_job *job)
 		}
 		return false;
 	}
-	end = cut(m, first, end, false);
+	end = cut(m, first, end, extent_locked(m));
 	managed_whole(m, &first, &end);
 	m->sweep = end;
 	start_guess_locked(m, job, first, end);

@@ -30,7 +30,7 @@
 #define REST_NS (200 * HITHER_NS_PER_MS)
 #define RTT_LONG_NS (5 * HITHER_NS_PER_MS)
 /*
- * Before anything is known connections are new, too, and bring ten segments in their first round
+ * Before the rate is known. Connections are new, too, and bring ten segments in their first round
  * trip and twice that in the next (RFC 6928): what comes by many of them at once is here sooner.
  */
 #define EXTENT_FIRST (UINT64_C(32) << 10)
@@ -45,6 +45,9 @@
  * those places are enough, as on average half of a request has come already.
  */
 #define SHARES 12
+/* Ten segments less an answer's headers, in whole blocks. */
+#define FLIGHT_BYTES (UINT64_C(12) << 10)
+#define FLIGHT_STEP (UINT64_C(4) << 10)
 
 static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
 {
@@ -116,9 +119,8 @@ static void end_round(struct hither_link *l, uint64_t now_ns)
 static uint64_t round_ns(const struct hither_link *l)
 {
 	uint64_t rtt = hither_link_rtt_ns(l);
-	return l->startup_flat < STARTUP_FLAT_ROUNDS
-	               ? clamp(rtt, ROUND_MIN_NS, ROUND_MAX_NS)
-	               : clamp(ROUND_TRIPS * rtt, ROUND_MAX_NS, ROUND_LONG_NS);
+	return hither_link_starts(l) ? clamp(rtt, ROUND_MIN_NS, ROUND_MAX_NS)
+	                             : clamp(ROUND_TRIPS * rtt, ROUND_MAX_NS, ROUND_LONG_NS);
 }
 
 void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, bool full)
@@ -149,10 +151,15 @@ void hither_link_busy(struct hither_link *l, uint64_t now_ns)
 		l->cold = true;
 }
 
+bool hither_link_starts(const struct hither_link *l)
+{
+	return l->startup_flat < STARTUP_FLAT_ROUNDS;
+}
+
 uint64_t hither_link_window(const struct hither_link *l)
 {
 	uint64_t rtt = hither_link_rtt_ns(l), rate = hither_link_rate(l);
-	bool starting = l->startup_flat < STARTUP_FLAT_ROUNDS;
+	bool starting = hither_link_starts(l);
 	if (!rate || (!rtt && starting))
 		return WINDOW_FIRST;
 	/* In 1/16 s and ns steps without overflow: rates reach 2^34, round trips 2^33. */
@@ -167,10 +174,10 @@ uint64_t hither_link_window(const struct hither_link *l)
 
 uint64_t hither_link_extent(const struct hither_link *l, uint32_t places)
 {
-	if (!hither_link_rate(l) || l->cold)
+	if (!hither_link_rate(l))
 		return EXTENT_FIRST;
 	/* While the rate still grows so do the connections' windows: all that there is room for. */
-	bool starting = l->startup_flat < STARTUP_FLAT_ROUNDS;
+	bool starting = hither_link_starts(l);
 	uint64_t want = hither_link_window(l) / clamp(places / 2, 1, starting ? places : SHARES);
 	uint64_t busy = hither_link_rate(l) / 250; /* 4 ms of the line */
 	want = clamp(busy > want ? busy : want, EXTENT_MIN, EXTENT_MAX);
@@ -188,4 +195,23 @@ uint64_t hither_link_quick_extent(const struct hither_link *l, uint32_t places)
 	 * fill it: half of it they must. */
 	uint64_t least = hither_link_window(l) / 2 / (places ? places : 1);
 	return clamp(least - least % EXTENT_MIN, EXTENT_FIRST, extent);
+}
+
+/* No farther than that it does not matter how many round trips it takes. */
+static bool is_near(const struct hither_link *l)
+{
+	uint64_t rtt = hither_link_rtt_ns(l);
+	return rtt ? rtt <= RTT_LONG_NS : hither_link_rate(l) > 0;
+}
+
+uint64_t hither_link_jump_extent(const struct hither_link *l, uint32_t places)
+{
+	return is_near(l) ? hither_link_quick_extent(l, places) : FLIGHT_BYTES;
+}
+
+uint64_t hither_link_flight(const struct hither_link *l, uint64_t brought)
+{
+	uint64_t flight = FLIGHT_BYTES + brought;
+	return is_near(l) ? EXTENT_MAX
+	                  : clamp(flight - flight % FLIGHT_STEP, FLIGHT_BYTES, EXTENT_MAX);
 }

@@ -47,6 +47,8 @@ void hither_link_busy(struct hither_link *l, uint64_t now_ns);
 
 uint64_t hither_link_rtt_ns(const struct hither_link *l); /* 0: not yet known */
 uint64_t hither_link_rate(const struct hither_link *l);   /* bytes per second; 0: not yet known */
+/* The line may carry more than the rate: it is still being found out. */
+bool hither_link_starts(const struct hither_link *l);
 /* Bytes to keep under way. */
 uint64_t hither_link_window(const struct hither_link *l);
 /*
@@ -56,5 +58,16 @@ uint64_t hither_link_window(const struct hither_link *l);
 uint64_t hither_link_extent(const struct hither_link *l, uint32_t places);
 /* The same of a request whose bytes somebody waits for, on a line that has room. */
 uint64_t hither_link_quick_extent(const struct hither_link *l, uint32_t places);
+/*
+ * The same where somebody has jumped to, and nothing was asked for yet: what a connection that has
+ * rested brings in one round trip.
+ */
+uint64_t hither_link_jump_extent(const struct hither_link *l, uint32_t places);
+/*
+ * Bytes that come in one round trip over a connection which has brought so many since it was new or
+ * has rested: it begins with ten segments, and sends one more for each that was taken (RFC 5681,
+ * 6928). A multiple of 4 KiB.
+ */
+uint64_t hither_link_flight(const struct hither_link *l, uint64_t brought);
 
 #endif

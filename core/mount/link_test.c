@@ -82,6 +82,30 @@ static void quick_requests_leave_no_line_empty(void)
 	CHECK(quick <= hither_link_extent(&fat, 48) / 2);
 }
 
+/* What comes in a round trip, over connections that have rested, and over warm ones. */
+static void flights_grow_with_what_was_brought(void)
+{
+	struct hither_link far = {0}, near = {0};
+	CHECK_EQ(hither_link_jump_extent(&far, 24), 12 << 10); /* not known yet: all are new */
+	use_line(&far, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	CHECK_EQ(hither_link_jump_extent(&far, 24), 12 << 10);
+	CHECK_EQ(hither_link_flight(&far, 0), 12 << 10);
+	CHECK_EQ(hither_link_flight(&far, 12 << 10), 24 << 10);
+	CHECK_EQ(hither_link_flight(&far, (36 << 10) + 5), 48 << 10);
+	CHECK_EQ(hither_link_flight(&far, UINT64_C(1) << 40), 2 << 20);
+	use_line(&near, HITHER_NS_PER_S, 25000000, HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	CHECK_EQ(hither_link_jump_extent(&near, 24), hither_link_quick_extent(&near, 24));
+	CHECK_EQ(hither_link_flight(&near, 0), 2 << 20);
+}
+
+static void it_says_while_the_rate_is_being_found_out(void)
+{
+	struct hither_link l = {0};
+	CHECK(hither_link_starts(&l));
+	use_line(&l, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	CHECK(!hither_link_starts(&l));
+}
+
 /* In half of the time four times as much comes: what is longer than the bursts tells the line's
  * rate. */
 static void a_burst_is_not_the_rate(void)
@@ -134,6 +158,8 @@ int main(void)
 	RUN(it_starts_wide_enough_to_learn);
 	RUN(several_requests_share_the_window);
 	RUN(quick_requests_leave_no_line_empty);
+	RUN(flights_grow_with_what_was_brought);
+	RUN(it_says_while_the_rate_is_being_found_out);
 	RUN(a_burst_is_not_the_rate);
 	RUN(single_pages_do_not_end_the_start);
 	RUN(a_reader_that_asks_for_little_does_not_shrink_it);

@@ -37,11 +37,14 @@
 enum {
 	MANAGED_WORKERS_MAX = 64,
 	MANAGED_THREADS_MAX = MANAGED_WORKERS_MAX + 1,
-	MANAGED_WORKERS_DEFAULT = 32,
+	MANAGED_WORKERS_DEFAULT = 48,
+	MANAGED_GUESSES_MAX = 24,  /* requests that nobody waits for, at a time */
 	MANAGED_PUSH_BLOCKS = 256, /* most blocks of one push: 1 MiB */
 	MANAGED_PUSHES_MAX = 16,   /* pushes at a time, each with a buffer of that size at most */
 	MANAGED_LATER = 64,        /* as many as there may be workers */
 	MANAGED_SEEN = 128,        /* accesses not yet told to the order */
+	MANAGED_QUICK_BYTES =
+	        1 << 20, /* of a jump's, and of what is guessed for it, in short requests */
 };
 
 enum managed_job_kind {
@@ -70,6 +73,7 @@ struct managed_job {
 	bool quiet;               /* PULL: watchers are not told of what comes */
 	struct managed_job *more; /* PULL: further runs in the same request, on the heap */
 	bool follower;            /* PULL: it is such a one */
+	bool alone;               /* PULL: it shares its request with no other run */
 	bool early; /* PULL: asked for as the backend was opened; says nothing of the line */
 	uint64_t start_ns;
 	uint64_t first_byte_ns; /* PULL: 0 until the first byte has come */
@@ -93,7 +97,7 @@ struct managed_busy {
 /* An access that the order has not been told of. */
 struct managed_seen {
 	uint64_t offset, len;
-	bool waited;
+	bool waited, jumped;
 };
 
 /* One pass over the dirty blocks, then a backend flush. */
@@ -156,6 +160,7 @@ struct managed {
 	/* guesses */
 	struct hither_range guess; /* what is left of the order's latest */
 	uint64_t guess_quick;      /* so many bytes of it are likely to be waited for soon */
+	bool guess_jumped;         /* by a reader that has jumped there */
 	/* Others that threads got which asked at the same time; an order says each thing once. */
 	struct hither_range later[MANAGED_LATER];
 	uint32_t later_count;
@@ -315,6 +320,8 @@ void managed_settle_pull(struct managed *m, struct managed_job *job, int result,
                          const struct hither_error *err);
 /* Make a run of blocks longer, to what the backend gives as a whole in any case. */
 void managed_whole(const struct managed *m, uint64_t *first, uint64_t *end);
+/* Does io begin where nothing is here or on its way? */
+bool managed_jumped_locked(const struct managed *m, const struct hither_io *io);
 /* Shorten [*first, *end) to its first part that is absent and not on its way. */
 bool managed_trim_locked(const struct managed *m, uint64_t *first, uint64_t *end);
 void managed_start_job_locked(struct managed *m, struct managed_job *job,
@@ -335,9 +342,15 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 /* Requests that nobody waits for, at most: some places stay free, so that a demand never queues
  * behind guesses for a worker. */
 uint32_t managed_guess_places(const struct managed *m);
+/* The same of what a reader that has jumped will soon wait for: one place stays free. */
+uint32_t managed_jump_places(const struct managed *m);
 /* Bytes of a request that somebody waits for, or soon will: short ones over many connections while
  * the line has room; once it is full they would only be more requests. */
 uint64_t managed_quick_extent_locked(const struct managed *m);
+/* Bytes that may be under way where a reader has jumped to. */
+uint64_t managed_jump_window_locked(const struct managed *m);
+/* The same at a place where nothing was asked for yet: what comes in one round trip. */
+uint64_t managed_jump_extent_locked(const struct managed *m);
 bool managed_guess_wanted_locked(const struct managed *m);
 /* The window was full, and has room again: somebody shall look for a guess. No lock held. */
 void managed_room_opened(struct managed *m);

@@ -21,6 +21,13 @@ static const struct managed_job *pull_of_locked(const struct managed *m, uint64_
 	return NULL;
 }
 
+bool managed_jumped_locked(const struct managed *m, const struct hither_io *io)
+{
+	uint64_t first = managed_first(io), before = first ? first - 1 : 0;
+	return hither_block_map_get(m->map, before) == HITHER_BLOCK_ABSENT &&
+	       !pull_of_locked(m, before, first + 1);
+}
+
 bool managed_trim_locked(const struct managed *m, uint64_t *first, uint64_t *end)
 {
 	uint64_t at = *first;
@@ -97,9 +104,13 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 }
 
 /* How much of a demanded run one request takes. */
-static uint64_t demand_blocks(const struct managed *m, uint64_t first, uint64_t end)
+static uint64_t demand_blocks(const struct managed *m, const struct hither_io *io, uint64_t first,
+                              uint64_t end)
 {
-	uint64_t most = managed_quick_extent_locked(m) >> HITHER_BLOCK_SHIFT;
+	bool jumped =
+	        io->jumped && (first << HITHER_BLOCK_SHIFT) < io->offset + MANAGED_QUICK_BYTES;
+	uint64_t extent = jumped ? managed_jump_extent_locked(m) : managed_quick_extent_locked(m);
+	uint64_t most = extent >> HITHER_BLOCK_SHIFT;
 	if (managed_overlap(first, end, m->split_first, m->split_end))
 		most = (m->split_end - m->split_first) / 8;
 	return most > m->unit_blocks ? most : m->unit_blocks;
@@ -155,7 +166,7 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 	bool stuck = !room && managed_stuck_locked(m);
 	if (!room && !stuck)
 		return false;
-	uint64_t window = hither_link_window(&m->link);
+	uint64_t usual = hither_link_window(&m->link), more = managed_jump_window_locked(m);
 	hedge_stalled_locked(m);
 	if (m->full_until_ns > m->now() && claim_direct_locked(m, job))
 		return true;
@@ -171,9 +182,10 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 			}
 			/* A long read does not put more on the line than it carries: what came of
 			 * that is lost packets, and the read's first bytes behind its last. */
-			if ((begun || first > missing) && m->outstanding_bytes >= window)
+			if ((begun || first > missing) &&
+			    m->outstanding_bytes >= (io->jumped ? more : usual))
 				break;
-			uint64_t most = demand_blocks(m, first, end);
+			uint64_t most = demand_blocks(m, io, first, end);
 			if (most > room && !stuck)
 				most = room;
 			if (end - first > most)

@@ -101,6 +101,7 @@ static bool try_read(struct managed *m, struct hither_io *io, bool again)
 	bool seen = !r && !again, parks = !r && !here;
 	if (seen) {
 		m->stats.reads++;
+		io->jumped = parks && managed_jumped_locked(m, io);
 		managed_saw_locked(m, io, !here);
 	}
 	if (parks)

@@ -27,8 +27,8 @@ void managed_warm(struct hither_mount *base, uint32_t connections)
 	HITHER_LOCK_SCOPE(&m->lock);
 	if (!m->job_count)
 		forget_closed_locked(m);
-	if (connections > managed_guess_places(m))
-		connections = managed_guess_places(m);
+	if (connections > managed_jump_places(m))
+		connections = managed_jump_places(m);
 	if (connections <= m->warm_wanted)
 		return;
 	m->warm_wanted = connections;
@@ -45,7 +45,7 @@ void managed_connected_locked(struct managed *m, const struct managed_job *job)
 
 bool managed_warm_wanted_locked(const struct managed *m)
 {
-	return m->connections < m->warm_wanted && m->job_count < managed_guess_places(m) &&
+	return m->connections < m->warm_wanted && m->job_count < managed_jump_places(m) &&
 	       !m->stale && m->retry_at_ns <= m->now();
 }
 

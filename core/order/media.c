@@ -17,6 +17,7 @@
  */
 #define FIRST_BYTES (UINT64_C(2) << 20)
 #define FIRST_STEP (UINT64_C(64) << 10)
+#define SEEK_CONNECTIONS 47
 
 struct media_order {
 	struct hither_order base;
@@ -61,6 +62,8 @@ static void settle(struct media_order *m)
 		return;
 	/* It will be played from the start, unless somebody reads elsewhere already. */
 	media_heads_begin(&m->heads, m->view, &m->media);
+	if (m->view->warm) /* for a seek, which takes all that there are */
+		m->view->warm(m->view, SEEK_CONNECTIONS);
 	if (m->last_seen.len)
 		media_heads_hear(&m->heads, m->last_seen, false);
 }

@@ -35,6 +35,29 @@ static struct hither_order *make(void)
 	return o;
 }
 
+static uint32_t warmed;
+
+static void count_warm(const struct hither_order_view *v, uint32_t connections)
+{
+	warmed = connections;
+}
+
+/* Once it is known where everything is somebody may go there. */
+static void connections_for_a_seek_are_opened(void)
+{
+	struct hither_range r;
+	here = false;
+	view.warm = count_warm;
+	struct hither_order *o = make();
+	CHECK(o->ops->next(o, 1 << 20, &r));
+	CHECK_EQ(warmed, 0);
+	here = true;
+	CHECK(o->ops->next(o, 1 << 20, &r));
+	CHECK(warmed >= 32);
+	hither_order_destroy(o);
+	view.warm = NULL;
+}
+
 /* Seconds that the order's next guess begins at. */
 static uint64_t next_s(struct hither_order *o)
 {
@@ -275,6 +298,7 @@ static void what_is_no_media_suggests_nothing(void)
 int main(void)
 {
 	RUN(the_ends_come_first);
+	RUN(connections_for_a_seek_are_opened);
 	RUN(what_is_played_next_comes_next);
 	RUN(a_seek_is_served_at_once);
 	RUN(ahead_is_bounded_then_come_places_to_seek_to);
