@@ -136,8 +136,8 @@ static const struct option_spec pull_specs[] = {
          FIELD(mount.ahead_ms)},
         {"chunk", 0, "SIZE", "Plan in chunks of SIZE, a power of two from 4K to 16M (64K).",
          set_chunk, FIELD(mount.chunk_bytes)},
-        {"workers", 'j', "N", "At most N requests at a time, 1 to 64 (32).", set_workers,
-         FIELD(mount.workers)},
+        {"workers", 'j', "N", "At most N requests at a time, 1 to 64 (32; hither-stream: 48).",
+         set_workers, FIELD(mount.workers)},
         {"deadline", 0, "DURATION",
          "How long a read or flush rides through an outage before it fails "
          "(5min).",

@@ -7,6 +7,9 @@
 
 #include <errno.h>
 
+/* More than usual: a seek takes many, each of which brings little at once. */
+enum { WORKERS = 48 };
+
 static const struct option_spec specs[] = {
         {"buffer", 'b', "DURATION",
          "Keep so much ahead of where it is played, before anything else is pulled (30s).", set_ms,
@@ -32,6 +35,9 @@ int stream_apply(const char *command, struct stream_settings *s, const char *url
 	if (r)
 		return fail_with(EXIT_MISUSED, "%s: %s", command, err.message);
 	base->mount.pull_off = !s->all;
+	if (!base->mount.workers)
+		base->mount.workers = WORKERS;
+	base->mount.backend.parallel = base->mount.workers;
 	base->read_only = true;
 	return -1;
 }

@@ -23,7 +23,7 @@
 
 enum {
 	MOST_PARALLEL = 64,
-	USUAL_PARALLEL = 48,
+	USUAL_PARALLEL = 32,
 };
 
 static void share_lock(CURL *easy, curl_lock_data data, curl_lock_access access, void *user)

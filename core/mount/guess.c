@@ -50,6 +50,13 @@ static void view_warm(const struct hither_order_view *view, uint32_t connections
 	managed_warm(&m->base, connections);
 }
 
+static void view_hurry(const struct hither_order_view *view, uint64_t bytes)
+{
+	struct managed *m = HITHER_CONTAINER(view, struct managed, view);
+	HITHER_LOCK_SCOPE(&m->lock);
+	m->hurry_bytes = bytes;
+}
+
 enum { ORDERS_MAX = 8 };
 
 static bool named(const struct hither_mount_options *o, const char *name)
@@ -111,7 +118,8 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 	                                     .ahead_ms = options->ahead_ms,
 	                                     .peek = view_peek,
 	                                     .whole = view_whole,
-	                                     .warm = view_warm};
+	                                     .warm = view_warm,
+	                                     .hurry = view_hurry};
 	int r = add_orders(m, options, list, &n, err);
 	if (!r)
 		r = add_layout(m, list, &n, err);
@@ -183,7 +191,7 @@ static bool kept_for_demands_locked(const struct managed *m)
 /* Whoever has jumped will soon wait for what is guessed now; an order is asked for it at once. */
 static bool is_jump_locked(const struct managed *m)
 {
-	return m->order_late || (m->guess.len && m->guess_quick && m->guess_jumped);
+	return m->order_late || (m->guess.len && m->hurry_bytes);
 }
 
 static uint32_t places_locked(const struct managed *m)
@@ -224,7 +232,7 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 	if (m->seen_head - m->seen_tail == MANAGED_SEEN)
 		m->seen_tail++; /* the oldest is forgotten: an order guesses anyway */
 	m->seen[m->seen_head++ % MANAGED_SEEN] =
-	        (struct managed_seen){io->offset, io->len, .waited = waited, .jumped = io->jumped};
+	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
 	m->order_idle = false;
 	m->order_news = true;
 	m->order_late = m->order_late || waited;
@@ -281,9 +289,8 @@ static bool has_guess_locked(struct managed *m)
 	return m->guess.len > 0;
 }
 
-/* first: it was said by an order that has just heard of somebody who waits; jumped: where nothing
- * was foreseen. */
-static void add_guess_locked(struct managed *m, struct hither_range range, bool first, bool jumped)
+/* first: it was said by an order that has just heard of somebody who waits. */
+static void add_guess_locked(struct managed *m, struct hither_range range, bool first)
 {
 	first = first && !continues_locked(m, range);
 	if (first ? m->guess.len == 0 : !has_guess_locked(m)) {
@@ -298,12 +305,10 @@ static void add_guess_locked(struct managed *m, struct hither_range range, bool 
 	} else { /* another thread was quicker */
 		m->later[m->later_count++] = range;
 	}
-	if (m->guess.offset == range.offset && m->guess.len == range.len) {
+	if (m->guess.offset == range.offset && m->guess.len == range.len)
 		m->guess_quick = !first                            ? 0
 		                 : range.len < MANAGED_QUICK_BYTES ? range.len
 		                                                   : MANAGED_QUICK_BYTES;
-		m->guess_jumped = jumped;
-	}
 }
 
 /*
@@ -315,7 +320,7 @@ static void consult_order_locked(struct managed *m)
 {
 	struct managed_seen news[MANAGED_SEEN];
 	unsigned count = 0;
-	bool waited = false, jumped = false;
+	bool waited = false;
 	pthread_mutex_unlock(&m->lock);
 	pthread_mutex_lock(&m->order_lock);
 	pthread_mutex_lock(&m->lock);
@@ -326,7 +331,6 @@ static void consult_order_locked(struct managed *m)
 	while (m->seen_tail != m->seen_head) {
 		news[count] = m->seen[m->seen_tail++ % MANAGED_SEEN];
 		waited = waited || news[count].waited;
-		jumped = jumped || news[count].jumped;
 		count++;
 	}
 	uint64_t window = hither_link_window(&m->link);
@@ -344,10 +348,11 @@ static void consult_order_locked(struct managed *m)
 	m->order_holds = got && range.len == 0;
 	if (!got || m->order_holds) { /* and only now: others would sweep while it thinks */
 		m->order_idle = !m->order_news;
+		m->hurry_bytes = 0; /* all that was waited for is said */
 		return;
 	}
 	m->order_idle = false;
-	add_guess_locked(m, range, waited, jumped);
+	add_guess_locked(m, range, waited);
 }
 
 static void start_guess_locked(struct managed *m, struct managed_job *job, uint64_t first,
@@ -360,10 +365,7 @@ static void start_guess_locked(struct managed *m, struct managed_job *job, uint6
 
 uint32_t managed_guess_places(const struct managed *m)
 {
-	uint32_t most = m->jobs_max > 4   ? m->jobs_max * 3 / 4
-	                : m->jobs_max > 1 ? m->jobs_max - 1
-	                                  : 1;
-	return most < MANAGED_GUESSES_MAX ? most : MANAGED_GUESSES_MAX;
+	return m->jobs_max > 4 ? m->jobs_max * 3 / 4 : m->jobs_max > 1 ? m->jobs_max - 1 : 1;
 }
 
 uint32_t managed_jump_places(const struct managed *m)
@@ -408,9 +410,9 @@ static uint64_t extent_locked(const struct managed *m)
 /* Bytes of one request for the guess. */
 static uint64_t guess_extent_locked(const struct managed *m)
 {
-	if (!m->guess_quick)
-		return extent_locked(m);
-	return m->guess_jumped ? managed_jump_extent_locked(m) : managed_quick_extent_locked(m);
+	if (m->hurry_bytes)
+		return managed_jump_extent_locked(m);
+	return m->guess_quick ? managed_quick_extent_locked(m) : extent_locked(m);
 }
 
 /* Cut a run to one request, ending on a chunk's border where it can. */
@@ -447,7 +449,8 @@ static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 	end = cut(m, first, end, guess_extent_locked(m));
 	managed_whole(m, &first, &end);
 	uint64_t taken = managed_bytes(m, first, end);
-	bool alone = m->guess_quick && m->guess_jumped;
+	bool alone = m->hurry_bytes > 0;
+	m->hurry_bytes = m->hurry_bytes > taken ? m->hurry_bytes - taken : 0;
 	m->guess_quick = m->guess_quick > taken ? m->guess_quick - taken : 0;
 	m->guess.offset = end << HITHER_BLOCK_SHIFT;
 	m->guess.len = end < last ? (last - end) << HITHER_BLOCK_SHIFT : 0;

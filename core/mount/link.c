@@ -30,7 +30,7 @@
 #define REST_NS (200 * HITHER_NS_PER_MS)
 #define RTT_LONG_NS (5 * HITHER_NS_PER_MS)
 /*
- * Before the rate is known. Connections are new, too, and bring ten segments in their first round
+ * Before anything is known connections are new, too, and bring ten segments in their first round
  * trip and twice that in the next (RFC 6928): what comes by many of them at once is here sooner.
  */
 #define EXTENT_FIRST (UINT64_C(32) << 10)

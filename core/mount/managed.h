@@ -37,8 +37,7 @@
 enum {
 	MANAGED_WORKERS_MAX = 64,
 	MANAGED_THREADS_MAX = MANAGED_WORKERS_MAX + 1,
-	MANAGED_WORKERS_DEFAULT = 48,
-	MANAGED_GUESSES_MAX = 24,  /* requests that nobody waits for, at a time */
+	MANAGED_WORKERS_DEFAULT = 32,
 	MANAGED_PUSH_BLOCKS = 256, /* most blocks of one push: 1 MiB */
 	MANAGED_PUSHES_MAX = 16,   /* pushes at a time, each with a buffer of that size at most */
 	MANAGED_LATER = 64,        /* as many as there may be workers */
@@ -97,7 +96,7 @@ struct managed_busy {
 /* An access that the order has not been told of. */
 struct managed_seen {
 	uint64_t offset, len;
-	bool waited, jumped;
+	bool waited;
 };
 
 /* One pass over the dirty blocks, then a backend flush. */
@@ -160,7 +159,7 @@ struct managed {
 	/* guesses */
 	struct hither_range guess; /* what is left of the order's latest */
 	uint64_t guess_quick;      /* so many bytes of it are likely to be waited for soon */
-	bool guess_jumped;         /* by a reader that has jumped there */
+	uint64_t hurry_bytes;      /* so many of the next are waited for: view.hurry */
 	/* Others that threads got which asked at the same time; an order says each thing once. */
 	struct hither_range later[MANAGED_LATER];
 	uint32_t later_count;

@@ -150,6 +150,11 @@ static void hurry(struct media_heads *hs, size_t number, uint64_t time_us, uint6
 			add_urgent(hs, p->offset + skip, p->len - skip, URGENT_BESIDE_BYTES);
 		}
 	}
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < hs->wave_count; i++)
+		bytes += hs->wave[i].len;
+	if (hs->view->hurry)
+		hs->view->hurry(hs->view, bytes);
 }
 
 static void place(struct media_heads *hs, struct media_head *h)

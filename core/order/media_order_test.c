@@ -35,6 +35,13 @@ static struct hither_order *make(void)
 	return o;
 }
 
+static uint64_t hurried;
+
+static void count_hurry(const struct hither_order_view *v, uint64_t bytes)
+{
+	hurried = bytes;
+}
+
 static uint32_t warmed;
 
 static void count_warm(const struct hither_order_view *v, uint32_t connections)
@@ -114,8 +121,11 @@ static void a_seek_is_served_at_once(void)
 	next_s(o);
 	next_s(o);
 	struct hither_range r;
+	view.hurry = count_hurry;
 	o->ops->saw(o, at(3000), 10, true);
 	CHECK(o->ops->next(o, 4096, &r) && r.offset == at(3000));
+	CHECK_EQ(hurried, r.len); /* and it says what is waited for */
+	view.hurry = NULL;
 	came = r;
 	CHECK(r.len > 0 && o->ops->next(o, 4096, &r));
 	CHECK(r.len > 0 && next_s(o) <= 3002);

@@ -72,7 +72,7 @@ struct hither_mount_options {
 	 */
 	uint64_t resident_bytes;
 	uint32_t chunk_bytes;      /* power of two, 4 KiB to 16 MiB; 0: 64 KiB */
-	uint32_t workers;          /* most requests in flight, 1 to 64; 0: 48 */
+	uint32_t workers;          /* most requests in flight, 1 to 64; 0: 32 */
 	uint32_t deadline_ms;      /* how long a read or flush rides through an outage; 0: 5 min */
 	uint32_t push_interval_ms; /* dirty bytes are pushed after at most so long; 0: 5 s */
 	uint64_t push_dirty_bytes; /* or when there are so many; 0: 64 MiB */

@@ -37,6 +37,12 @@ struct hither_order_view {
 	 * nothing to open.
 	 */
 	void (*warm)(const struct hither_order_view *view, uint32_t connections);
+	/*
+	 * Of what next() gives from now on, somebody who has jumped there waits for so many bytes:
+	 * they are asked for in many short requests, each of which comes in one round trip, before
+	 * all that was wanted before. NULL: it cannot be said.
+	 */
+	void (*hurry)(const struct hither_order_view *view, uint64_t bytes);
 };
 
 struct hither_order;
