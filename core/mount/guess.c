@@ -15,6 +15,7 @@
 
 #define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
 #define FIRST_PIECE_MOST (UINT64_C(64) << 10)
+#define JUMP_SPARE 2
 
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset)
 {
@@ -381,9 +382,12 @@ uint64_t managed_jump_window_locked(const struct managed *m)
 	return window + window / 8;
 }
 
+/* Where all places are taken short requests would only be more of them. */
 uint64_t managed_jump_extent_locked(const struct managed *m)
 {
-	return hither_link_jump_extent(&m->link, managed_guess_places(m));
+	bool crowded = m->job_count + JUMP_SPARE >= managed_jump_places(m);
+	return crowded ? managed_quick_extent_locked(m)
+	               : hither_link_jump_extent(&m->link, managed_guess_places(m));
 }
 
 uint64_t managed_quick_extent_locked(const struct managed *m)

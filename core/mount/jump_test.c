@@ -83,6 +83,26 @@ static void near_by_nothing_is_cut_short(void)
 	end_play(&p);
 }
 
+/* Very many who wait are served by longer requests, lest there be thousands. */
+static void a_crowd_gets_longer_requests(void)
+{
+	struct played p = play_far();
+	struct access *readers[40];
+	for (unsigned i = 0; i < 40; i++)
+		readers[i] = submit(p.m, HITHER_IO_READ, (uint64_t)i * 100 * BLOCK, 64 * BLOCK, 1);
+	unsigned count = claim_all(p.m, jobs);
+	CHECK_EQ(count, p.m->jobs_max);
+	CHECK(jobs[count - 1].end - jobs[count - 1].first > FLIGHT);
+	for (; count > 0; count = claim_all(p.m, jobs))
+		for (unsigned i = 0; i < count; i++) /* one place at a time becomes free */
+			bring_all(&p, &jobs[i], 1);
+	for (unsigned i = 0; i < 40; i++) {
+		expect_content(readers[i]);
+		free(readers[i]);
+	}
+	end_play(&p);
+}
+
 static struct played *playing;
 static struct hither_range said;
 static uint64_t hurried;
@@ -125,9 +145,9 @@ static void what_is_guessed_of_a_jump_is_as_quick(void)
 	struct access *a = submit(p.m, HITHER_IO_READ, 12 * MIB_BLOCKS * BLOCK, BLOCK, 1);
 	unsigned count = claim_all(p.m, jobs);
 	CHECK_EQ(count, p.m->jobs_max - 1 - before);
-	for (unsigned i = 0; i < count; i++)
+	for (unsigned i = 0; i + 2 < count; i++)
 		CHECK(!jobs[i].more && jobs[i].end - jobs[i].first <= FLIGHT);
-	CHECK_EQ(p.m->hurry_bytes, (120 - (count - 1) * FLIGHT) * BLOCK);
+	CHECK(p.m->hurry_bytes > 0 && p.m->hurry_bytes < 90 * BLOCK);
 	bring_all(&p, jobs, count);
 	expect_content(a);
 	free(a);
@@ -168,6 +188,7 @@ int main(void)
 	RUN(what_a_jump_waits_for_comes_in_one_flight);
 	RUN(where_something_is_under_way_already_is_no_jump);
 	RUN(near_by_nothing_is_cut_short);
+	RUN(a_crowd_gets_longer_requests);
 	RUN(what_is_guessed_of_a_jump_is_as_quick);
 	RUN(no_crumbs_are_asked_for);
 	return 0;

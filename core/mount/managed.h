@@ -42,8 +42,8 @@ enum {
 	MANAGED_PUSHES_MAX = 16,   /* pushes at a time, each with a buffer of that size at most */
 	MANAGED_LATER = 64,        /* as many as there may be workers */
 	MANAGED_SEEN = 128,        /* accesses not yet told to the order */
-	MANAGED_QUICK_BYTES =
-	        1 << 20, /* of a jump's, and of what is guessed for it, in short requests */
+	MANAGED_QUICK_BYTES = 1 << 20,  /* of what is guessed when somebody has to wait */
+	MANAGED_JUMP_BYTES = 256 << 10, /* of a read that jumps, in short requests */
 };
 
 enum managed_job_kind {

@@ -107,8 +107,7 @@ void managed_end_job_locked(struct managed *m, struct managed_job *job)
 static uint64_t demand_blocks(const struct managed *m, const struct hither_io *io, uint64_t first,
                               uint64_t end)
 {
-	bool jumped =
-	        io->jumped && (first << HITHER_BLOCK_SHIFT) < io->offset + MANAGED_QUICK_BYTES;
+	bool jumped = io->jumped && (first << HITHER_BLOCK_SHIFT) < io->offset + MANAGED_JUMP_BYTES;
 	uint64_t extent = jumped ? managed_jump_extent_locked(m) : managed_quick_extent_locked(m);
 	uint64_t most = extent >> HITHER_BLOCK_SHIFT;
 	if (managed_overlap(first, end, m->split_first, m->split_end))
