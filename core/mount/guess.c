@@ -15,7 +15,7 @@
 
 #define SWEEP_PAUSE_NS (30 * HITHER_NS_PER_S)
 #define FIRST_PIECE_MOST (UINT64_C(64) << 10)
-#define JUMP_SPARE 2
+#define CROWD 12 /* readers that wait */
 
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset)
 {
@@ -382,12 +382,19 @@ uint64_t managed_jump_window_locked(const struct managed *m)
 	return window + window / 8;
 }
 
-/* Where all places are taken short requests would only be more of them. */
+/* Whole crowds jump about, and short requests would be thousands. */
+static bool is_crowded_locked(const struct managed *m)
+{
+	unsigned count = 0;
+	for (const struct hither_io *io = m->waiting.head; io && count < CROWD; io = io->next)
+		count++;
+	return count == CROWD;
+}
+
 uint64_t managed_jump_extent_locked(const struct managed *m)
 {
-	bool crowded = m->job_count + JUMP_SPARE >= managed_jump_places(m);
-	return crowded ? managed_quick_extent_locked(m)
-	               : hither_link_jump_extent(&m->link, managed_guess_places(m));
+	return is_crowded_locked(m) ? managed_quick_extent_locked(m)
+	                            : hither_link_jump_extent(&m->link, managed_guess_places(m));
 }
 
 uint64_t managed_quick_extent_locked(const struct managed *m)
