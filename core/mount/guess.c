@@ -164,7 +164,6 @@ int managed_suggest(struct hither_mount *base, const struct hither_range *ranges
 	HITHER_LOCK_SCOPE(&m->lock);
 	m->order = both;
 	m->order_idle = false;
-	m->order_news = true;
 	managed_wake_locked(m);
 	return r;
 }
@@ -235,7 +234,6 @@ void managed_saw_locked(struct managed *m, const struct hither_io *io, bool wait
 	m->seen[m->seen_head++ % MANAGED_SEEN] =
 	        (struct managed_seen){.offset = io->offset, .len = io->len, .waited = waited};
 	m->order_idle = false;
-	m->order_news = true;
 	m->order_late = m->order_late || waited;
 	/* Where the line is full the order is asked again when something has come. Where nothing is
 	 * absent there is nothing to ask for, and the latest accesses wait for when there is. */
@@ -252,7 +250,6 @@ void managed_arrived(struct managed *m, uint64_t offset, uint64_t len)
 	pthread_mutex_unlock(&m->order_lock);
 	HITHER_LOCK_SCOPE(&m->lock);
 	m->order_idle = false;
-	m->order_news = true;
 }
 
 void managed_guess_again_locked(struct managed *m, const struct managed_job *job)
@@ -337,7 +334,8 @@ static void consult_order_locked(struct managed *m)
 	uint64_t window = hither_link_window(&m->link);
 	uint64_t rate = hither_link_starts(&m->link) ? 0 : hither_link_rate(&m->link);
 	m->order_late = false;
-	m->order_news = false;
+	m->order_idle = true; /* unless something happens while it thinks */
+	m->order_thinking++;
 	pthread_mutex_unlock(&m->lock);
 	struct hither_range range = {0};
 	m->view.rate_bytes = rate;
@@ -347,8 +345,11 @@ static void consult_order_locked(struct managed *m)
 	pthread_mutex_unlock(&m->order_lock);
 	pthread_mutex_lock(&m->lock);
 	m->order_holds = got && range.len == 0;
-	if (!got || m->order_holds) { /* and only now: others would sweep while it thinks */
-		m->order_idle = !m->order_news;
+	if (!--m->order_thinking && m->order_turned_away) {
+		m->order_turned_away = false;
+		managed_wake_locked(m);
+	}
+	if (!got || m->order_holds) {
 		m->hurry_bytes = 0; /* all that was waited for is said */
 		return;
 	}
@@ -564,6 +565,10 @@ bool managed_claim_guess_locked(struct managed *m, struct managed_job *job)
 			            m, job)) /* somebody came while the lock was free */
 				return true;
 			continue;
+		}
+		if (m->order_thinking) { /* it may yet say something, which comes first */
+			m->order_turned_away = true;
+			return false;
 		}
 		return claim_from_sweep_locked(m, job);
 	}

@@ -86,8 +86,8 @@ static struct managed *thinks_for;
 static bool next_nothing(struct hither_order *order, uint64_t window_bytes,
                          struct hither_range *out)
 {
-	HITHER_LOCK_SCOPE(&thinks_for->lock);
-	CHECK(!thinks_for->order_idle);
+	struct managed_job job;
+	CHECK_EQ(claim(thinks_for, &job), MANAGED_JOB_NONE); /* another thread's */
 	said++;
 	return false;
 }

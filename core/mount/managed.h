@@ -167,7 +167,8 @@ struct managed {
 	bool order_listens; /* it wants to know what arrives (fixed) */
 	bool order_late;    /* somebody waits of whom it has not heard */
 	bool order_idle;    /* it had nothing; something must happen before it is asked again */
-	bool order_news;    /* something has, since it was asked last */
+	uint32_t order_thinking; /* threads that ask it just now */
+	bool order_turned_away;  /* others did not sweep meanwhile, and shall be woken */
 	struct managed_seen seen[MANAGED_SEEN];
 	uint64_t seen_head, seen_tail;
 	uint64_t sweep;          /* block where the front-to-back pull goes on */
