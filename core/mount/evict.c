@@ -154,7 +154,7 @@ static uint64_t run_end_locked(struct managed *m, uint64_t first, uint64_t end, 
 /* Drop the clean blocks of a run of chunks. Lets go of the lock meanwhile. The number dropped. */
 static uint64_t drop_locked(struct managed *m, uint64_t first, uint64_t end)
 {
-	struct managed_busy busy = {.first = first, .end = end};
+	struct managed_busy busy = {.first = first, .end = end, .leaves = true};
 	managed_busy_add_locked(m, &busy);
 	pthread_mutex_unlock(&m->lock);
 	/* What somebody has changed in place is dirty after this, and stays. */

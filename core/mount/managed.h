@@ -91,6 +91,7 @@ struct managed_job {
 struct managed_busy {
 	struct managed_busy *next;
 	uint64_t first, end;
+	bool leaves; /* by an eviction, which is soon over and waits for nobody */
 };
 
 /* An access that the order has not been told of. */

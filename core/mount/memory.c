@@ -149,8 +149,7 @@ bool mount_memory_pin(struct hither_mount *base, struct mount_memory_pin *pin, u
 		                                    HITHER_BLOCKS_PRESENT, &at);
 		if (!run)
 			return false;
-		pin->first = at;
-		pin->end = at + run;
+		*pin = (struct mount_memory_pin){.first = at, .end = at + run};
 		if (!managed_busy_find_locked(m, pin->first, pin->end))
 			break;
 		pthread_cond_wait(&m->settled, &m->lock);

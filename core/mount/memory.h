@@ -39,6 +39,7 @@ struct mount_memory_watch {
 struct mount_memory_pin {
 	struct mount_memory_pin *next;
 	uint64_t first, end;
+	bool leaves; /* false */
 };
 
 /* The store's memfd, as large as the mount in whole bytes; borrowed. -1: the store is not in

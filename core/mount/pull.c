@@ -256,7 +256,8 @@ static int commit_run(struct managed *m, const char *buf, uint64_t base, uint64_
 	return r;
 }
 
-/* Rule 4: only into blocks that are still absent, and that nobody is writing just now. */
+/* Rule 4: only into blocks that are still absent, and that nobody is writing just now. Whoever
+ * reads one that is just leaving the store would ask for it again and again until it has left. */
 static int commit_absent_locked(struct managed *m, bool demand, const char *buf, uint64_t offset,
                                 uint64_t end)
 {
@@ -266,6 +267,10 @@ static int commit_absent_locked(struct managed *m, bool demand, const char *buf,
 	                                         &at)) > 0) {
 		struct managed_busy here;
 		const struct managed_busy *taken = managed_busy_find_locked(m, at, at + 1);
+		if (taken && taken->leaves) {
+			pthread_cond_wait(&m->settled, &m->lock);
+			continue;
+		}
 		if (taken) {
 			at = taken->end < end ? taken->end : end;
 			continue;
