@@ -6,6 +6,7 @@
  */
 #include "child.h"
 
+#include "mountpoint.h"
 #include "util.h"
 
 #include <errno.h>
@@ -117,6 +118,11 @@ static int make_folders(const char *overlay, const char *path, bool root, char *
 	if (snprintf(upper, sizeof upper, "%s/files", overlay) >= 4096 ||
 	    snprintf(work, sizeof work, "%s/work", overlay) >= 4096 || strlen(path) >= 4096)
 		return hither_fail(err, -ENAMETOOLONG, "--overlay: the path is too long");
+	if (!access(overlay, F_OK) && access(work, F_OK) && !mountpoint_is_empty(overlay))
+		return hither_fail(err, -ENOTEMPTY,
+		                   "--overlay: %s has files of something else: name an empty "
+		                   "folder, or a new one",
+		                   overlay);
 	const char *const folders[] = {overlay, upper, work};
 	for (size_t i = 0; i < COUNT_OF(folders); i++)
 		if (mkdir(folders[i], 0700) && errno != EEXIST)
@@ -241,7 +247,8 @@ int child_wait(struct child *c)
 	/* Its number cannot mean another until it is reaped, and nobody uses that but us. */
 	while (waitid(P_PID, (id_t)c->pid, &info, WEXITED) < 0 && errno == EINTR)
 		;
-	return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+	c->signal = info.si_code == CLD_EXITED ? 0 : info.si_status;
+	return c->signal ? 128 + c->signal : info.si_status;
 }
 
 void child_finish(struct child *c)

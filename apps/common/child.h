@@ -24,6 +24,7 @@ struct child {
 	pid_t pid;
 	int pidfd;
 	int overlay_fd; /* locked meanwhile; -1: none */
+	int signal;     /* child_wait(): the one that ended it; 0: none */
 };
 
 /*

@@ -131,7 +131,7 @@ int mountpoint_resolve(struct mountpoint *mp, const char *path, const char *name
 	return check_kind(mp->path, &st, named, err);
 }
 
-static bool is_empty(const char *path)
+bool mountpoint_is_empty(const char *path)
 {
 	DIR *folder = opendir(path);
 	const struct dirent *entry;
@@ -158,7 +158,7 @@ int mountpoint_resolve_folder(struct mountpoint *mp, const char *path, struct hi
 	if (hither_fuse_at(mp->path) != HITHER_FUSE_NOTHING)
 		return hither_fail(err, -EBUSY, "%s is mounted already; hither umount %s first",
 		                   mp->path, mp->path);
-	if (!is_empty(mp->path))
+	if (!mountpoint_is_empty(mp->path))
 		return hither_fail(err, -ENOTEMPTY,
 		                   "%s is not empty: name an empty folder, or a new one", mp->path);
 	return 0;

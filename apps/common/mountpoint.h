@@ -4,6 +4,7 @@
 #define HITHER_APP_MOUNTPOINT_H
 
 #include <hither/error.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 struct mountpoint {
@@ -24,6 +25,8 @@ int mountpoint_resolve(struct mountpoint *mp, const char *path, const char *name
                        struct hither_error *err);
 /* The same of a folder that a tree is shown at: it must be empty, or is made. */
 int mountpoint_resolve_folder(struct mountpoint *mp, const char *path, struct hither_error *err);
+/* False also where it cannot be read. */
+bool mountpoint_is_empty(const char *folder);
 /* Make the empty file or folder if it is not there. */
 int mountpoint_make(struct mountpoint *mp, struct hither_error *err);
 /* The folder there is ours, too. */

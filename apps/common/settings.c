@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <hither/order.h>
+#include <hither/tree.h>
 #include <hither/url.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -298,6 +299,21 @@ static int check_together(const struct settings *s, struct hither_error *err)
 	return why ? hither_fail(err, -EINVAL, "%s", why) : 0;
 }
 
+static int check_root_hash(const struct settings *s, const char *url, struct hither_error *err)
+{
+	const char *hash = s->root_hash;
+	if (!hash)
+		return 0;
+	if (strlen(hash) != 64 || strspn(hash, "0123456789abcdefABCDEF") != 64)
+		return hither_fail(err, -EINVAL,
+		                   "--root-hash: \"%s\" is none, which has 64 hexadecimal digits",
+		                   hash);
+	return url && !hither_tree_is_url(url)
+	               ? hither_fail(err, -EINVAL,
+	                             "--root-hash is for manifests, whose names end in .hither")
+	               : 0;
+}
+
 /* The mount clips ranges to its size, so that "to the end" can be as long as it likes. */
 static int apply_ranges(struct settings *s, struct hither_error *err)
 {
@@ -328,6 +344,8 @@ static bool asks_for_cache(const struct settings *s)
 int settings_apply(struct settings *s, const char *url, struct hither_error *err)
 {
 	int r = check_together(s, err);
+	if (!r)
+		r = check_root_hash(s, url, err);
 	s->cache_asked = asks_for_cache(s);
 	if (!r)
 		r = apply_choices(s, err);

@@ -279,9 +279,14 @@ static int open_tree(struct settings *s, struct hither_mount **out, struct hithe
 static void explain_inside(const char *path, struct hither_error *err)
 {
 	const struct hither_error was = *err;
-	hither_fail(err, was.code,
-	            "%.*s; to read %.100s in a tree, mount its manifest, the URL up to .hither",
-	            hither_error_fact_len(was.message), was.message, path);
+	if (!*path)
+		hither_fail(err, was.code, "%.*s; a manifest's URL ends in .hither, with no slash",
+		            hither_error_fact_len(was.message), was.message);
+	else
+		hither_fail(
+		        err, was.code,
+		        "%.*s; to read %.100s in a tree, mount its manifest, the URL up to .hither",
+		        hither_error_fact_len(was.message), was.message, path);
 }
 
 static int open_it(struct settings *s, bool may_write, struct hither_mount **out,
@@ -290,9 +295,6 @@ static int open_it(struct settings *s, bool may_write, struct hither_mount **out
 	hither_tree_destroy(TAKE(s->tree, NULL)); /* of an earlier try */
 	if (hither_tree_is_url(s->url))
 		return open_tree(s, out, err);
-	if (s->root_hash)
-		return hither_fail(err, -EINVAL,
-		                   "--root-hash is for manifests, whose names end in .hither");
 	int r = open_any(s, may_write, out, err);
 	const char *inside = strstr(s->url, ".hither/");
 	if (r == -ENOENT && inside)

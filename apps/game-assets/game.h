@@ -48,14 +48,17 @@ struct ready {
 };
 
 void ready_init(struct ready *r);
+/* Is text, --ready's value or NULL, a good one? -EINVAL. */
+int ready_check(const char *text, struct hither_error *err);
 /*
  * text: --ready's value; NULL: at once. profile: a file; NULL: there is none. 0, -EINVAL, -ENOENT,
  * -ENOMEM.
  */
 int ready_parse(struct ready *r, const char *text, const char *profile, struct hither_mount *m,
                 struct hither_error *err);
-/* Wait, with a bar on a terminal. False: ready_stop() was called. Notes what cannot be had. */
-bool ready_wait(struct ready *r);
+/* Wait, with a bar on a terminal. Notes what cannot be had. False: ready_stop() was called, or the
+ * server will never give what is wanted; err tells. */
+bool ready_wait(struct ready *r, struct hither_error *err);
 /* Any thread; before, during or after ready_wait(). */
 void ready_stop(struct ready *r);
 /* No call of its mount is under way any more: it is closed. */

@@ -74,7 +74,9 @@ static int play_game(struct play *p)
 	p->ready.offline = p->settings->base.mount.offline;
 	int r = ready_parse(&p->ready, p->settings->ready, p->settings->base.profile,
 	                    p->daemon.mount, &p->err);
-	if (r || !ready_wait(&p->ready))
+	if (!r && !ready_wait(&p->ready, &p->err))
+		r = p->err.code;
+	if (r)
 		return r;
 	hither_mount_stats(p->daemon.mount, &p->at_launch);
 	pthread_mutex_lock(&p->lock);
@@ -105,10 +107,10 @@ static int play_game(struct play *p)
 	pthread_mutex_unlock(&p->lock);
 	if (wanted || !code)
 		return 0;
-	return code > 128 ? hither_fail(&p->err, -ECHILD, "%s: %s", p->command[0],
-	                                strsignal(code - 128))
-	                  : hither_fail(&p->err, -ECHILD, "%s ended with exit code %d",
-	                                p->command[0], code);
+	return p->child.signal ? hither_fail(&p->err, -ECHILD, "%s: %s", p->command[0],
+	                                     strsignal(p->child.signal))
+	                       : hither_fail(&p->err, -ECHILD, "%s ended with exit code %d",
+	                                     p->command[0], code);
 }
 
 static void *game_main(void *arg)
@@ -138,8 +140,7 @@ static void tell(const struct play *p)
 	uint64_t fetched = s.pulled_bytes < size ? s.pulled_bytes : size;
 	fprintf(stderr,
 	        "%s: started after %.2f s, ran for %.1f s; %llu reads stalled over 50 ms (all "
-	        "waits: "
-	        "%.2f s); fetched %s of %s, %s saved\n",
+	        "waits, of all threads together: %.2f s); fetched %s of %s, %s saved\n",
 	        program_name, (double)(p->launch_ns - p->start_ns) / 1e9,
 	        (double)(p->end_ns - p->launch_ns) / 1e9,
 	        (unsigned long long)(s.reads_stalled - p->at_launch.reads_stalled),
@@ -189,6 +190,8 @@ static int check(struct game_settings *g, char **args, struct hither_error *err)
 		                args[0]);
 	if (!r && !args[1])
 		r = hither_fail(err, -EINVAL, "which command starts the game? -- COMMAND");
+	if (!r)
+		r = ready_check(g->ready, err);
 	return r ? r : settings_apply(s, args[0], err);
 }
 
@@ -279,6 +282,10 @@ static int run_learn(struct settings *s, char **args)
 		return code ? code : EXIT_FAILED;
 	if (stamp(path, s->tree, &count, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
+	if (!count)
+		return fail_with(
+		        EXIT_FAILED,
+		        "learn: nothing of the tree was read, so there is nothing to learn");
 	fprintf(stderr,
 	        "%s: %s: %zu step%s; game-assets publish --profile %s puts them beside the "
 	        "manifest, and who plays then has them ahead of time\n",

@@ -50,6 +50,19 @@ static int put_profile(const char *from, const char *manifest, const char *to,
 	return r;
 }
 
+/* A profile from before would be passed over by everybody, and nobody would know why. */
+static void check_old_profile(const char *path, const char *hash)
+{
+	struct hither_profile p = {0};
+	if (!hither_profile_load(path, &p, NULL) && *p.version && strcmp(p.version, hash) != 0)
+		fail_with(
+		        0,
+		        "note: %s is of another version of the tree, and nobody will use it: learn "
+		        "it again",
+		        path);
+	hither_profile_finish(&p);
+}
+
 static void left_out(void *user, const char *path, const char *why)
 {
 	fprintf(stderr, "%s: %s is left out: %s\n", program_name, path, why);
@@ -72,23 +85,32 @@ static int run(struct settings *s, char **args)
 	AUTO_FREE char *profile = NULL;
 	if (!path)
 		return fail_with(EXIT_FAILED, "%s: %s", args[0], strerror(errno));
+	if (!access(path, F_OK) && !is_folder(path))
+		return fail_with(EXIT_MISUSED,
+		                 "publish: %s is no folder; hither index makes a file's manifest",
+		                 path);
 	if ((!s->output && asprintf(&own, "%s.hither", path) < 0) ||
 	    asprintf(&profile, "%s-profile", s->output ? s->output : own) < 0)
 		return fail_with(EXIT_FAILED, "no memory");
 	const char *out = s->output ? s->output : own;
 	if (!hither_tree_is_url(out))
 		return fail_with(EXIT_MISUSED, "publish: %s should end in .hither", out);
-	int r = hither_tree_index(path, out, &options, &result, &err);
-	if (!r && s->profile)
-		r = put_profile(s->profile, out, profile, &err);
-	if (r)
+	if (hither_tree_index(path, out, &options, &result, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
-	fprintf(stderr, "%s: %llu file%s, %s; put %s%s%s and the %s on a web server; root hash:\n",
+	int r = s->profile ? put_profile(s->profile, out, profile, &err) : 0;
+	bool put = s->profile && !r;
+	if (!put)
+		check_old_profile(profile, result.hash);
+	fprintf(stderr,
+	        "%s: %llu file%s, %s; put %s%s%s and the folder on a web server; root hash:\n",
 	        program_name, (unsigned long long)result.files, result.files == 1 ? "" : "s",
-	        units_format_size(size, result.file_bytes), out, s->profile ? ", " : "",
-	        s->profile ? profile : "", is_folder(path) ? "folder" : "file");
+	        units_format_size(size, result.file_bytes), out, put ? ", " : "",
+	        put ? profile : "");
 	puts(result.hash);
-	return fflush(stdout) ? EXIT_FAILED : EXIT_DONE;
+	if (fflush(stdout))
+		return EXIT_FAILED;
+	return r ? fail_with(EXIT_FAILED, "%s; the manifest is there, without it", err.message)
+	         : EXIT_DONE;
 }
 
 const struct command command_publish = {

@@ -26,8 +26,8 @@ static int take_profile(struct ready *r, const char *path, struct hither_error *
 	if (!path)
 		return hither_fail(
 		        err, -ENOENT,
-		        "--ready profile: there is no profile beside the manifest, and no "
-		        "--profile; game-assets learn makes one");
+		        "--ready profile: there is no profile beside the manifest that fits it, "
+		        "and no --profile; game-assets learn makes one");
 	int code = hither_profile_load(path, &p, err);
 	if (code)
 		return code;
@@ -45,15 +45,30 @@ static int take_profile(struct ready *r, const char *path, struct hither_error *
 	return r->ranges ? 0 : hither_fail(err, -ENOMEM, "no memory");
 }
 
-static int take_share(struct ready *r, const char *text, struct hither_error *err)
+static int parse_share(const char *text, unsigned long *percent, struct hither_error *err)
 {
 	char *end;
+	*percent = strtoul(text, &end, 10);
+	return end == text || strcmp(end, "%") != 0 || *percent > 100
+	               ? hither_fail(err, -EINVAL,
+	                             "--ready: %s is neither \"profile\" nor a share such as 20%%",
+	                             text)
+	               : 0;
+}
+
+int ready_check(const char *text, struct hither_error *err)
+{
+	unsigned long percent;
+	return !text || !strcmp(text, "profile") ? 0 : parse_share(text, &percent, err);
+}
+
+static int take_share(struct ready *r, const char *text, struct hither_error *err)
+{
 	uint64_t size = hither_mount_size(r->mount);
-	unsigned long percent = strtoul(text, &end, 10);
-	if (end == text || strcmp(end, "%") != 0 || percent > 100)
-		return hither_fail(err, -EINVAL,
-		                   "--ready: %s is neither \"profile\" nor a share such as 20%%",
-		                   text);
+	unsigned long percent;
+	int code = parse_share(text, &percent, err);
+	if (code)
+		return code;
 	r->ranges = malloc(sizeof *r->ranges);
 	if (!r->ranges)
 		return hither_fail(err, -ENOMEM, "no memory");
@@ -167,24 +182,34 @@ static bool goes_on(struct ready *r)
 
 /* --- waiting --- */
 
-static void show_bar(uint64_t have, uint64_t all)
+static void show_bar(const struct ready *r, uint64_t have)
 {
 	enum { WIDTH = 30 };
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], bar[WIDTH + 1];
+	struct hither_mount_stats stats;
+	uint64_t all = r->total_bytes;
+	hither_mount_stats(r->mount, &stats);
 	unsigned full = all ? (unsigned)(have * WIDTH / all) : WIDTH;
 	memset(bar, '.', WIDTH);
 	memset(bar, '#', full);
 	bar[WIDTH] = 0;
-	fprintf(stderr, "\r\033[K[%s] %s of %s", bar, units_format_size(a, have),
-	        units_format_size(b, all));
+	fprintf(stderr, "\r\033[K[%s] %s of %s%s%s", bar, units_format_size(a, have),
+	        units_format_size(b, all), stats.error ? ": " : "",
+	        stats.error ? strerror(-stats.error) : "");
+}
+
+static void tell_wanted(const struct ready *r)
+{
+	char a[UNITS_TEXT_BYTES];
+	fail_with(0, "the game starts once %s are here (--ready)",
+	          units_format_size(a, r->total_bytes));
 }
 
 static void tell_missing(const struct ready *r, uint64_t have)
 {
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES];
-	fail_with(0,
-	          "note: of the %s that --ready wants, %s are here, and the rest does not come%s%s",
-	          units_format_size(a, r->total_bytes), units_format_size(b, have),
+	fail_with(0, "note: %s of the %s that --ready wants does not come%s%s",
+	          units_format_size(b, r->total_bytes - have), units_format_size(a, r->total_bytes),
 	          r->offline       ? ": --offline"
 	          : r->failed.code ? ": "
 	                           : ": --cache-size is too small for it",
@@ -197,14 +222,22 @@ static void wait_a_while_locked(struct ready *r)
 	pthread_cond_timedwait(&r->changed, &r->lock, &until);
 }
 
-bool ready_wait(struct ready *r)
+/* What the server refuses for good will not be there when the game reads it, either. */
+static bool is_refused(const struct ready *r)
+{
+	return r->failed.code == -EOPNOTSUPP;
+}
+
+bool ready_wait(struct ready *r, struct hither_error *err)
 {
 	bool bar = isatty(STDERR_FILENO) && r->total_bytes, more = true;
 	uint64_t have = 0;
+	if (!bar && r->total_bytes)
+		tell_wanted(r);
 	pthread_mutex_lock(&r->lock);
-	while (!r->stopped && (have = here_bytes(r)) < r->total_bytes && more) {
+	while (!r->stopped && (have = here_bytes(r)) < r->total_bytes && more && !is_refused(r)) {
 		if (bar)
-			show_bar(have, r->total_bytes);
+			show_bar(r, have);
 		more = goes_on(r);
 		if (more)
 			wait_a_while_locked(r);
@@ -213,9 +246,14 @@ bool ready_wait(struct ready *r)
 	pthread_mutex_unlock(&r->lock);
 	if (bar)
 		fputs("\r\033[K", stderr);
-	if (go && have < r->total_bytes)
+	if (!go)
+		hither_fail(err, -ECANCELED,
+		            "the game was not started; what has come is in the cache");
+	else if (have < r->total_bytes && is_refused(r))
+		*err = r->failed;
+	else if (have < r->total_bytes)
 		tell_missing(r, have);
-	return go;
+	return go && !err->code;
 }
 
 void ready_stop(struct ready *r)

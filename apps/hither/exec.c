@@ -81,7 +81,7 @@ static int start(struct job *j, struct hither_error *err)
 	                                 * anything: sh shall make nothing of it. */
 	                                .proper = true,
 	                                .argv = j->argv,
-	                                .name = "HITHER_TREE",
+	                                .name = j->inside ? "HITHER_TREE" : NULL,
 	                                .value = j->daemon.at.path};
 	pthread_mutex_lock(&j->lock);
 	int r = j->ending ? -ECANCELED : child_start(&wish, &j->child, err);
@@ -90,7 +90,8 @@ static int start(struct job *j, struct hither_error *err)
 	return r;
 }
 
-/* The interpreter that its first line wants. */
+/* The interpreter that its first line wants, as the kernel reads it: what ends in CR LF wants one
+ * whose name ends in CR. */
 static bool wants(const char *program, char interpreter[INTERPRETER_BYTES])
 {
 	char line[INTERPRETER_BYTES];
@@ -101,7 +102,7 @@ static bool wants(const char *program, char interpreter[INTERPRETER_BYTES])
 	line[len] = 0;
 	const char *at = line + 2;
 	at += strspn(at, " \t");
-	snprintf(interpreter, INTERPRETER_BYTES, "%.*s", (int)strcspn(at, " \t\r\n"), at);
+	snprintf(interpreter, INTERPRETER_BYTES, "%.*s", (int)strcspn(at, " \t\n"), at);
 	return *interpreter;
 }
 
@@ -120,6 +121,12 @@ static void explain(const struct job *j, int r)
 		          url, slash, inside);
 	else if (r == -ENOENT && !there)
 		fail_with(0, "exec: %s is not in %s", inside, url);
+	else if (r == -ENOENT && wants(j->program, wanted) && strchr(wanted, '\r'))
+		fail_with(
+		        0,
+		        "exec: %s%s%s: its first line ends in CR LF, as Windows writes it: save it "
+		        "with LF",
+		        url, slash, inside);
 	else if (r == -ENOENT && wants(j->program, wanted))
 		fail_with(0, "exec: %s%s%s wants %s, which is not on this machine", url, slash,
 		          inside, wanted);

@@ -294,8 +294,10 @@ static int try_folder(struct hither_store_folder *f, const char *text, bool crea
 static int make_cache_dir(const char *cache_dir, struct hither_error *err)
 {
 	int r = hither_mkdir_all(cache_dir);
-	return r ? hither_fail(err, r, "%s: cannot make this cache folder: %s", cache_dir,
-	                       strerror(-r))
+	return r ? hither_fail(err, r,
+	                       "%s: cannot make this cache folder: %s; use another one (--cache "
+	                       "DIR, or none)",
+	                       cache_dir, strerror(-r))
 	         : 0;
 }
 

@@ -82,6 +82,15 @@ class Test:
     def what_it_ends_with_is_told(self):
         done = self.play(command=["sh", "-c", "exit 3"], code=1)
         assert "exit code 3" in done.stderr, done.stderr
+        for code in (130, 255):
+            done = self.play(command=["sh", "-c", f"exit {code}"], code=1)
+            assert f"exit code {code}" in done.stderr, done.stderr
+        done = self.play(command=["sh", "-c", "kill -SEGV $$"], code=1)
+        assert "Segmentation fault" in done.stderr, done.stderr
+        for wrong in ("20", "200%", "some"):
+            assert "--ready" in self.play("--ready", wrong, command=["true"], code=2).stderr
+        assert "64 hexadecimal digits" in self.play("--root-hash", "abc", command=["true"], code=2).stderr
+        assert "is no folder" in game("publish", f"{self.dir}/play", code=2).stderr
         done = self.play(command=["./nothing"], code=1)
         assert "./nothing" in done.stderr, done.stderr
         done = game("play", "http://x/y", "--", "true", code=2)
@@ -106,6 +115,15 @@ class Test:
             f.write(text.replace(self.hash, "0" * 64))
         assert "another tree" in game("publish", "--profile", f"{self.work}/other", self.dir,
                                       code=1).stderr
+        # Nobody is left to wonder why a profile that does not fit is not used.
+        with open(f"{self.dir}/later", "w", encoding="ascii") as f:
+            f.write("later")
+        assert "of another version" in game("publish", self.dir).stderr
+        self.fresh()
+        done = self.play("--ready", "profile", command=["true"], code=1)
+        assert "of another version" in done.stderr and "that fits it" in done.stderr, done
+        os.unlink(f"{self.dir}/later")
+        assert game("publish", "--profile", profile, self.dir).stdout.strip() == self.hash
         # The launch set comes without being asked for, and nothing but that is waited for.
         self.fresh()
         done = self.play("--ready", "profile", "--order", "none", command=["true"])
@@ -165,6 +183,13 @@ class Test:
         assert " ".join(moved) in done.stdout, done.stdout
         assert "overlay" not in subprocess.run(["mount"], capture_output=True, text=True,
                                                check=True).stdout.split(self.work)[-1][:200]
+        # A folder that has something else would get it mixed up with ours.
+        os.mkdir(f"{self.work}/other-folder")
+        with open(f"{self.work}/other-folder/mine", "w", encoding="ascii") as f:
+            f.write("mine")
+        done = self.play("--overlay", f"{self.work}/other-folder", command=["true"], code=1)
+        assert "files of something else" in done.stderr, done
+        assert os.listdir(f"{self.work}/other-folder") == ["mine"]
         # One at a time: two upper layers in one place would lose each other's files.
         self.play("--overlay", overlay, command=["sh", "-c", f"! flock -n {overlay} true"])
         taken = os.open(overlay, os.O_RDONLY)
@@ -302,6 +327,15 @@ class Test:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
         assert not [n for n in os.listdir(f"{self.work}/run") if n.startswith("game-assets-")]
+        # Before the game was started.
+        self.fresh()
+        process = subprocess.Popen(
+            [GAME_ASSETS, "play", "--cache", self.cache, "--wrap", "rate=100k", "--ready", "100%", self.url, "--",
+             "echo", "played"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert "starts once" in process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        said, told = process.communicate(timeout=20)
+        assert "played" not in said and "was not started" in told and process.returncode == 1, (said, told)
 
 
 def main():
