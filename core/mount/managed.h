@@ -406,6 +406,8 @@ void managed_trouble_locked(struct managed *m, int result, const struct hither_e
 void managed_success_locked(struct managed *m);
 /* When a pull counts as stalled if nothing comes before. */
 uint64_t managed_stall_ns(const struct managed *m, const struct managed_job *job);
+/* May who waits for its blocks ask again elsewhere, once it has stalled? */
+bool managed_may_hedge_locked(const struct managed *m, const struct managed_job *job);
 /* Collect into *expired waiting ios whose deadline has passed. */
 void managed_collect_expired_locked(struct managed *m, struct managed_ios *expired);
 uint64_t managed_next_event_locked(const struct managed *m); /* 0: none */

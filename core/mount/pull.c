@@ -153,7 +153,7 @@ static void hedge_stalled_locked(struct managed *m)
 	if (!m->waiting.head)
 		return;
 	for (struct managed_job *j = m->jobs; j; j = j->next)
-		if (j->kind == MANAGED_JOB_PULL && managed_stall_ns(m, j) <= m->now())
+		if (managed_may_hedge_locked(m, j) && managed_stall_ns(m, j) <= m->now())
 			j->hedged = true;
 }
 

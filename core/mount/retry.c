@@ -10,6 +10,11 @@
 #define BACKOFF_DOUBLINGS 5 /* at most 3.2 s */
 #define AGAIN_MIN_NS (500 * HITHER_NS_PER_MS)
 #define AGAIN_MAX_NS (5 * HITHER_NS_PER_S)
+#define HEDGE_AGAIN_NS (20 * HITHER_NS_PER_MS)
+
+/* Requests for the same blocks at a time: a server that is stuck at one place shall not keep all
+ * requests from those who wait for another. */
+enum { HEDGE_MOST = 3 };
 
 void managed_trouble_locked(struct managed *m, int result, const struct hither_error *err)
 {
@@ -103,6 +108,31 @@ static void sooner(uint64_t *best, uint64_t t)
 		*best = t;
 }
 
+bool managed_may_hedge_locked(const struct managed *m, const struct managed_job *job)
+{
+	unsigned pulls = 0; /* of the same blocks */
+	if (job->kind != MANAGED_JOB_PULL || job->hedged)
+		return false;
+	for (const struct managed_job *j = m->jobs; j; j = j->next)
+		pulls += j->kind == MANAGED_JOB_PULL &&
+		         managed_overlap(j->first, j->end, job->first, job->end);
+	return pulls < HEDGE_MOST;
+}
+
+/* When somebody shall look at stalled requests again; 0: once something else has happened. */
+static uint64_t next_hedge_locked(const struct managed *m)
+{
+	uint64_t best = 0, now = m->now();
+	if (!m->waiting.head || m->job_count >= m->jobs_max || m->retry_at_ns > now)
+		return 0;
+	for (const struct managed_job *j = m->jobs; j; j = j->next) {
+		uint64_t stall = managed_may_hedge_locked(m, j) ? managed_stall_ns(m, j) : 0;
+		/* Who has just looked saw it a moment too early, or has no room for it now. */
+		sooner(&best, stall && stall <= now ? now + HEDGE_AGAIN_NS : stall);
+	}
+	return best;
+}
+
 uint64_t managed_next_event_locked(const struct managed *m)
 {
 	uint64_t best = 0;
@@ -111,9 +141,7 @@ uint64_t managed_next_event_locked(const struct managed *m)
 	for (unsigned i = 0; i < sizeof lists / sizeof lists[0]; i++)
 		if (lists[i]->head)
 			sooner(&best, deadline_of(m, lists[i]->head));
-	for (const struct managed_job *j = m->waiting.head ? m->jobs : NULL; j; j = j->next)
-		if (j->kind == MANAGED_JOB_PULL && !j->hedged)
-			sooner(&best, managed_stall_ns(m, j));
+	sooner(&best, next_hedge_locked(m));
 	sooner(&best, m->retry_at_ns > m->now() ? m->retry_at_ns : 0);
 	sooner(&best, m->sweep_again_ns > m->now() ? m->sweep_again_ns : 0);
 	sooner(&best, m->full_until_ns > m->now() ? m->full_until_ns : 0);
