@@ -20,6 +20,7 @@ enum {
 	SPACE_LEAST = 24 << 20, /* the daemon's own threads, requests of the kernel, one worker */
 	SPACE_WORKER = 1536 << 10, /* its stack, its connection and their buffers */
 	WORKERS_USUAL = 32,
+	FILES_FEW = 256,
 };
 
 /* Opened the wrong way around: using one fails as it does with a closed one. */
@@ -41,6 +42,11 @@ static rlim_t files_allowed(void)
 		getrlimit(RLIMIT_NOFILE, &files);
 	}
 	return files.rlim_cur;
+}
+
+bool start_has_few_files(void)
+{
+	return files_allowed() < FILES_FEW;
 }
 
 /* --- address space --- */

@@ -16,6 +16,9 @@
  */
 bool start_process(const char *name);
 
+/* Are there so few descriptors that connections must not take most of them? */
+bool start_has_few_files(void);
+
 /*
  * Where address space is limited (ulimit -v): have no more workers (0: the usual number) than fit.
  * -ENOMEM: there is not room for a mount at all.

@@ -2,13 +2,15 @@
 #include "stream.h"
 
 #include "source.h"
+#include "start.h"
 #include "units.h"
 #include "util.h"
 
 #include <errno.h>
 
-/* More than usual: a seek takes many, each of which brings little at once. */
-enum { WORKERS = 48 };
+/* More than usual: a seek takes many, each of which brings little at once. A connection each, that
+ * stays open. */
+enum { WORKERS = 48, WORKERS_FEW_FILES = 16 };
 
 static const struct option_spec specs[] = {
         {"buffer", 'b', "DURATION",
@@ -36,7 +38,7 @@ int stream_apply(const char *command, struct stream_settings *s, const char *url
 		return fail_with(EXIT_MISUSED, "%s: %s", command, err.message);
 	base->mount.pull_off = !s->all;
 	if (!base->mount.workers)
-		base->mount.workers = WORKERS;
+		base->mount.workers = start_has_few_files() ? WORKERS_FEW_FILES : WORKERS;
 	base->mount.backend.parallel = base->mount.workers;
 	base->read_only = true;
 	return -1;
