@@ -159,17 +159,10 @@ static char *fetch(const struct settings *s, const char *url, uint64_t most, siz
 	return text;
 }
 
-/* Is this a profile of this very tree? */
-static bool is_of(const struct hither_tree *t, const struct hither_profile *p)
-{
-	return p->size_bytes == hither_tree_size(t) &&
-	       (!*p->version || !strcmp(p->version, hither_tree_hash(t)));
-}
-
 static bool fits(const struct hither_tree *t, const char *text, size_t len)
 {
 	struct hither_profile p = {0};
-	bool good = !hither_profile_parse(text, len, &p, NULL) && is_of(t, &p);
+	bool good = !hither_profile_parse(text, len, &p, NULL) && hither_tree_fits(t, &p);
 	hither_profile_finish(&p);
 	return good;
 }
@@ -180,7 +173,7 @@ static void check_profile(struct settings *s)
 	struct hither_profile p = {0};
 	if (!s->profile || hither_profile_load(s->profile, &p, NULL))
 		return; /* the mount says what is wrong with it */
-	if (!is_of(s->tree, &p)) {
+	if (!hither_tree_fits(s->tree, &p)) {
 		note(s,
 		     "%s is of another tree, or of another version of it, and not used: record it "
 		     "again",

@@ -36,8 +36,7 @@ static int put_profile(const char *from, const char *manifest, const char *to,
 	int r = hither_tree_fetch(manifest, &direct, NULL, &t, err);
 	if (!r)
 		r = hither_profile_load(from, &p, err);
-	if (!r && (p.size_bytes != hither_tree_size(t) ||
-	           (*p.version && strcmp(p.version, hither_tree_hash(t)))))
+	if (!r && !hither_tree_fits(t, &p))
 		r = hither_fail(err, -EINVAL, "%s is a profile of another tree: learn it again",
 		                from);
 	if (!r)

@@ -72,18 +72,6 @@ static void tell(const struct hither_tree_index_result *r, const char *out)
 	        units_format_size(size, r->manifest_bytes));
 }
 
-/* As the manifest's parser has it: a folder beside the manifest, or below. */
-static bool is_good_base(const char *base)
-{
-	bool good = *base != '/' && !strstr(base, "://");
-	for (const char *at = base; good && *at; at += strspn(at, "/")) {
-		size_t len = strcspn(at, "/");
-		good = !(len == 2 && !strncmp(at, "..", 2));
-		at += len;
-	}
-	return good;
-}
-
 static int run(struct settings *s, char **args)
 {
 	struct hither_error err = {0};
@@ -94,12 +82,6 @@ static int run(struct settings *s, char **args)
 		return fail_with(EXIT_FAILED, "index: %s: %s", args[0], strerror(errno));
 	if (!s->output && !strcmp(path, "/"))
 		return fail_with(EXIT_MISUSED, "index: / has no name: give --output NAME.hither");
-	if (s->base && !is_good_base(s->base))
-		return fail_with(
-		        EXIT_MISUSED,
-		        "index: --base %s: it is a folder seen from the manifest, not above "
-		        "it, such as game/",
-		        s->base);
 	AUTO_FREE char *own = NULL;
 	if (!s->output && asprintf(&own, "%s.hither", path) < 0)
 		return fail_with(EXIT_FAILED, "no memory");
@@ -116,8 +98,8 @@ static int run(struct settings *s, char **args)
 	int r = hither_tree_index(path, out, &options, &result, &err);
 	if (shower.terminal && shower.shown_ns)
 		fputs("\r\033[K", stderr);
-	if (r)
-		return fail_with(EXIT_FAILED, "%s", err.message);
+	if (r) /* -EINVAL: nothing was begun */
+		return fail_with(r == -EINVAL ? EXIT_MISUSED : EXIT_FAILED, "%s", err.message);
 	if (!s->quiet)
 		tell(&result, out);
 	puts(result.hash);

@@ -55,8 +55,7 @@ static int load_tree(struct profiles *p, const struct settings *s, struct hither
 	struct hither_mount_options o = s->mount;
 	o.direct = true;
 	int r = hither_tree_fetch(s->url, &o, NULL, &p->tree, err);
-	if (!r && (hither_tree_size(p->tree) != p->merged.size_bytes ||
-	           (*p->merged.version && strcmp(p->merged.version, hither_tree_hash(p->tree)))))
+	if (!r && !hither_tree_fits(p->tree, &p->merged))
 		r = hither_fail(err, -EINVAL, "%s is not the tree that this was learnt of",
 		                s->tree_url);
 	return r;

@@ -93,7 +93,6 @@ static bool join_once(struct replay_order *r, size_t from, uint64_t window_bytes
 	return joined;
 }
 
-/* The first entry of [*at, count) that has something left; false: none. */
 /* The front of an entry, as one request: the many that share the line come side by side, and the
  * shorter they are the less of what is read later comes before what is read first. */
 static bool cut_front(struct replay_order *r, struct hither_range *rest, uint64_t window_bytes,
@@ -115,6 +114,7 @@ static bool cut_front(struct replay_order *r, struct hither_range *rest, uint64_
 	return true;
 }
 
+/* The first entry of [*at, count) that has something left; false: none. */
 static bool take_from(struct replay_order *r, size_t *at, uint64_t window_bytes,
                       struct hither_range *out)
 {

@@ -61,6 +61,19 @@ bool tree_path_good(const char *path)
 	}
 }
 
+bool tree_base_good(const char *base)
+{
+	char path[TREE_PATH_MOST + 1];
+	size_t len = strlen(base);
+	if (!len)
+		return true;
+	if (len > TREE_PATH_MOST || base[len - 1] != '/')
+		return false;
+	memcpy(path, base, len - 1);
+	path[len - 1] = 0;
+	return tree_path_good(path);
+}
+
 int tree_builder_init(struct tree_builder *b, struct hither_tree *t, uint32_t count)
 {
 	enum { DEPTH_MOST = TREE_PATH_MOST / 2 + 1 };

@@ -259,6 +259,11 @@ static int find_base(struct index *x)
 		bool slash = !*given || given[strlen(given) - 1] == '/';
 		if (asprintf(&x->base, "%s%s", given, slash ? "" : "/") < 0)
 			x->base = NULL;
+		else if (!tree_base_good(x->base))
+			return hither_fail(x->err, -EINVAL,
+			                   "index: --base %s: it is a folder seen from the "
+			                   "manifest, not above it, such as game/",
+			                   given);
 	} else if (!strcmp(x->root, x->out_folder)) {
 		x->base = strdup("");
 	} else if (len == 1 || (!strncmp(x->root, x->out_folder, len) && x->root[len] == '/')) {

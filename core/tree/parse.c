@@ -148,19 +148,12 @@ static int take_base(struct reader *r)
 {
 	text_room base;
 	int code = take_text(r, base, 0, TREE_PATH_MOST);
-	size_t len = code ? 0 : strlen(base);
 	if (code)
 		return code;
 	r->t->base = strdup(base);
 	if (!r->t->base)
 		return hither_fail(r->err, -ENOMEM, "manifest: no memory");
-	if (!len)
-		return 0;
-	bool slash = base[len - 1] == '/';
-	base[len - 1] = 0;
-	return slash && tree_path_good(base)
-	               ? 0
-	               : bad(r, "a base that is no folder below the manifest's");
+	return tree_base_good(base) ? 0 : bad(r, "a base that is no folder below the manifest's");
 }
 
 /*

@@ -67,6 +67,8 @@ int tree_compare(const char *a, const char *b);
 /* Is this a relative path without empty, "." and ".." parts, and of parts short enough? "" is not.
  */
 bool tree_path_good(const char *path);
+/* Does it name the folder of the manifest (""), or one below, with a slash at its end? */
+bool tree_base_good(const char *base);
 
 /* --- making the nodes --- */
 

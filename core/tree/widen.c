@@ -60,6 +60,11 @@ static int widen_entry(struct widen *w, const struct hither_tree *t,
 	return r;
 }
 
+bool hither_tree_fits(const struct hither_tree *t, const struct hither_profile *p)
+{
+	return p->size_bytes == t->size && (!*p->version || !strcmp(p->version, t->hash));
+}
+
 int hither_tree_widen(const struct hither_tree *t, const struct hither_profile *p,
                       struct hither_profile *out, struct hither_error *err)
 {

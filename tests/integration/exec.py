@@ -78,6 +78,8 @@ class Test:
         self.script("tools/bin/beside", '#!/bin/sh\ncat "$HITHER_TREE/lib/text"; cat "$1"\n')
         self.script("tools/bin/bare", "exit 9\n")
         self.script("tools/bin/alien", "#! /nowhere/alien -x\n")
+        self.script("tools/bin/windows", "#!/bin/sh\r\necho here\r\n")
+        self.script("outside", '#!/bin/sh\necho "tree: ${HITHER_TREE-none}"\n')
         with open(f"{self.site}/tools/lib/text", "w", encoding="ascii") as f:
             f.write("text of the tree\n")
         with open(f"{self.site}/tools/lib/plain", "w", encoding="ascii") as f:
@@ -150,10 +152,12 @@ class Test:
             return f.read()[-32:].hex()
 
     def how_it_ended_is_passed_on(self):
+        assert self.run("outside").stdout == "tree: none\n"
         tree = self.web.url("tools.hither")
         for name, code, said in (("bin/nothing", 127, f"bin/nothing is not in {tree}"),
                                  ("lib/plain", 126, f"{tree}/lib/plain is not marked executable in its tree"),
                                  ("bin/alien", 127, f"{tree}/bin/alien wants /nowhere/alien, which"),
+                                 ("bin/windows", 127, f"{tree}/bin/windows: its first line ends in CR LF"),
                                  ("bin", 126, f"{tree}/bin is a folder")):
             done = self.run(f"tools.hither/{name}", code=code)
             assert said in done.stderr and "hither-exec" not in done.stderr, done.stderr

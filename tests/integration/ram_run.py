@@ -261,12 +261,14 @@ def the_server_is_full():
         return
     full = f"{folder}/is-full"
     path = f"{folder}/fills"
-    with open(f"{folder}/refusals", "wb") as refusals:
-        servers.append(subprocess.Popen(["nbdkit", "-f", "-U", path, "--filter=error", "memory", "256M",
+    with socket.socket(socket.AF_UNIX) as waiting, open(f"{folder}/refusals", "wb") as refusals:
+        waiting.bind(path)
+        waiting.listen()
+        # By activation (sd_listen_fds(3)): whoever connects before it is up waits.
+        start = f'exec 3<&{waiting.fileno()}; LISTEN_PID=$$ LISTEN_FDS=1 exec "$@"'
+        servers.append(subprocess.Popen(["bash", "-c", start, "bash", "nbdkit", "-f", "--filter=error", "memory", "256M",
                                          "error-pwrite=ENOSPC", "error-pwrite-rate=100%",
-                                         f"error-pwrite-file={full}"], stderr=refusals))
-    while not os.path.exists(path):
-        time.sleep(0.01)  # a server that starts has no event
+                                         f"error-pwrite-file={full}"], stderr=refusals, pass_fds=[waiting.fileno()]))
     fill = ["sh", "-c", f": >{full}; exec {HOG} wait 64"]
     with subprocess.Popen(command(f"nbd+unix:///?socket={path}", 16, fill, 256, ("--deadline", "2s")), env=env,
                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

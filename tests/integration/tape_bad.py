@@ -5,16 +5,18 @@
 A record that cannot be read, the end of the medium in the middle of writes, a full cache disk, caches of
 another tape and of an older state, discards, a copy that is killed. A full cache disk needs root for a small file system.
 """
+import contextlib
+import ctypes
 import errno
 import mmap
 import os
+import select
 import shutil
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
-import time
 
 MIB = 1 << 20
 BLOCK = 4096
@@ -242,14 +244,30 @@ def discards(work):
         d.umount()
 
 
+@contextlib.contextmanager
+def watched(folder):
+    """A descriptor that can be read once a file there was made or written: inotify(7). Reading never blocks."""
+    made, written, nonblock = 0x100, 0x2, os.O_NONBLOCK
+    libc = ctypes.CDLL(None, use_errno=True)
+    fd = libc.inotify_init1(nonblock)
+    if fd < 0 or libc.inotify_add_watch(fd, folder.encode(), made | written) < 0:
+        raise SystemExit(f"inotify: {os.strerror(ctypes.get_errno())}")
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def killed_at_8_mib(work, pace):
     """A copy at this pace, in the middle. False: it was quicker, and is removed."""
     copy = subprocess.Popen([TAPISK, "compact", f"{work}/tape", f"{work}/second"],
                             env=dict(os.environ, HITHER_TAPE_PACE=str(pace)))
-    while not os.path.exists(f"{work}/second") or os.path.getsize(f"{work}/second") < 8 * MIB:
-        if copy.poll():
-            raise SystemExit(f"the copy failed: {copy.returncode}")
-        time.sleep(0.001)  # a file that grows tells nobody
+    with watched(work) as changes:
+        while not os.path.exists(f"{work}/second") or os.path.getsize(f"{work}/second") < 8 * MIB:
+            if copy.poll():
+                raise SystemExit(f"the copy failed: {copy.returncode}")
+            if select.select([changes], [], [], 1)[0]:
+                os.read(changes, 65536)
     copy.kill()
     if copy.wait() == -signal.SIGKILL and os.path.getsize(f"{work}/second") < 64 * MIB:
         return True

@@ -8,12 +8,12 @@ import hashlib
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from file_web import Web  # noqa: E402
@@ -178,10 +178,11 @@ class Test:
         mounts = json.loads(hither("status", "--json").stdout)
         mounts = mounts if isinstance(mounts, list) else mounts["mounts"]
         pid = next(m["pid"] for m in mounts if m["path"] == self.at)
-        os.kill(pid, signal.SIGKILL)
+        daemon = os.pidfd_open(pid)
+        signal.pidfd_send_signal(daemon, signal.SIGKILL)
         os.close(fd)
-        while os.path.exists(f"/proc/{pid}"):
-            time.sleep(0.01)
+        assert select.select([daemon], [], [], 20)[0], "it outlives SIGKILL"
+        os.close(daemon)
         self.web.asked.clear()
         self.mount("--order", "none")
         assert get(local) == get(f"{self.game}/data/big one#%.bin")
@@ -328,6 +329,22 @@ class Test:
         done = self.mount(url=f"{self.url}/data/small-1", good=False)
         assert done.returncode == 1 and "mount its manifest" in done.stderr and "data/small-1" in done.stderr, done
 
+    def what_is_misused_is_told_at_once(self):
+        before = get(f"{self.site}/game.hither")
+        for base in ("http://x/", "/x", "../x", ".", "a//b"):
+            done = hither("index", "-q", "--base", base, self.game, good=False)
+            assert done.returncode == 2 and f"--base {base}: " in done.stderr, done
+        done = hither("index", "-q", "--chunk", "5", self.game, good=False)
+        assert done.returncode == 2 and "power of two" in done.stderr, done
+        assert get(f"{self.site}/game.hither") == before
+        for root in ("abc", "", "g" * 64):
+            done = self.mount("--root-hash", root, good=False)
+            assert done.returncode == 2 and "64 hexadecimal digits" in done.stderr, done
+        done = self.mount("--root-hash", "0" * 64, url=self.web.url("game/data/small-1"), good=False)
+        assert done.returncode == 2 and "for manifests" in done.stderr, done
+        done = self.mount(url=f"{self.url}/", good=False)
+        assert done.returncode == 1 and "with no slash" in done.stderr, done
+
     def bad_manifests(self):
         good = get(f"{self.site}/game.hither")
 
@@ -372,7 +389,7 @@ def main():
                      test.a_profile_that_does_not_fit_is_told,
                      test.one_file, test.the_manifest_opens_the_files_connections,
                      test.a_damaged_manifest_is_not_kept, test.names_do_not_steer_the_terminal,
-                     test.a_path_in_a_tree_is_explained, test.bad_manifests):
+                     test.a_path_in_a_tree_is_explained, test.what_is_misused_is_told_at_once, test.bad_manifests):
             print(" ", part.__name__, flush=True)
             part()
     finally:

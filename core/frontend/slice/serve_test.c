@@ -77,20 +77,26 @@ static void serve(int socket, const struct serving *how)
 	free(bytes);
 }
 
-static pid_t start_server(int *socket, struct serving how)
+/* As fork(2), with a socket to each other. */
+static pid_t fork_with(int *socket)
 {
 	int pair[2];
 	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
 	fflush(stdout);
 	pid_t pid = fork();
 	CHECK(pid >= 0);
+	*socket = pair[pid == 0];
+	close(pair[pid != 0]);
+	return pid;
+}
+
+static pid_t start_server(int *socket, struct serving how)
+{
+	pid_t pid = fork_with(socket);
 	if (pid == 0) {
-		close(pair[0]);
-		serve(pair[1], &how);
+		serve(*socket, &how);
 		_exit(0);
 	}
-	close(pair[1]);
-	*socket = pair[0];
 	return pid;
 }
 
@@ -215,21 +221,14 @@ static void what_fails_is_sigbus(void)
 /* In a child: attach, and touch a page if `touches`. */
 static pid_t start_client(int *socket, bool touches)
 {
-	int pair[2];
-	CHECK_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	fflush(stdout);
-	pid_t pid = fork();
-	CHECK(pid >= 0);
+	pid_t pid = fork_with(socket);
 	if (pid == 0) {
 		struct hither_slice_view *v;
-		close(pair[0]);
-		int r = hither_slice_attach(pair[1], &v, &err);
+		int r = hither_slice_attach(*socket, &v, &err);
 		if (!r && touches)
 			*(const volatile char *)hither_slice_view_data(v);
 		_exit(r ? 1 : 0);
 	}
-	close(pair[1]);
-	*socket = pair[0];
 	return pid;
 }
 

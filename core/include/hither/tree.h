@@ -97,8 +97,8 @@ struct hither_tree_index_result {
  * Write the manifest of a folder or file at `path` to the file `out`, whole or not at all. Files
  * whose size and time are those of an older manifest there are not read again. Left out: what is
  * neither file, folder nor link, links that lead out of the tree, manifests and profiles in the
- * folder that `out` is in. -EAGAIN: a file changed while it was read; else any -errno of reading
- * or writing.
+ * folder that `out` is in. -EINVAL: the options are wrong, and nothing was begun. -EAGAIN: a file
+ * changed while it was read; else any -errno of reading or writing.
  */
 int hither_tree_index(const char *path, const char *out,
                       const struct hither_tree_index_options *options,
@@ -144,6 +144,9 @@ int hither_tree_mount_backend(const struct hither_tree *t, const char *url,
 /** What the cache of the files is called (hither/cache.h), where the manifest's has the URL for its
  * name. NULL: no memory. The caller frees it. */
 char *hither_tree_cache_name(const char *url);
+
+/** Is it a profile of this very tree? One of another would have the wrong bytes come first. */
+bool hither_tree_fits(const struct hither_tree *t, const struct hither_profile *p);
 
 /**
  * A profile of the tree in whole hashed pieces, each once, where it was touched first: what is
