@@ -289,6 +289,11 @@ static int http_warm(struct hither_backend *base, struct hither_error *err)
 	return 0;
 }
 
+static uint64_t http_brought(struct hither_backend *base, uint32_t begun)
+{
+	return http_slot_next_brought((struct http_backend *)base, begun);
+}
+
 static uint32_t http_most_ranges(struct hither_backend *base)
 {
 	struct http_backend *b = (struct http_backend *)base;
@@ -379,6 +384,7 @@ const struct hither_backend_ops hither_backend_http = {
         .read_many = http_read_many,
         .most_ranges = http_most_ranges,
         .warm = http_warm,
+        .brought = http_brought,
         .version = http_version,
         .cancel = http_cancel,
         .close = http_close,

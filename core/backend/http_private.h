@@ -39,6 +39,8 @@ struct http_slot {
 	struct http_slot *next;      /* of all; fixed once it is in the list */
 	struct http_slot *next_idle; /* guarded by http_backend.lock */
 	bool used;                   /* it may have a connection */
+	uint64_t brought;            /* bytes by that, since it was opened or rested */
+	uint64_t rests_ns;           /* when it last brought some */
 };
 
 /* A socket that is being connected, or is. */
@@ -126,6 +128,10 @@ struct http_request {
 /* NULL: no memory. */
 struct http_slot *http_slot_take(struct http_backend *b, enum http_pick pick);
 void http_slot_give(struct http_backend *b, struct http_slot *slot);
+/* What its connection has brought since it was opened or rested; 0: it has none. */
+uint64_t http_slot_brought(const struct http_slot *slot);
+/* Of that which the next request will get, when `begun` others have theirs. */
+uint64_t http_slot_next_brought(struct http_backend *b, uint32_t begun);
 /* The end of b: the next backend may have the slot's connection. */
 void http_slot_leave(const struct http_backend *b, struct http_slot *slot);
 void http_slot_destroy(struct http_slot *slot);

@@ -293,11 +293,24 @@ static int conclude(struct http_request *x)
 	return http_request_fail(x);
 }
 
+/* How far the connection's window is open by now; before: by what it had brought. */
+static void note_brought(const struct http_request *x, uint64_t before)
+{
+	struct http_slot *slot = x->slot;
+	long connects = 0;
+	curl_off_t bytes = 0;
+	curl_easy_getinfo(slot->easy, CURLINFO_NUM_CONNECTS, &connects);
+	curl_easy_getinfo(slot->easy, CURLINFO_SIZE_DOWNLOAD_T, &bytes);
+	slot->brought = (connects ? 0 : before) + (uint64_t)bytes;
+	slot->rests_ns = hither_now_ns();
+}
+
 int http_request_run(struct http_request *x)
 {
 	CURLMcode code;
 	if (is_unwanted(x))
 		return cancelled(x);
+	uint64_t brought = http_slot_brought(x->slot);
 	prepare(x);
 	if ((code = curl_multi_add_handle(x->slot->multi, x->slot->easy)) != CURLM_OK)
 		return multi_failed(x, code);
@@ -308,5 +321,6 @@ int http_request_run(struct http_request *x)
 		http_early_note_peer(x->b, x->slot->easy); /* it is forgotten with the handle */
 	curl_multi_remove_handle(x->slot->multi, x->slot->easy);
 	x->slot->used = !x->broken; /* else it was cut */
+	note_brought(x, brought);
 	return r;
 }

@@ -13,6 +13,8 @@
 
 enum { MOST_REDIRECTS = 10, LEFT_MOST = 32 };
 #define LEFT_NS (30 * HITHER_NS_PER_S)
+/* Without traffic for a retransmission time, 200 ms at least, TCP begins anew (RFC 5681, 4.1). */
+#define REST_NS (200 * HITHER_NS_PER_MS)
 
 /* Slots without a backend. Which connection suits a request is libcurl's to say, by host, proxy and
  * TLS settings; the origin only tells which slot may have one. */
@@ -177,6 +179,23 @@ struct http_slot *http_slot_take(struct http_backend *b, enum http_pick pick)
 	slot->next = b->slots;
 	b->slots = slot;
 	return slot;
+}
+
+uint64_t http_slot_brought(const struct http_slot *slot)
+{
+	return slot->used && hither_now_ns() - slot->rests_ns < REST_NS ? slot->brought : 0;
+}
+
+uint64_t http_slot_next_brought(struct http_backend *b, uint32_t begun)
+{
+	HITHER_LOCK_SCOPE(&b->lock);
+	uint32_t idle = 0, all = count_locked(b);
+	for (const struct http_slot *s = b->idle; s; s = s->next_idle)
+		idle++;
+	const struct http_slot *slot = b->idle;
+	for (uint32_t busy = all - idle; slot && busy < begun; busy++)
+		slot = slot->next_idle;
+	return slot ? http_slot_brought(slot) : 0;
 }
 
 static void unlink_slot(struct http_backend *b, struct http_slot *slot)

@@ -110,11 +110,39 @@ static void one_that_the_server_hung_up_is_not_used(void)
 	http_server_stop(&server);
 }
 
+static uint64_t brought(struct hither_backend *b, uint32_t begun)
+{
+	return b->ops->brought(b, begun);
+}
+
+/* A slow machine may take it for a connection that rested. */
+static void it_is_known_what_a_connection_has_brought(void)
+{
+	enum { LEN = 20000, TRIES = 100 };
+	static char buf[LEN];
+	struct hither_error err = {0};
+	http_server_start(&server);
+	struct hither_backend *b = open_good();
+	for (int i = 0; brought(b, 0) < 2 * LEN; i++) {
+		CHECK(i < TRIES);
+		CHECK_OK(hither_backend_read_at(b, buf, LEN, 100000, &err));
+	}
+	CHECK_EQ(brought(b, 1), 0); /* another one gets this one */
+	CHECK_EQ(atomic_load(&server.connections), 1);
+	/* The next one is new. */
+	http_server_hang_up(&server);
+	CHECK_OK(hither_backend_read_at(b, buf, LEN, 100000, &err));
+	CHECK(brought(b, 0) <= LEN);
+	hither_backend_close(b);
+	http_server_stop(&server);
+}
+
 int main(void)
 {
 	setenv("HOME", "/nonexistent", 1); /* nothing of the user's own is to be seen */
 	setenv("no_proxy", "*", 1);
 	RUN(warm_connections_are_there_for_the_reads_that_follow);
 	RUN(one_that_the_server_hung_up_is_not_used);
+	RUN(it_is_known_what_a_connection_has_brought);
 	return 0;
 }

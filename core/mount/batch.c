@@ -24,8 +24,7 @@ enum {
 /* Blocks of one request, such that they come in one round trip. */
 static uint64_t blocks_of(const struct managed *m)
 {
-	uint64_t brought = m->stats.pulled_bytes - m->cold_bytes;
-	uint64_t more = m->connections ? brought / m->connections / BLOCK_SENT_BYTES : 0;
+	uint64_t more = managed_brought_locked(m, m->job_count - 1) / BLOCK_SENT_BYTES;
 	return FIRST_BLOCKS + more < SMALL_BLOCKS ? FIRST_BLOCKS + more : SMALL_BLOCKS;
 }
 
@@ -42,7 +41,7 @@ void managed_batch_locked(struct managed *m, struct managed_job *job)
 		if (!more)
 			return;
 		more->follower = true;
-		if (!managed_claim_more_locked(m, SMALL_BLOCKS, more)) {
+		if (!managed_claim_more_locked(m, SMALL_BLOCKS, job, more)) {
 			free(more);
 			return;
 		}

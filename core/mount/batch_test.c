@@ -176,6 +176,56 @@ static void a_long_guess_goes_by_itself(void)
 	end_over(m);
 }
 
+/* They are one range: a server may send it as one. */
+static void guesses_that_touch_do_not_share_one(void)
+{
+	struct managed *m = play_line(RANGES_MOST);
+	struct managed_job job;
+	struct hither_error err = {0};
+	const struct hither_range ranges[] = {
+	        {10 * BLOCK, BLOCK}, {20 * BLOCK, BLOCK}, {9 * BLOCK, BLOCK}, {30 * BLOCK, BLOCK}};
+	CHECK_OK(hither_mount_suggest(&m->base, ranges, 4, &err));
+	CHECK(claim(m, &job));
+	CHECK_EQ(runs_of(&job), 2);
+	managed_run(m, &job);
+	CHECK(is_here(m, 10) && is_here(m, 20));
+	CHECK(claim(m, &job));
+	CHECK_EQ(runs_of(&job), 2);
+	managed_run(m, &job);
+	CHECK(is_here(m, 9) && is_here(m, 30));
+	end_over(m);
+}
+
+/* 50 ms away one connection has brought 36 KiB, the others are new: requests are as long. */
+static uint64_t brought_by_one(struct hither_backend *b, uint32_t begun)
+{
+	return begun ? 0 : 36 << 10;
+}
+
+static void requests_are_as_long_as_their_connections_bring_at_once(void)
+{
+	static struct hither_backend_ops ops;
+	struct managed *m = play_line(RANGES_MOST);
+	struct managed_job jobs[3];
+	struct hither_error err = {0};
+	const struct hither_range all = {0, (uint64_t)BLOCKS * BLOCK};
+	ops = line_ops;
+	ops.brought = brought_by_one;
+	m->base.backend->ops = &ops;
+	m->link = (struct hither_link){
+	        .rtt_min_ns = {50 * HITHER_NS_PER_MS}, .rates = {25000000}, .startup_flat = 3};
+	CHECK_OK(hither_mount_suggest(&m->base, &all, 1, &err));
+	for (unsigned i = 0; i < 3; i++) {
+		CHECK(claim(m, &jobs[i]));
+		CHECK_EQ(runs_of(&jobs[i]), 1);
+		CHECK_EQ(jobs[i].end - jobs[i].first, i ? 3 : 12);
+	}
+	for (unsigned i = 0; i < 3; i++)
+		managed_run(m, &jobs[i]);
+	m->base.backend->ops = &line_ops;
+	end_over(m);
+}
+
 static void what_came_whole_of_a_broken_request_is_good(void)
 {
 	struct managed *m = play_line(RANGES_MOST);
@@ -233,6 +283,8 @@ int main(void)
 	RUN(small_guesses_share_a_request);
 	RUN(the_more_connections_have_brought_the_more_share_one);
 	RUN(a_long_guess_goes_by_itself);
+	RUN(guesses_that_touch_do_not_share_one);
+	RUN(requests_are_as_long_as_their_connections_bring_at_once);
 	RUN(what_came_whole_of_a_broken_request_is_good);
 	RUN(who_waits_shares_with_nobody);
 	RUN(a_server_of_single_ranges_gets_single_ones);

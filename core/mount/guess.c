@@ -412,9 +412,7 @@ uint64_t managed_quick_extent_locked(const struct managed *m)
  */
 static uint64_t extent_locked(const struct managed *m)
 {
-	uint64_t brought =
-	        (m->stats.pulled_bytes - m->cold_bytes) / (m->connections ? m->connections : 1);
-	uint64_t flight = hither_link_flight(&m->link, brought);
+	uint64_t flight = hither_link_flight(&m->link, managed_brought_locked(m, m->job_count));
 	uint64_t extent = hither_link_extent(&m->link, managed_guess_places(m));
 	return extent < flight ? extent : flight;
 }
@@ -527,11 +525,23 @@ void managed_room_opened(struct managed *m)
 		managed_wake_locked(m);
 }
 
-bool managed_claim_more_locked(struct managed *m, uint64_t most, struct managed_job *job)
+/* Ranges that touch are one, and servers may send them as one (RFC 9110, 15.3.7.2). */
+static bool touches(const struct managed_job *job, struct hither_range r)
+{
+	uint64_t first = r.offset >> HITHER_BLOCK_SHIFT;
+	uint64_t end = ((r.offset + r.len - 1) >> HITHER_BLOCK_SHIFT) + 1;
+	for (; job; job = job->more)
+		if (first <= job->end && end >= job->first)
+			return true;
+	return false;
+}
+
+bool managed_claim_more_locked(struct managed *m, uint64_t most, const struct managed_job *beside,
+                               struct managed_job *job)
 {
 	while (m->outstanding_bytes < hither_link_window(&m->link) && managed_room_locked(m)) {
 		if (has_guess_locked(m)) {
-			if (m->guess.len > most << HITHER_BLOCK_SHIFT)
+			if (m->guess.len > most << HITHER_BLOCK_SHIFT || touches(beside, m->guess))
 				return false; /* worth a request of its own */
 			if (claim_from_guess_locked(m, job))
 				return true;

@@ -357,9 +357,10 @@ bool managed_guess_wanted_locked(const struct managed *m);
 void managed_room_opened(struct managed *m);
 /* May let go of the lock and take it again. */
 bool managed_claim_guess_locked(struct managed *m, struct managed_job *job);
-/* One more guess for a request that has some, if there is one of at most `most` blocks; likewise.
- */
-bool managed_claim_more_locked(struct managed *m, uint64_t most, struct managed_job *job);
+/* One more guess for a request that has some, if there is one of at most `most` blocks that does
+ * not touch these; likewise. */
+bool managed_claim_more_locked(struct managed *m, uint64_t most, const struct managed_job *beside,
+                               struct managed_job *job);
 
 /* batch.c */
 /* Give a guess that was claimed company, where the backend reads several ranges at a time. May let
@@ -377,6 +378,9 @@ void managed_arrived(struct managed *m, uint64_t offset, uint64_t len); /* no lo
 void managed_warm(struct hither_mount *base, uint32_t connections);
 /* A job was started: it has a connection. */
 void managed_connected_locked(struct managed *m, const struct managed_job *job);
+/* Bytes that a connection has brought: the next request's after `begun` others, or else any on
+ * average. */
+uint64_t managed_brought_locked(const struct managed *m, uint32_t begun);
 bool managed_warm_wanted_locked(const struct managed *m);
 bool managed_claim_warm_locked(struct managed *m, struct managed_job *job);
 void managed_run_warm(struct managed *m, struct managed_job *job);

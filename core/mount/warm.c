@@ -43,6 +43,14 @@ void managed_connected_locked(struct managed *m, const struct managed_job *job)
 		m->connections = m->job_count;
 }
 
+uint64_t managed_brought_locked(const struct managed *m, uint32_t begun)
+{
+	struct hither_backend *b = m->base.backend;
+	if (b->ops->brought)
+		return b->ops->brought(b, begun);
+	return (m->stats.pulled_bytes - m->cold_bytes) / (m->connections ? m->connections : 1);
+}
+
 bool managed_warm_wanted_locked(const struct managed *m)
 {
 	return m->connections < m->warm_wanted && m->job_count < managed_jump_places(m) &&

@@ -163,6 +163,13 @@ struct hither_backend_ops {
 	 * their own.
 	 */
 	int (*warm)(struct hither_backend *b, struct hither_error *err);
+	/*
+	 * Bytes that the connection which the next request would have has brought lately: in one
+	 * round trip it brings as many again, and those that a new one does (RFC 5681, slow start).
+	 * begun: calls that are on their way, some of which may not have come to their connection
+	 * yet. Any thread; never blocks. NULL: this is not known.
+	 */
+	uint64_t (*brought)(struct hither_backend *b, uint32_t begun);
 	/* Required if WRITABLE. All or error; durable only once flush() has returned 0. */
 	int (*write_at)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
 	                struct hither_error *err);
