@@ -246,7 +246,8 @@ int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	uint64_t limit = request_limit(b);
 	struct trim_sink t = {.base = {.take = trim_take,
 	                               .held = trim_held,
-	                               .first_bytes = offset == start ? sink->first_bytes : 0},
+	                               .first_bytes = offset == start ? sink->first_bytes : 0,
+	                               .flight_bytes = sink->flight_bytes},
 	                      .to = sink,
 	                      .skip = offset - start,
 	                      .want = len};

@@ -11,7 +11,7 @@ enum {
 	/* What a new connection brings in its first round trip: ten segments (RFC 6928) less the
 	 * answer's headers, in whole blocks. */
 	PIECE_BYTES = 12 << 10,
-	MOST_PIECES = 32,
+	MOST_PIECES = 48,
 	PAGE_SHIFT = 12,
 	STACK_BYTES = 256 << 10,
 	FEW_FILES = 256, /* of a process: a connection takes three, and others need theirs */

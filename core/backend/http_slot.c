@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_REDIRECTS = 10, LEFT_MOST = 32 };
+enum { MOST_REDIRECTS = 10, LEFT_MOST = 96 };
 #define LEFT_NS (30 * HITHER_NS_PER_S)
 /* Without traffic for a retransmission time, 200 ms at least, TCP begins anew (RFC 5681, 4.1). */
 #define REST_NS (200 * HITHER_NS_PER_MS)

@@ -27,6 +27,7 @@ struct verify_sink {
 	uint64_t at;          /* the unit that comes now begins here */
 	struct hither_verify_unit unit;
 	size_t have;        /* bytes of it in buf */
+	size_t told;        /* bytes to come that `to` knows of: see held */
 	unsigned char *buf; /* [units.most_bytes] */
 	int refused;        /* the caller's sink ended the read with this */
 	bool wrong;         /* the unit at `at` is not what it should be */
@@ -88,6 +89,23 @@ static int pass(struct verify_sink *s, const unsigned char *bytes, size_t len)
 	return 0;
 }
 
+static void verify_held(struct hither_sink *sink, size_t len)
+{
+	struct verify_sink *s = HITHER_CONTAINER(sink, struct verify_sink, base);
+	if (!s->to->held)
+		return;
+	s->told += len;
+	s->to->held(s->to, len);
+}
+
+/* Of len bytes that have come now: those that `to` does not know of. */
+static size_t news_of(struct verify_sink *s, size_t len)
+{
+	size_t known = s->told < len ? s->told : len;
+	s->told -= known;
+	return len - known;
+}
+
 static int verify_take(struct hither_sink *sink, const void *buf, size_t len)
 {
 	struct verify_sink *s = HITHER_CONTAINER(sink, struct verify_sink, base);
@@ -95,7 +113,7 @@ static int verify_take(struct hither_sink *sink, const void *buf, size_t len)
 	int r = 0;
 	while (len && !r) {
 		uint64_t missing = s->unit.len - s->have;
-		size_t n = missing < len ? (size_t)missing : len;
+		size_t n = missing < len ? (size_t)missing : len, news = news_of(s, n);
 		if (!s->unit.hash) {
 			r = pass(s, p, n);
 		} else if (!s->have && n == s->unit.len) {
@@ -103,8 +121,8 @@ static int verify_take(struct hither_sink *sink, const void *buf, size_t len)
 		} else {
 			memcpy(s->buf + s->have, p, n);
 			s->have += n;
-			if (s->to->held)
-				s->to->held(s->to, n);
+			if (s->to->held && news)
+				s->to->held(s->to, news);
 			if (s->have == s->unit.len)
 				r = settle(s, s->buf);
 		}
@@ -139,7 +157,7 @@ static int read_units(struct verify_sink *s, uint64_t end, struct hither_error *
 	int r = 0;
 	while (!r && s->at < end) {
 		s->wrong = false;
-		s->have = 0;
+		s->have = s->told = 0;
 		r = hither_backend_read(inner, s->at, end - s->at, &s->base, err);
 		if (s->refused)
 			return s->refused;
@@ -167,7 +185,9 @@ static int verify_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	HITHER_FREE unsigned char *buf = malloc(v->units.most_bytes);
 	if (!buf)
 		return hither_fail(err, -ENOMEM, "verify: no memory");
-	struct verify_sink s = {.base = {verify_take},
+	struct verify_sink s = {.base = {.take = verify_take,
+	                                 .held = verify_held,
+	                                 .flight_bytes = sink->flight_bytes},
 	                        .v = v,
 	                        .to = sink,
 	                        .from = offset,

@@ -507,6 +507,7 @@ static bool claim_from_sweep_locked(struct managed *m, struct managed_job *job)
 	managed_whole(m, &first, &end);
 	m->sweep = end;
 	start_guess_locked(m, job, first, end);
+	job->flight_bytes = 0; /* in which order it comes is all the same */
 	return true;
 }
 

@@ -215,3 +215,14 @@ uint64_t hither_link_flight(const struct hither_link *l, uint64_t brought)
 	return is_near(l) ? EXTENT_MAX
 	                  : clamp(flight - flight % FLIGHT_STEP, FLIGHT_BYTES, EXTENT_MAX);
 }
+
+uint64_t hither_link_part(const struct hither_link *l, uint64_t brought, uint32_t connections)
+{
+	if (is_near(l) || !connections)
+		return 0;
+	uint64_t flight = hither_link_flight(l, brought);
+	/* A little more than what is on the line in a round trip. */
+	uint64_t share = hither_link_window(l) * 3 / 4 / connections;
+	share -= share % FLIGHT_STEP;
+	return clamp(share, FLIGHT_BYTES, flight);
+}

@@ -68,6 +68,16 @@ static bool is_early(const struct managed *m, const struct managed_job *job)
 	return false;
 }
 
+/* Of a read that may go over several connections. */
+static uint32_t flight_locked(const struct managed *m)
+{
+	uint32_t count = m->base.backend ? m->base.backend->spread : 0;
+	if (!count)
+		return 0;
+	uint64_t brought = (m->stats.pulled_bytes - m->cold_bytes) / count;
+	return (uint32_t)hither_link_part(&m->link, brought, count);
+}
+
 void managed_start_job_locked(struct managed *m, struct managed_job *job,
                               enum managed_job_kind kind)
 {
@@ -78,6 +88,7 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->first_byte_ns = job->early ? job->start_ns : 0;
 	job->arrived = job->held = 0;
 	job->hedged = false;
+	job->flight_bytes = kind == MANAGED_JOB_PULL ? flight_locked(m) : 0;
 	job->next = m->jobs;
 	m->jobs = job;
 	if (!uses_backend(job))
@@ -399,7 +410,8 @@ void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed
 {
 	s->sink = (struct hither_sink){.take = pull_take,
 	                               .held = pull_held,
-	                               .first_bytes = job->here ? HITHER_BLOCK_BYTES : 0};
+	                               .first_bytes = job->here ? HITHER_BLOCK_BYTES : 0,
+	                               .flight_bytes = job->flight_bytes};
 	s->m = m;
 	s->job = job;
 	s->offset = job->first << HITHER_BLOCK_SHIFT;

@@ -3,11 +3,12 @@
  * The files of a tree as one backend, opened as they are read. Files stay open, up to FILES_OPEN of
  * them, the longest unused is closed first; their connections belong to all (see `pooled`), so that
  * an open file costs no connection. Small files that lie beside each other in one read are fetched
- * at the same time: each of them is a request, and one after the other would cost a round trip
- * each.
+ * at the same time (spread.h): each of them is a request, and one after the other would cost a
+ * round trip each. So are the parts of a large one over a connection that is not wide yet.
  */
 #include "backend/buffer_sink.h"
 #include "base/cleanup.h"
+#include "tree/spread.h"
 #include "tree/tree_internal.h"
 
 #include <assert.h>
@@ -17,8 +18,8 @@
 
 enum {
 	FILES_OPEN = 64,
-	GROUP_THREADS = 8, /* of one read */
 	GROUP_BYTES = 1 << 20,
+	PART_BYTES = 4096, /* parts are a multiple of this long, but the last of a file */
 	FIRST_BYTES_MOST = 256 << 10,
 	PARALLEL = 64,
 };
@@ -38,6 +39,7 @@ struct files {
 	char *url;
 	bool offline;
 	struct hither_backend_options options; /* strings are ours */
+	struct spread *spread;
 
 	pthread_mutex_t lock;  /* guards the rest */
 	pthread_cond_t opened; /* an open has ended */
@@ -238,50 +240,26 @@ static int read_file(struct files *f, const struct hither_tree_node *n, uint64_t
 
 /* --- several at a time --- */
 
-struct group {
-	struct files *f;
-	uint64_t offset;
-	char *buf;
-	uint32_t end; /* in by_offset */
-
-	pthread_mutex_t lock; /* guards the rest */
-	uint32_t next;
-	int result;
-	struct hither_error err;
-};
-
-static void *group_main(void *arg)
+static int fetch_part(void *user, const struct spread_part *part, char *buf,
+                      struct hither_error *err)
 {
-	struct group *g = arg;
-	const struct hither_tree *t = g->f->t;
-	pthread_mutex_lock(&g->lock);
-	while (!g->result && g->next < g->end) {
-		const struct hither_tree_node *n = &t->nodes[t->by_offset[g->next++]];
-		struct hither_buffer_sink to = {{hither_buffer_take},
-		                                g->buf + (n->offset - g->offset)};
-		struct hither_error err = {0};
-		pthread_mutex_unlock(&g->lock);
-		int r = read_file(g->f, n, 0, n->size, &to.base, &err);
-		pthread_mutex_lock(&g->lock);
-		if (r && !g->result) {
-			g->result = r;
-			g->err = err;
-		}
-	}
-	pthread_mutex_unlock(&g->lock);
-	return NULL;
+	struct hither_buffer_sink to = {{hither_buffer_take}, buf};
+	return read_file(user, part->node, part->from, part->len, &to.base, err);
 }
 
-static void run_group(struct group *g, uint32_t count)
+/* Parts of a file, each as long as the others. */
+static uint32_t cut_file(struct spread_part *parts, const struct hither_tree_node *n, uint64_t from,
+                         uint64_t len, size_t at, uint64_t flight)
 {
-	pthread_t threads[GROUP_THREADS - 1];
-	unsigned started = 0;
-	while (started < GROUP_THREADS - 1 && started + 1 < count &&
-	       !pthread_create(&threads[started], NULL, group_main, g))
-		started++;
-	group_main(g);
-	while (started)
-		pthread_join(threads[--started], NULL);
+	uint64_t count = flight && len > flight ? (len + flight - 1) / flight : 1;
+	uint64_t size = ((len + count - 1) / count + PART_BYTES - 1) & ~(uint64_t)(PART_BYTES - 1);
+	uint32_t i = 0;
+	for (uint64_t done = 0; done < len; done += size, i++)
+		parts[i] = (struct spread_part){.node = n,
+		                                .from = from + done,
+		                                .len = len - done < size ? len - done : size,
+		                                .at = at + (size_t)done};
+	return i;
 }
 
 /*
@@ -302,22 +280,31 @@ static uint32_t group_count(const struct hither_tree *t, uint32_t first, uint64_
 	return i - first;
 }
 
-static int read_group(struct files *f, uint32_t first, uint32_t count, uint64_t offset,
-                      uint64_t len, struct hither_sink *sink, struct hither_error *err)
+/* [offset, offset + len): count files, of which the first begins there or before. */
+static int read_spread(struct files *f, uint32_t first, uint32_t count, uint64_t offset,
+                       uint64_t len, struct hither_sink *sink, struct hither_error *err)
 {
+	const struct hither_tree *t = f->t;
 	HITHER_FREE char *buf = calloc(1, len);
-	struct group g = {.f = f,
-	                  .offset = offset,
-	                  .buf = buf,
-	                  .end = first + count,
-	                  .lock = PTHREAD_MUTEX_INITIALIZER,
-	                  .next = first};
-	if (!buf)
+	HITHER_FREE struct spread_part *parts =
+	        malloc((len / PART_BYTES + count + 1) * sizeof *parts);
+	uint32_t part_count = 0;
+	if (!buf || !parts)
 		return hither_fail(err, -ENOMEM, "tree: no memory for %" PRIu64 " bytes", len);
-	run_group(&g, count);
-	if (g.result && err)
-		*err = g.err;
-	return g.result ? g.result : sink->take(sink, buf, len);
+	for (uint32_t i = 0; i < count; i++) {
+		const struct hither_tree_node *n = &t->nodes[t->by_offset[first + i]];
+		uint64_t from = i ? n->offset : offset, end = n->offset + n->size;
+		end = end < offset + len ? end : offset + len;
+		part_count += cut_file(&parts[part_count], n, from - n->offset, end - from,
+		                       (size_t)(from - offset), sink->flight_bytes);
+	}
+	return spread_read(f->spread, parts, part_count, buf, len, sink, err);
+}
+
+/* One over which it is worth the while; the bytes are kept until those in front have come. */
+static bool is_spread(const struct hither_sink *sink, uint64_t len)
+{
+	return sink->flight_bytes && len > sink->flight_bytes && len <= GROUP_BYTES;
 }
 
 static int put_zeros(struct hither_sink *sink, uint64_t len)
@@ -342,10 +329,12 @@ static int read_next(struct files *f, uint64_t offset, uint64_t end, uint64_t *d
 		if (offset == n->offset) {
 			uint32_t count = group_count(t, after - 1, offset, end, done);
 			if (count > 1 && !f->offline)
-				return read_group(f, after - 1, count, offset, *done - offset, sink,
-				                  err);
+				return read_spread(f, after - 1, count, offset, *done - offset,
+				                   sink, err);
 		}
 		*done = n->offset + n->size < end ? n->offset + n->size : end;
+		if (is_spread(sink, *done - offset) && !f->offline)
+			return read_spread(f, after - 1, 1, offset, *done - offset, sink, err);
 		return read_file(f, n, offset - n->offset, *done - offset, sink, err);
 	}
 	*done = after < t->file_count ? t->nodes[t->by_offset[after]].offset : end;
@@ -408,6 +397,7 @@ static void files_cancel(struct hither_backend *b)
 static void files_close(struct hither_backend *b)
 {
 	struct files *f = self(b);
+	spread_destroy(f->spread);
 	while (f->open) {
 		struct open_file *o = f->open;
 		f->open = o->next;
@@ -442,9 +432,13 @@ int tree_files_backend(const struct hither_tree *t, const char *url,
 	f->offline = offline;
 	f->unseen = true;
 	f->url = strdup(url);
-	f->base = (struct hither_backend){
-	        .ops = &files_ops, .size_bytes = t->size, .align_bytes = 1, .parallel = PARALLEL};
-	int r = f->url ? tree_options_copy(&f->options, options) : -ENOMEM;
+	f->spread = spread_create(fetch_part, f);
+	f->base = (struct hither_backend){.ops = &files_ops,
+	                                  .size_bytes = t->size,
+	                                  .align_bytes = 1,
+	                                  .parallel = PARALLEL,
+	                                  .spread = SPREAD_MOST};
+	int r = f->url && f->spread ? tree_options_copy(&f->options, options) : -ENOMEM;
 	f->options.pooled = true;
 	f->options.prompt = true; /* the mount does */
 	f->options.first_bytes =

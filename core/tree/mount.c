@@ -69,7 +69,7 @@ int hither_tree_backend(const struct hither_tree *t, const char *url,
  * Most manifests come in one round trip by several connections, each of which brings as much as a
  * new one can; then they are the files'. Of what is cached one request asks.
  */
-enum { MANIFEST_FIRST_BYTES = 12 << 10, MANIFEST_BESIDE = 23 };
+enum { MANIFEST_FIRST_BYTES = 12 << 10, MANIFEST_BESIDE = 47 };
 
 /* What the cache has to be told of a manifest is told while its files are on their way. */
 static struct {

@@ -46,6 +46,9 @@ struct hither_backend {
 	/* On their way since open, so that reading them costs less than a round trip: once, and
 	 * beside head_bytes. len 0: none. */
 	struct hither_range early[2];
+	/* A read of more than the sink's flight_bytes goes over several connections, of so many in
+	 * all; 0: each read over one. */
+	uint32_t spread;
 	int64_t modified_ns; /* when its bytes were last changed, since 1970; 0: not known */
 	/* So many bytes at the beginning of its version name the resource, and stay as they are
 	 * whatever is written to it; 0: none do. */
@@ -63,6 +66,9 @@ struct hither_sink {
 	/* A hint: somebody waits for so many bytes at the beginning, for the rest nobody does.
 	 * 0: all are alike. */
 	uint32_t first_bytes;
+	/* A hint: a connection brings so many bytes in one round trip now, so a read of more is
+	 * quicker over several. 0: not known, or no matter. */
+	uint32_t flight_bytes;
 	/*
 	 * len bytes have come that are held until others have: whoever measures the line counts
 	 * them now, and not again when take() is given them. NULL: not interested.
@@ -91,7 +97,7 @@ struct hither_backend_options {
 	/*
 	 * http: send so many requests beside the first one, each on a connection of its own, which
 	 * stays open: one for the last last_bytes, if that is not 0, the others for what follows
-	 * first_bytes. See hither_backend.early. At most 32; 0: none. Not with known_version.
+	 * first_bytes. See hither_backend.early. At most 48; 0: none. Not with known_version.
 	 */
 	uint32_t beside;
 	uint32_t last_bytes; /* at most 192 KiB */
