@@ -19,7 +19,7 @@
 enum {
 	FILES_OPEN = 64,
 	GROUP_BYTES = 1 << 20,
-	PART_BYTES = 4096, /* parts are a multiple of this long, but the last of a file */
+	PART_LEAST = 4096,
 	FIRST_BYTES_MOST = 256 << 10,
 	PARALLEL = 64,
 };
@@ -251,8 +251,9 @@ static int fetch_part(void *user, const struct spread_part *part, char *buf,
 static uint32_t cut_file(struct spread_part *parts, const struct hither_tree_node *n, uint64_t from,
                          uint64_t len, size_t at, uint64_t flight)
 {
+	flight = flight && flight < PART_LEAST ? PART_LEAST : flight;
 	uint64_t count = flight && len > flight ? (len + flight - 1) / flight : 1;
-	uint64_t size = ((len + count - 1) / count + PART_BYTES - 1) & ~(uint64_t)(PART_BYTES - 1);
+	uint64_t size = (len + count - 1) / count;
 	uint32_t i = 0;
 	for (uint64_t done = 0; done < len; done += size, i++)
 		parts[i] = (struct spread_part){.node = n,
@@ -287,7 +288,7 @@ static int read_spread(struct files *f, uint32_t first, uint32_t count, uint64_t
 	const struct hither_tree *t = f->t;
 	HITHER_FREE char *buf = calloc(1, len);
 	HITHER_FREE struct spread_part *parts =
-	        malloc((len / PART_BYTES + count + 1) * sizeof *parts);
+	        malloc((len / PART_LEAST + count + 1) * sizeof *parts);
 	uint32_t part_count = 0;
 	if (!buf || !parts)
 		return hither_fail(err, -ENOMEM, "tree: no memory for %" PRIu64 " bytes", len);
