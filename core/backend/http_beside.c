@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backend/http_beside.h"
 #include "base/cleanup.h"
+#include "base/io.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum {
 	/* What a new connection brings in its first round trip: ten segments (RFC 6928) less the
@@ -14,7 +14,6 @@ enum {
 	MOST_PIECES = 48,
 	PAGE_SHIFT = 12,
 	STACK_BYTES = 256 << 10,
-	FEW_FILES = 256, /* of a process: a connection takes three, and others need theirs */
 };
 
 /* One request, and its bytes. */
@@ -157,18 +156,12 @@ static struct curl_slist *copy_headers(const struct curl_slist *from)
 	return list;
 }
 
-static bool has_few_files(void)
-{
-	struct rlimit files;
-	return !getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur < FEW_FILES;
-}
-
 void http_beside_prepare(struct http_backend *b, const struct hither_backend_options *options,
                          uint64_t first_bytes, struct curl_slist *headers)
 {
 	uint32_t count = options->beside < MOST_PIECES ? options->beside : MOST_PIECES;
 	/* The answer to a condition has no bytes. */
-	if (!count || options->known_version || has_few_files())
+	if (!count || options->known_version || hither_has_few_files())
 		return;
 	struct http_beside *e = calloc(1, sizeof *e + count * sizeof e->pieces[0]);
 	if (!e)

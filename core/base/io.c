@@ -4,8 +4,11 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+enum { FEW_FILES = 256 };
 
 int hither_pread_all(int fd, void *buf, size_t len, uint64_t offset)
 {
@@ -77,4 +80,10 @@ int hither_mkdir_all(const char *path)
 	if (stat(path, &st))
 		return -errno;
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+bool hither_has_few_files(void)
+{
+	struct rlimit files;
+	return !getrlimit(RLIMIT_NOFILE, &files) && files.rlim_cur < FEW_FILES;
 }

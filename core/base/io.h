@@ -3,6 +3,7 @@
 #ifndef HITHER_BASE_IO_H
 #define HITHER_BASE_IO_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,5 +14,8 @@ int hither_write_all(int fd, const void *buf, size_t len);
 
 /* Make every missing folder of path, like mkdir -p, mode 0700. 0 or -errno. */
 int hither_mkdir_all(const char *path);
+
+/* May this process open so few files that connections, which take three each, must be few? */
+bool hither_has_few_files(void);
 
 #endif

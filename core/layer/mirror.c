@@ -61,11 +61,10 @@ static int mirror_read(struct hither_backend *b, uint64_t offset, uint64_t len,
                        struct hither_sink *sink, struct hither_error *err)
 {
 	struct mirror *m = self(b);
-	struct counting_sink counting = {
-	        .base = {.take = take_counted,
-	                 .first_bytes = sink->first_bytes,
-	                 .flight_bytes = sink->flight_bytes},
-	        .to = sink};
+	struct counting_sink counting = {.base = {.take = take_counted,
+	                                          .first_bytes = sink->first_bytes,
+	                                          .flight_bytes = sink->flight_bytes},
+	                                 .to = sink};
 	int r = hither_layer_check(&m->layer, err);
 	if (r)
 		return r;

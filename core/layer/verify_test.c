@@ -116,6 +116,35 @@ static void what_waits_for_its_unit_is_told_of(void)
 	hither_backend_close(b);
 }
 
+/* Brings the second half before the first, holds it, and says so. */
+static int read_in_halves(struct hither_backend *b, uint64_t offset, uint64_t len,
+                          struct hither_sink *sink, struct hither_error *e)
+{
+	CHECK_EQ(sink->flight_bytes, 123);
+	sink->held(sink, len - len / 2);
+	int r = sink->take(sink, content + offset, len / 2);
+	return r ? r : sink->take(sink, content + offset + len / 2, len - len / 2);
+}
+
+/* Whoever measures the line counts each byte once. */
+static void what_is_held_below_is_told_of_once(void)
+{
+	static const struct hither_backend_ops ops = {
+	        .name = "halves", .read = read_in_halves, .close = close_nothing};
+	struct hither_backend halves = {
+	        .ops = &ops, .size_bytes = SIZE, .align_bytes = 1, .parallel = 1};
+	for (unsigned count = 1; count < 6; count++) {
+		struct hither_backend *b = wrap(&halves);
+		struct watching_sink w = {
+		        {.take = take_watched, .held = hold_watched, .flight_bytes = 123}, 0, 0};
+		CHECK_OK(hither_backend_read(b, 4 * UNIT, count * UNIT, &w.base, &err));
+		/* Whole units of the first half need not be told of. */
+		CHECK(w.held <= count * UNIT && w.held >= count * UNIT / 2);
+		CHECK_EQ(w.taken, count * UNIT);
+		hither_backend_close(b);
+	}
+}
+
 /* A backend whose bytes at `bad` are wrong for the first `times` reads that see them. */
 struct liar {
 	struct hither_backend base;
@@ -228,6 +257,7 @@ int main(void)
 	prepare();
 	RUN(the_contract_holds);
 	RUN(what_waits_for_its_unit_is_told_of);
+	RUN(what_is_held_below_is_told_of_once);
 	RUN(whole_units_are_told);
 	RUN(a_wrong_unit_is_read_once_more);
 	RUN(twice_wrong_is_an_error_that_names_it);

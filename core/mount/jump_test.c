@@ -183,6 +183,35 @@ static void no_crumbs_are_asked_for(void)
 	end_play(&p);
 }
 
+/* What a backend is told that brings a read over several connections. */
+static void parts_are_for_what_somebody_waits_for_or_soon_will(void)
+{
+	const struct hither_mount_options o = {.order = "none", .deadline_ms = 1000};
+	struct hither_backend *b = filled(BLOCKS * (uint64_t)BLOCK);
+	b->spread = 48;
+	struct played p = {.m = play_over(b, &o), .memory = b};
+	struct hither_order order = {&ops};
+	p.m->order = &order;
+	p.m->link = (struct hither_link){0};
+	hurried = 0;
+	said = (struct hither_range){0, 16 * BLOCK};
+	struct access *a = submit(p.m, HITHER_IO_READ, 1000 * BLOCK, BLOCK, 1);
+	unsigned count = claim_all(p.m, jobs);
+	CHECK(count > 2 && jobs[0].demand && !jobs[1].demand && jobs[1].first == 0);
+	CHECK_EQ(jobs[0].flight_bytes, 13 << 10);
+	CHECK_EQ(jobs[1].flight_bytes, 13 << 10);
+	CHECK(jobs[count - 1].first > jobs[1].end && !jobs[count - 1].flight_bytes);
+	struct managed_sink s;
+	managed_sink_init(&s, p.m, &jobs[0]);
+	CHECK_EQ(s.sink.flight_bytes, 13 << 10);
+	for (; count > 0; count = claim_all(p.m, jobs))
+		bring_all(&p, jobs, count);
+	expect_content(a);
+	free(a);
+	p.m->order = NULL;
+	end_play(&p);
+}
+
 int main(void)
 {
 	RUN(what_a_jump_waits_for_comes_in_one_flight);
@@ -191,5 +220,6 @@ int main(void)
 	RUN(a_crowd_gets_longer_requests);
 	RUN(what_is_guessed_of_a_jump_is_as_quick);
 	RUN(no_crumbs_are_asked_for);
+	RUN(parts_are_for_what_somebody_waits_for_or_soon_will);
 	return 0;
 }

@@ -8,6 +8,7 @@
  */
 #include "backend/buffer_sink.h"
 #include "base/cleanup.h"
+#include "base/io.h"
 #include "tree/spread.h"
 #include "tree/tree_internal.h"
 
@@ -438,7 +439,7 @@ int tree_files_backend(const struct hither_tree *t, const char *url,
 	                                  .size_bytes = t->size,
 	                                  .align_bytes = 1,
 	                                  .parallel = PARALLEL,
-	                                  .spread = SPREAD_MOST};
+	                                  .spread = hither_has_few_files() ? 0 : SPREAD_MOST};
 	int r = f->url && f->spread ? tree_options_copy(&f->options, options) : -ENOMEM;
 	f->options.pooled = true;
 	f->options.prompt = true; /* the mount does */

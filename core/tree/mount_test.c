@@ -108,6 +108,48 @@ static void the_contract_holds(void)
 	contract_check(&s);
 }
 
+struct parts_sink {
+	struct hither_sink base;
+	uint64_t at, held;
+};
+
+static int take_parts(struct hither_sink *sink, const void *buf, size_t len)
+{
+	struct parts_sink *s = (struct parts_sink *)sink;
+	CHECK(!memcmp(buf, content + s->at, len));
+	s->at += len;
+	return 0;
+}
+
+static void hold_parts(struct hither_sink *sink, size_t len)
+{
+	((struct parts_sink *)sink)->held += len;
+}
+
+/* Over connections that are said to bring little at a time: files are read in parts, small ones
+ * whole, and what comes is the same. */
+static void reads_may_go_out_in_parts(void)
+{
+	static const uint32_t flights[] = {1, 4096, 10000, 13 << 10, 1 << 20};
+	const struct hither_backend_options o = {0};
+	uint64_t size = hither_tree_size(tree);
+	struct hither_backend *b;
+	CHECK_OK(hither_tree_backend(tree, manifest, &o, false, &b, &err));
+	CHECK(b->spread > 0);
+	for (size_t i = 0; i < sizeof flights / sizeof flights[0]; i++)
+		for (uint64_t len = 1000; len < size; len = 5 * len + 77) {
+			uint64_t from = (len * 3 + i * 4099) % (size - len);
+			struct parts_sink s = {{.take = take_parts,
+			                        .held = hold_parts,
+			                        .flight_bytes = flights[i]},
+			                       from,
+			                       0};
+			CHECK_OK(hither_backend_read(b, from, len, &s.base, &err));
+			CHECK_EQ(s.at, from + len);
+		}
+	hither_backend_close(b);
+}
+
 static void a_profile_becomes_pieces(void)
 {
 	uint32_t count, chunk = hither_tree_chunk_bytes(tree);
@@ -293,6 +335,7 @@ int main(void)
 	RUN(urls_of_files);
 	RUN(a_manifest_is_fetched);
 	RUN(the_contract_holds);
+	RUN(reads_may_go_out_in_parts);
 	RUN(a_profile_becomes_pieces);
 	RUN(ends_of_large_files_come_early);
 	RUN(gaps_tell_no_round_trip);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tree/spread.h"
 
-#include "base/cleanup.h"
+#include "base/io.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -27,6 +27,7 @@ struct spread {
 	pthread_cond_t work;
 	struct spread_job *head, **tail; /* with parts that are not begun, first come first */
 	uint32_t waiting;                /* such parts */
+	uint32_t thread_most;            /* fixed */
 	uint32_t thread_count, idle_count;
 	bool closing;
 	pthread_t threads[SPREAD_MOST];
@@ -111,7 +112,7 @@ static void see_to_it_locked(struct spread *s)
 	uint32_t count = s->waiting;
 	for (uint32_t i = 0; i < s->idle_count && count; i++, count--)
 		pthread_cond_signal(&s->work);
-	while (count && s->thread_count < SPREAD_MOST && start_thread_locked(s))
+	while (count && s->thread_count < s->thread_most && start_thread_locked(s))
 		count--;
 }
 
@@ -200,6 +201,7 @@ struct spread *spread_create(spread_fetch fetch, void *user)
 	s->fetch = fetch;
 	s->user = user;
 	s->tail = &s->head;
+	s->thread_most = hither_has_few_files() ? SPREAD_FEW : SPREAD_MOST;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->work, NULL);
 	return s;

@@ -22,7 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { SPREAD_MOST = 48 }; /* parts at a time */
+enum { SPREAD_MOST = 48, SPREAD_FEW = 8 }; /* parts at a time; where few files may be open */
 
 struct hither_tree_node;
 
