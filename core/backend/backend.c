@@ -227,6 +227,13 @@ static void trim_held(struct hither_sink *sink, size_t len)
 		t->to->held(t->to, len);
 }
 
+static void trim_asked(struct hither_sink *sink)
+{
+	struct trim_sink *t = HITHER_CONTAINER(sink, struct trim_sink, base);
+	if (t->to->asked)
+		t->to->asked(t->to);
+}
+
 static int read_request(struct hither_backend *b, uint64_t offset, uint64_t len,
                         struct trim_sink *t, struct hither_error *err)
 {
@@ -246,6 +253,7 @@ int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	uint64_t limit = request_limit(b);
 	struct trim_sink t = {.base = {.take = trim_take,
 	                               .held = trim_held,
+	                               .asked = trim_asked,
 	                               .first_bytes = offset == start ? sink->first_bytes : 0,
 	                               .flight_bytes = sink->flight_bytes},
 	                      .to = sink,

@@ -125,6 +125,14 @@ static struct nbd_conn *take_conn(struct nbd_backend *nb)
 	return &nb->conns[best];
 }
 
+static bool any_up(struct nbd_backend *nb)
+{
+	for (unsigned i = 0; i < nb->conn_count; i++)
+		if (atomic_load(&nb->conns[i].up))
+			return true;
+	return false;
+}
+
 static void give_conn(struct nbd_backend *nb, const struct nbd_conn *conn)
 {
 	pthread_mutex_lock(&nb->lock);
@@ -230,8 +238,14 @@ static int deliver_locked(struct reader *rd, struct hither_sink *sink, struct hi
 	return r;
 }
 
+static void tell_asked(struct hither_sink *sink)
+{
+	if (sink->asked)
+		sink->asked(sink);
+}
+
 static int read_on(struct nbd_backend *nb, struct nbd_conn *conn, uint64_t offset, uint64_t len,
-                   struct hither_sink *sink, struct hither_error *err)
+                   struct hither_sink *sink, bool told, struct hither_error *err)
 {
 	struct reader rd = {.nb = nb, .conn = conn, .next = offset, .end = offset + len};
 	/* A server answers a request as a whole. */
@@ -242,6 +256,10 @@ static int read_on(struct nbd_backend *nb, struct nbd_conn *conn, uint64_t offse
 	int r = ask_ahead_locked(&rd);
 	if (r)
 		hither_fail(err, r, "nbd: no memory to read %s", nb->target.name);
+	pthread_mutex_unlock(&conn->lock);
+	if (!told)
+		tell_asked(sink);
+	pthread_mutex_lock(&conn->lock);
 	while (!r && rd.count)
 		r = deliver_locked(&rd, sink, err);
 	abandon_locked(&rd);
@@ -255,10 +273,13 @@ static int backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 {
 	struct nbd_backend *nb = self(b);
 	int r;
+	bool told = !any_up(nb);
+	if (told)
+		tell_asked(sink); /* connecting takes its time */
 	struct nbd_conn *conn = use_conn(nb, &r, err);
 	if (!conn)
 		return r;
-	r = read_on(nb, conn, offset, len, sink, err);
+	r = read_on(nb, conn, offset, len, sink, told, err);
 	give_conn(nb, conn);
 	return r;
 }
@@ -506,7 +527,8 @@ static void adopt_limits(struct nbd_backend *nb, const struct hither_backend_opt
 	nb->base.size_bytes = limits->size_bytes;
 	nb->base.align_bytes = limits->min_bytes;
 	nb->base.parallel = parallel < PARALLEL_MAX ? parallel : PARALLEL_MAX;
-	nb->base.flags = options->writable ? HITHER_BACKEND_WRITABLE : 0;
+	nb->base.flags =
+	        HITHER_BACKEND_TELLS_ASKED | (options->writable ? HITHER_BACKEND_WRITABLE : 0);
 }
 
 static int add_spares(struct nbd_backend *nb, struct hither_error *err)

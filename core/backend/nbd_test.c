@@ -192,6 +192,55 @@ static void first_bytes_come_alone(void)
 	kill_server();
 }
 
+static void stop_now(void *user);
+
+/* Whoever reads is told when its request has gone out, before anything is waited for. */
+struct asked_sink {
+	struct hither_sink base;
+	unsigned asked;
+	bool taken;
+};
+
+static void count_asked(struct hither_sink *sink)
+{
+	struct asked_sink *s = (struct asked_sink *)sink;
+	CHECK(!s->taken);
+	s->asked++;
+}
+
+static int take_asked(struct hither_sink *sink, const void *buf, size_t len)
+{
+	((struct asked_sink *)sink)->taken = true;
+	return 0;
+}
+
+static int read_asked(struct hither_backend *b, bool taken)
+{
+	struct hither_error err = {0};
+	struct asked_sink s = {.base = {.take = take_asked, .asked = count_asked}};
+	int r = hither_backend_read(b, 100, 65536, &s.base, &err);
+	CHECK_EQ(s.asked, 1);
+	CHECK_EQ(s.taken, taken);
+	return r;
+}
+
+static void it_tells_when_it_has_asked(void)
+{
+	static const char *const memory[] = {"nbdkit", "-f", "memory", "1M", NULL};
+	start(memory);
+	struct hither_backend *b = open_url(false, 500);
+	CHECK(b->flags & HITHER_BACKEND_TELLS_ASKED);
+	CHECK_EQ(read_asked(b, true), 0);
+	stop_now(NULL);
+	CHECK_EQ(read_asked(b, false), -ETIMEDOUT);
+	kill_server();
+	CHECK(read_asked(b, false) < 0); /* nobody is there to connect to */
+	start(memory);
+	CHECK_EQ(read_asked(b, true), 0);
+	hither_backend_close(b);
+	kill_server();
+}
+
 static void kill_now(void *user)
 {
 	(void)user;
@@ -615,6 +664,7 @@ int main(void)
 	make_image(FILE_BYTES);
 	RUN(a_small_read_works);
 	RUN(first_bytes_come_alone);
+	RUN(it_tells_when_it_has_asked);
 	RUN(the_contract_holds);
 	RUN(the_contract_holds_with_large_blocks);
 	RUN(the_servers_errors_are_passed_on);

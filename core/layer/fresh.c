@@ -102,6 +102,7 @@ int hither_layer_fresh(struct hither_backend *inner, struct hither_backend **out
 	if (r)
 		return r;
 	hither_layer_changes(&f->layer);
+	f->layer.base.flags |= inner->flags & HITHER_BACKEND_TELLS_ASKED;
 	if (f->layer.base.align_bytes < BLOCK_BYTES)
 		f->layer.base.align_bytes = BLOCK_BYTES;
 	*out = &HITHER_TAKE(f, NULL)->layer.base;

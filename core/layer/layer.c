@@ -32,6 +32,8 @@ int hither_layer_init(struct hither_layer *l, const struct hither_backend_ops *o
 {
 	l->base = *inner;
 	l->base.ops = ops;
+	/* Who passes the sink on says so. */
+	l->base.flags &= ~(uint32_t)HITHER_BACKEND_TELLS_ASKED;
 	l->inner = inner;
 	l->cancelled = false;
 	int r = init_cond(&l->woken);

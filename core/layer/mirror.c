@@ -57,11 +57,19 @@ static int take_counted(struct hither_sink *sink, const void *buf, size_t len)
 	return c->refused;
 }
 
+static void asked(struct hither_sink *sink)
+{
+	struct counting_sink *c = HITHER_CONTAINER(sink, struct counting_sink, base);
+	if (c->to->asked)
+		c->to->asked(c->to);
+}
+
 static int mirror_read(struct hither_backend *b, uint64_t offset, uint64_t len,
                        struct hither_sink *sink, struct hither_error *err)
 {
 	struct mirror *m = self(b);
 	struct counting_sink counting = {.base = {.take = take_counted,
+	                                          .asked = asked,
 	                                          .first_bytes = sink->first_bytes,
 	                                          .flight_bytes = sink->flight_bytes},
 	                                 .to = sink};
@@ -172,7 +180,8 @@ int hither_layer_mirror(struct hither_backend *first, struct hither_backend *sec
 	struct hither_backend *base = &m->layer.base;
 	if (second->size_bytes < base->size_bytes)
 		base->size_bytes = second->size_bytes;
-	base->flags = (first->flags & second->flags & HITHER_BACKEND_WRITABLE) |
+	base->flags = (first->flags & second->flags &
+	               (HITHER_BACKEND_WRITABLE | HITHER_BACKEND_TELLS_ASKED)) |
 	              ((first->flags | second->flags) & HITHER_BACKEND_ORDERED) |
 	              (first->flags & second->flags & HITHER_BACKEND_LOCAL);
 	if (second->align_bytes > base->align_bytes)

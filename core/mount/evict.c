@@ -5,7 +5,8 @@
  *
  * Memory that is mapped tells nobody when it is used again. There any chunk goes: what goes over
  * more memory than there is, again and again, finds a part of it so, where the oldest first would
- * leave it nothing; others find as much as by age.
+ * leave it nothing; others find as much as by age. What a reader has left behind goes before
+ * (left.c).
  *
  * A block leaves the map before its bytes go, and `evictions` changes in between: whoever read the
  * store without the lock sees that and looks again. Chunks being dropped are busy, so that nobody
@@ -49,8 +50,7 @@ void managed_used_locked(struct managed *m, uint64_t first, uint64_t end)
 		m->used[c / 8] |= (uint8_t)(1u << c % 8);
 }
 
-/* May [first, end) go? Only if it has clean blocks, and nobody is at them. */
-static bool droppable_locked(struct managed *m, uint64_t first, uint64_t end)
+bool managed_droppable_locked(struct managed *m, uint64_t first, uint64_t end)
 {
 	uint64_t at;
 	if (hither_block_map_run(m->map, first, end, 1, HITHER_BLOCKS_LOCAL, &at) == 0)
@@ -92,7 +92,7 @@ static bool may_go_locked(struct managed *m, uint64_t chunk, uint64_t *first, ui
 		m->used[chunk / 8] &= (uint8_t) ~(1u << chunk % 8);
 		return false;
 	}
-	return droppable_locked(m, *first, *end);
+	return managed_droppable_locked(m, *first, *end);
 }
 
 /* Any that is here, each as likely: the next one behind any place would be the oldest of a run. */
@@ -143,7 +143,8 @@ static uint64_t run_end_locked(struct managed *m, uint64_t first, uint64_t end, 
 		uint64_t c = end / m->chunk_blocks, next = end + m->chunk_blocks;
 		if (next > m->block_count)
 			next = m->block_count;
-		if ((m->used && (m->used[c / 8] >> c % 8 & 1)) || !droppable_locked(m, end, next))
+		if ((m->used && (m->used[c / 8] >> c % 8 & 1)) ||
+		    !managed_droppable_locked(m, end, next))
 			break;
 		end = next;
 	}
@@ -188,9 +189,15 @@ static uint64_t drop_locked(struct managed *m, uint64_t first, uint64_t end)
 static uint64_t drop_some_locked(struct managed *m, uint64_t want)
 {
 	uint64_t dropped = 0, first, end;
-	for (unsigned i = 0;
-	     dropped < want && i < EVICT_BATCH && !m->closing && pick_locked(m, &first, &end); i++)
-		dropped += drop_locked(m, first, run_end_locked(m, first, end, want - dropped));
+	for (unsigned i = 0; dropped < want && i < EVICT_BATCH && !m->closing; i++) {
+		if (managed_take_left_locked(m, want - dropped, &first, &end))
+			dropped += drop_locked(m, first, end);
+		else if (pick_locked(m, &first, &end))
+			dropped += drop_locked(m, first,
+			                       run_end_locked(m, first, end, want - dropped));
+		else
+			break;
+	}
 	return dropped;
 }
 

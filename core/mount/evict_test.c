@@ -2,6 +2,7 @@
 #include "mount/played.h"
 
 #include <hither/backend.h>
+#include <hither/layer.h>
 #include <hither/mount.h>
 #include <stdlib.h>
 
@@ -62,30 +63,49 @@ static void neighbours_are_dropped_together(void)
 }
 
 /* Oldest first would leave nothing to whoever goes over more than fits, again and again. */
-static void what_is_passed_over_again_is_there_in_part(void)
+static uint64_t pulled_by_passes(const char *order, uint64_t all, unsigned passes,
+                                 uint64_t delay_us)
 {
-	enum { ALL = 8 << 20, PIECE = 32 << 10, PASSES = 8 };
+	enum { PIECE = 32 << 10 };
 	const struct hither_mount_options options = {
-	        .order = "none", .pull_off = true, .chunk_bytes = PIECE, .resident_bytes = ALL / 2};
+	        .order = order, .pull_off = true, .chunk_bytes = PIECE, .resident_bytes = all / 2};
 	struct hither_error err = {0};
 	struct hither_backend *memory;
 	struct hither_mount *m;
 	struct hither_mount_stats stats;
 	static char buf[PIECE];
-	CHECK_OK(hither_backend_memory_create(ALL, &memory, &err));
+	CHECK_OK(hither_backend_memory_create(all, &memory, &err));
+	if (delay_us)
+		CHECK_OK(hither_layer_delay(memory, delay_us, &memory, &err));
 	CHECK_OK(hither_mount_backend(memory, "limited", &options, &m, &err));
-	for (unsigned i = 0; i < PASSES; i++)
-		for (uint64_t at = 0; at < ALL; at += PIECE)
+	for (unsigned i = 0; i < passes; i++)
+		for (uint64_t at = 0; at < all; at += PIECE)
 			CHECK_OK(hither_mount_read_at(m, buf, PIECE, at, &err));
 	hither_mount_stats(m, &stats);
-	CHECK(stats.local_bytes <= ALL / 2);
-	CHECK(stats.pulled_bytes < (uint64_t)PASSES * ALL * 19 / 20);
+	CHECK(stats.local_bytes <= all / 2);
 	CHECK_OK(hither_mount_close(m, &err));
+	return stats.pulled_bytes;
+}
+
+static void what_is_passed_over_again_is_there_in_part(void)
+{
+	enum { ALL = 8 << 20, PASSES = 8 };
+	CHECK(pulled_by_passes("none", ALL, PASSES, 0) < (uint64_t)PASSES * ALL * 19 / 20);
+}
+
+/* Any chunk that goes leaves a sixth here. */
+static void half_of_it_is_there_where_the_order_tells_what_is_left_behind(void)
+{
+	enum { ALL = 32 << 20, PASSES = 12 };
+	uint64_t pulled = pulled_by_passes("readahead", ALL, PASSES, 1000);
+	fprintf(stderr, "    %.2f of each pass was pulled\n", (double)pulled / ALL / PASSES);
+	CHECK(pulled < (uint64_t)PASSES * ALL * 78 / 100);
 }
 
 int main(void)
 {
 	RUN(what_is_passed_over_again_is_there_in_part);
+	RUN(half_of_it_is_there_where_the_order_tells_what_is_left_behind);
 	RUN(a_full_cache_is_not_swept_into_again);
 	RUN(neighbours_are_dropped_together);
 	return 0;

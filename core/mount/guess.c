@@ -342,8 +342,15 @@ static void consult_order_locked(struct managed *m)
 	for (unsigned i = 0; m->order && m->order->ops->saw && i < count; i++)
 		m->order->ops->saw(m->order, news[i].offset, news[i].len, news[i].waited);
 	bool got = m->order && m->order->ops->next && m->order->ops->next(m->order, window, &range);
+	struct hither_range left[MANAGED_LEFT];
+	unsigned left_count = 0;
+	while (m->order && m->order->ops->left && left_count < MANAGED_LEFT &&
+	       m->order->ops->left(m->order, &left[left_count]))
+		left_count++;
 	pthread_mutex_unlock(&m->order_lock);
 	pthread_mutex_lock(&m->lock);
+	for (unsigned i = 0; i < left_count; i++)
+		managed_left_locked(m, left[i]);
 	m->order_holds = got && range.len == 0;
 	if (!--m->order_thinking && m->order_turned_away) {
 		m->order_turned_away = false;
@@ -440,6 +447,20 @@ static uint64_t cut(const struct managed *m, uint64_t first, uint64_t end, uint6
 	return border > first + extent / 2 ? border : stop;
 }
 
+/* Holes come at once when they are touched: guessed, they would take room from what does not. */
+static void skip_holes_locked(struct managed *m)
+{
+	bool hole = m->resident_blocks > 0;
+	while (hole && m->guess.len > 0) {
+		uint64_t n = hither_backend_extent(m->base.backend, m->guess.offset, m->guess.len,
+		                                   &hole);
+		if (hole) {
+			m->guess.offset += n;
+			m->guess.len -= n;
+		}
+	}
+}
+
 static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 {
 	uint64_t size = m->base.size_bytes;
@@ -449,6 +470,9 @@ static bool claim_from_guess_locked(struct managed *m, struct managed_job *job)
 		return false;
 	if (m->guess.len > size - m->guess.offset)
 		m->guess.len = size - m->guess.offset;
+	skip_holes_locked(m);
+	if (m->guess.len == 0)
+		return false;
 	uint64_t first = m->guess.offset >> HITHER_BLOCK_SHIFT;
 	uint64_t last = ((m->guess.offset + m->guess.len - 1) >> HITHER_BLOCK_SHIFT) + 1,
 	         end = last;

@@ -10,6 +10,7 @@
  *     read.c   parked reads, and answering them       write.c  writes; discard.c
  *     pull.c   bytes coming in                        push.c   dirty bytes going out, flush
  *     guess.c  what to pull when nobody waits         evict.c  the cap on the store
+ *     left.c   what goes first under a limit
  *     batch.c  several small guesses in one request  warm.c  connections before they are needed
  *     claim.c  which job is next                      retry.c  outages: backoff and deadlines
  *     memory.c the store as memory that programs change in place
@@ -42,6 +43,7 @@ enum {
 	MANAGED_PUSHES_MAX = 16,   /* pushes at a time, each with a buffer of that size at most */
 	MANAGED_LATER = 64,        /* as many as there may be workers */
 	MANAGED_SEEN = 128,        /* accesses not yet told to the order */
+	MANAGED_LEFT = 16,         /* places that readers have left behind */
 	MANAGED_QUICK_BYTES = 1 << 20,  /* of what is guessed when somebody has to wait */
 	MANAGED_JUMP_BYTES = 256 << 10, /* of a read that jumps, in short requests */
 };
@@ -93,6 +95,11 @@ struct managed_busy {
 	struct managed_busy *next;
 	uint64_t first, end;
 	bool leaves; /* by an eviction, which is soon over and waits for nobody */
+};
+
+/* Blocks that a reader has left behind. */
+struct managed_left {
+	uint64_t first, end;
 };
 
 /* An access that the order has not been told of. */
@@ -211,6 +218,9 @@ struct managed {
 	bool evicting;
 	bool evict_stuck;    /* nothing could go; some job must end before it is tried again */
 	uint64_t evict_hand; /* chunk */
+	struct managed_left left[MANAGED_LEFT]; /* the oldest first: left.c */
+	unsigned left_count;
+	uint64_t left_blocks;
 	uint64_t evict_random;
 	uint8_t *used; /* [chunks / 8] referenced since the hand passed; NULL without cap */
 	_Atomic uint64_t evictions; /* changes when blocks leave the store */
@@ -294,6 +304,12 @@ int managed_dirty_present_locked(struct managed *m, uint64_t first, uint64_t end
 int managed_end_change_locked(struct managed *m, struct managed_busy *busy, int result,
                               struct managed_ios *ready);
 
+/* left.c */
+/* The order tells of what was left behind. Without a limit on memory nobody wants to know. */
+void managed_left_locked(struct managed *m, struct hither_range range);
+/* Chunks of that which may go, in one piece, `want` blocks or a chunk more at most; false: none. */
+bool managed_take_left_locked(struct managed *m, uint64_t want, uint64_t *first, uint64_t *end);
+
 /* pull.c */
 struct managed_sink {
 	struct hither_sink sink;
@@ -302,6 +318,8 @@ struct managed_sink {
 	uint64_t offset; /* of the next byte to come, less what is in tail */
 	size_t tail_len;
 	int store_error;
+	void (*asked)(void *user); /* NULL: nothing, or told already */
+	void *user;
 	unsigned char tail[HITHER_BLOCK_BYTES]; /* a block that has come in part */
 };
 void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed_job *job);
@@ -309,6 +327,10 @@ void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed
 void managed_sink_settle(struct managed_sink *s, int r, struct hither_error *err);
 bool managed_claim_demand_locked(struct managed *m, struct managed_job *job);
 void managed_run_pull(struct managed *m, struct managed_job *job);
+/* Meanwhile asked(user) is called, once: when the request has gone out where that can be told, else
+ * before. */
+void managed_run_pull_asked(struct managed *m, struct managed_job *job, void (*asked)(void *user),
+                            void *user);
 /* Put into the store what opening the backend brought along. */
 void managed_take_head(struct managed *m);
 void managed_run_direct(struct managed *m, struct managed_job *job);
@@ -431,6 +453,8 @@ bool managed_fill(struct managed *m, uint64_t first, uint64_t end, const void *b
 void managed_watchers(struct managed *m, enum managed_watch what, uint64_t first, uint64_t end);
 
 /* evict.c */
+/* May [first, end) go? Only if it has clean blocks, and nobody is at them. */
+bool managed_droppable_locked(struct managed *m, uint64_t first, uint64_t end);
 /* So many blocks may be pulled under the resident limit; 0: none until evictions have made room. */
 uint64_t managed_room_locked(const struct managed *m);
 /* There is no room, and nothing under way makes any. */

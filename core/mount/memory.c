@@ -261,7 +261,24 @@ bool mount_memory_pull_here(struct hither_mount *base, uint64_t first, uint64_t 
 	}
 }
 
-void mount_memory_read_here(struct hither_mount *base, struct hither_io *io, uint64_t bring)
+/* Now it waits as any other does: with a deadline, and for another connection if this one stalls.
+ */
+struct waits_here {
+	struct managed *m;
+	struct hither_io *io;
+	void (*asked)(void *user);
+	void *user;
+};
+
+static void waits_here(void *user)
+{
+	struct waits_here *w = user;
+	w->asked(w->user);
+	managed_read(w->m, w->io);
+}
+
+void mount_memory_read_here(struct hither_mount *base, struct hither_io *io, uint64_t bring,
+                            void (*asked)(void *user), void *user)
 {
 	struct managed *m = managed_of(base);
 	struct managed_job job = {0};
@@ -274,9 +291,9 @@ void mount_memory_read_here(struct hither_mount *base, struct hither_io *io, uin
 	            claim_here_locked(m, &job, first, stop);
 	job.quiet = ours && bring > end; /* else watchers pass on what arrives, block by block */
 	pthread_mutex_unlock(&m->lock);
-	/* Now it waits as any other does: with a deadline, and for another connection if this one
-	 * stalls. */
-	managed_read(m, io);
+	struct waits_here waits = {m, io, asked, user};
 	if (ours)
-		managed_run_pull(m, &job);
+		managed_run_pull_asked(m, &job, waits_here, &waits);
+	else
+		waits_here(&waits);
 }

@@ -101,8 +101,10 @@ bool mount_memory_pull_here(struct hither_mount *m, uint64_t first, uint64_t end
  * hither_mount_submit() of a read of whole blocks without a buffer, but that the calling thread
  * pulls them, and what is behind them up to block `bring`, if no other thread is at it and the
  * backend has a place free. The read ends when its own blocks are here, before this returns or
- * later. Of what is behind them no watcher is told.
+ * later. Of what is behind them no watcher is told. asked(user) is called once, before anything is
+ * waited for: mostly when the request has just gone out.
  */
-void mount_memory_read_here(struct hither_mount *m, struct hither_io *io, uint64_t bring);
+void mount_memory_read_here(struct hither_mount *m, struct hither_io *io, uint64_t bring,
+                            void (*asked)(void *user), void *user);
 
 #endif

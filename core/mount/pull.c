@@ -417,6 +417,7 @@ void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed
 	s->offset = job->first << HITHER_BLOCK_SHIFT;
 	s->tail_len = 0;
 	s->store_error = 0;
+	s->asked = NULL;
 }
 
 void managed_sink_settle(struct managed_sink *s, int r, struct hither_error *err)
@@ -428,14 +429,34 @@ void managed_sink_settle(struct managed_sink *s, int r, struct hither_error *err
 	managed_settle_pull(s->m, s->job, r, err);
 }
 
-void managed_run_pull(struct managed *m, struct managed_job *job)
+static void pull_asked(struct hither_sink *sink)
+{
+	struct managed_sink *s = (struct managed_sink *)sink;
+	if (s->asked)
+		s->asked(s->user);
+	s->asked = NULL;
+}
+
+void managed_run_pull_asked(struct managed *m, struct managed_job *job, void (*asked)(void *user),
+                            void *user)
 {
 	struct managed_sink s;
 	struct hither_error err = {0};
 	managed_sink_init(&s, m, job);
+	s.sink.asked = pull_asked;
+	s.asked = asked;
+	s.user = user;
+	if (!(m->base.backend->flags & HITHER_BACKEND_TELLS_ASKED))
+		pull_asked(&s.sink);
 	int r = hither_backend_read(m->base.backend, s.offset,
 	                            managed_bytes(m, job->first, job->end), &s.sink, &err);
+	pull_asked(&s.sink);
 	managed_sink_settle(&s, r, &err);
+}
+
+void managed_run_pull(struct managed *m, struct managed_job *job)
+{
+	managed_run_pull_asked(m, job, NULL, NULL);
 }
 
 void managed_take_head(struct managed *m)

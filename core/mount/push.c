@@ -21,7 +21,7 @@ enum { THROUGH_BLOCKS = 16 };
 
 /* A backend that refuses writes (a full server, say) is not asked again at once. */
 #define PUSH_PAUSE_NS HITHER_NS_PER_S
-#define GENTLE_LEAST (UINT64_C(128) << 10)
+#define GENTLE_LEAST (UINT64_C(64) << 10)
 
 bool managed_dirty_locked(const struct managed *m)
 {
@@ -145,7 +145,7 @@ static uint64_t push_window_locked(const struct managed *m)
 		return window;
 	uint64_t product =
 	        (rate >> 4) * (hither_link_rtt_ns(&m->link) >> 4) / (HITHER_NS_PER_S >> 8);
-	uint64_t gentle = 2 * product > GENTLE_LEAST ? 2 * product : GENTLE_LEAST;
+	uint64_t gentle = product > GENTLE_LEAST ? product : GENTLE_LEAST;
 	return gentle < window ? gentle : window;
 }
 

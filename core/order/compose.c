@@ -46,6 +46,16 @@ static bool compose_knows(struct hither_order *o, uint64_t offset, uint64_t len)
 	return known;
 }
 
+static bool compose_left(struct hither_order *o, struct hither_range *out)
+{
+	struct compose_order *c = (struct compose_order *)o;
+	for (size_t i = 0; i < c->count; i++) {
+		if (c->orders[i]->ops->left && c->orders[i]->ops->left(c->orders[i], out))
+			return true;
+	}
+	return false;
+}
+
 static void compose_arrived(struct hither_order *o, uint64_t offset, uint64_t len)
 {
 	struct compose_order *c = (struct compose_order *)o;
@@ -68,6 +78,7 @@ static const struct hither_order_ops compose_ops = {
         .next = compose_next,
         .saw = compose_saw,
         .knows = compose_knows,
+        .left = compose_left,
         .arrived = compose_arrived,
         .destroy = compose_destroy,
 };

@@ -279,6 +279,15 @@ static bool readahead_next(struct hither_order *o, uint64_t window_bytes, struct
 	return true;
 }
 
+static bool readahead_left(struct hither_order *o, struct hither_range *out)
+{
+	struct readahead_order *r = (struct readahead_order *)o;
+	for (unsigned i = 0; i < STREAMS; i++)
+		if (stream_left(&r->streams[i], r->size, out))
+			return true;
+	return false;
+}
+
 static void readahead_destroy(struct hither_order *o)
 {
 	free(o);
@@ -288,6 +297,7 @@ static const struct hither_order_ops readahead_ops = {
         .name = "readahead",
         .next = readahead_next,
         .saw = readahead_saw,
+        .left = readahead_left,
         .destroy = readahead_destroy,
 };
 

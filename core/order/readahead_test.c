@@ -354,6 +354,51 @@ static void readers_at_even_distances_are_no_stride(void)
 	end();
 }
 
+/* Bytes that were left behind since the last call; they go on from *at. */
+static uint64_t left(uint64_t *at, bool backward)
+{
+	struct hither_range r;
+	uint64_t sum = 0;
+	while (m.o->ops->left(m.o, &r)) {
+		CHECK(r.len > 0 && r.offset < SIZE && r.len <= SIZE - r.offset);
+		CHECK_EQ(backward ? r.offset + r.len : r.offset, *at);
+		*at = backward ? r.offset : r.offset + r.len;
+		sum += r.len;
+	}
+	return sum;
+}
+
+static void what_a_long_run_leaves_behind_is_told_once(void)
+{
+	for (int backward = 0; backward < 2; backward++) {
+		const uint64_t start = 64 * MIB, piece = 64 * KIB, all = 8 * MIB;
+		uint64_t sum = 0, at = backward ? start + piece : start;
+		begin();
+		for (uint64_t done = 0; done < all; done += piece) {
+			reads(backward ? start - done : start + done, piece);
+			drain();
+			uint64_t now = left(&at, backward);
+			CHECK(!now || done + piece >= MIB); /* a short run may be read again */
+			sum += now;
+			CHECK(sum <= done); /* not what it reads just now */
+		}
+		CHECK(sum > all - MIB);
+		end();
+	}
+}
+
+static void random_reads_leave_nothing_behind(void)
+{
+	uint64_t at = 0;
+	begin();
+	for (int i = 0; i < 10000; i++) {
+		reads(random_below(SIZE / PAGE) * PAGE, PAGE);
+		drain();
+		CHECK_EQ(left(&at, false), 0);
+	}
+	end();
+}
+
 static void odd_accesses_do_no_harm(void)
 {
 	begin();
@@ -389,6 +434,8 @@ int main(void)
 	RUN(strides_are_followed);
 	RUN(long_elements_of_a_stride_come_in_pieces);
 	RUN(readers_at_even_distances_are_no_stride);
+	RUN(what_a_long_run_leaves_behind_is_told_once);
+	RUN(random_reads_leave_nothing_behind);
 	RUN(odd_accesses_do_no_harm);
 	return 0;
 }

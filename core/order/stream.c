@@ -5,6 +5,8 @@
 
 #define MOST_REORDERED (UINT64_C(2) << 20) /* two requests of the largest size */
 #define MOST_WINDOW (UINT64_C(32) << 20)
+#define LEFT_LEAST (UINT64_C(1) << 20) /* of shorter runs nothing is left behind */
+#define LEFT_GAP (UINT64_C(128) << 10) /* so far behind: a reader may look back a little */
 #define RUN_TRUST 8 /* a run is guessed for at most so many times what was read of it */
 #define STRIDE_TRUST                                                                               \
 	4 /* and a stride for so many times the elements read, if its step is exact                \
@@ -62,7 +64,7 @@ void stream_start_run(struct stream *s, bool backward, uint64_t start, struct ac
 	*s = (struct stream){.kind = STREAM_RUN};
 	s->window = clamp_u64(min_u64(x.len, MOST_WINDOW) * 2, STREAM_LEAST_WINDOW, MOST_WINDOW);
 	s->run.backward = backward;
-	s->run.start = start;
+	s->run.start = s->run.left = start;
 	s->run.head = s->run.emitted = x.offset + x.len;
 }
 
@@ -249,4 +251,17 @@ bool stream_guess(struct stream *s, uint64_t limit, uint64_t size, bool hand_out
 	if (s->kind == STREAM_RUN)
 		return run_guess(s, limit, size, hand_out, out);
 	return s->kind == STREAM_STRIDE && stride_guess(s, limit, size, hand_out, out);
+}
+
+bool stream_left(struct stream *s, uint64_t size, struct hither_range *out)
+{
+	if (s->kind != STREAM_RUN || s->run.head - s->run.start < LEFT_LEAST ||
+	    s->run.head - s->run.left <= LEFT_GAP)
+		return false;
+	struct access x = {s->run.left, s->run.head - LEFT_GAP - s->run.left};
+	s->run.left += x.len;
+	if (s->run.backward)
+		x = stream_mirror(x, size);
+	*out = (struct hither_range){x.offset, x.len};
+	return true;
 }

@@ -37,6 +37,7 @@ struct stream {
 			uint64_t start;   /* where it was first seen */
 			uint64_t head;    /* where the reader is */
 			uint64_t emitted; /* handed out up to here; never less than head */
+			uint64_t left;    /* told as left behind up to here */
 		} run;
 		struct {
 			bool exact;        /* every step was the same so far */
@@ -90,5 +91,8 @@ void stream_note(struct stream *s, struct access x);
  */
 bool stream_guess(struct stream *s, uint64_t limit, uint64_t size, bool hand_out,
                   struct hither_range *out);
+
+/* What the reader of a long run has left behind, told once; false: nothing now. */
+bool stream_left(struct stream *s, uint64_t size, struct hither_range *out);
 
 #endif

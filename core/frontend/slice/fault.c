@@ -56,7 +56,7 @@ void slice_fail(struct hither_slice *s, uint64_t first, uint64_t end,
 
 /* --- waiting in the mount --- */
 
-static void submit_wait(struct slice_wait *w, bool here);
+static void submit_wait(struct slice_wait *w, void (*asked)(void *slice));
 
 static void add_wait_locked(struct hither_slice *s, struct slice_wait *w)
 {
@@ -103,13 +103,13 @@ static void wait_done(struct hither_io *io, int result, const struct hither_erro
 		pthread_mutex_lock(&s->lock);
 		add_wait_locked(s, w);
 		pthread_mutex_unlock(&s->lock);
-		submit_wait(w, false); /* something left the store before it could be mapped */
+		submit_wait(w, NULL); /* something left the store before it could be mapped */
 		return;
 	}
 	end_wait(s, w);
 }
 
-static void submit_wait(struct slice_wait *w, bool here)
+static void submit_wait(struct slice_wait *w, void (*asked)(void *slice))
 {
 	struct hither_slice *s = w->slice;
 	uint64_t offset = (s->mount_first + w->first) << SLICE_BLOCK_SHIFT;
@@ -119,8 +119,8 @@ static void submit_wait(struct slice_wait *w, bool here)
 	                           .offset = offset,
 	                           .len = len < left ? len : left,
 	                           .done = wait_done};
-	if (here) /* it may be over, and w gone, when this returns */
-		mount_memory_read_here(s->mount, &w->io, bring);
+	if (asked) /* it may be over, and w gone, when this returns */
+		mount_memory_read_here(s->mount, &w->io, bring, asked, s);
 	else
 		hither_mount_submit(s->mount, &w->io);
 }
@@ -151,7 +151,14 @@ static struct slice_wait what_to_wait_for(struct hither_slice *s, uint64_t block
 	return w;
 }
 
-void slice_wait_for(struct hither_slice *s, uint64_t block, bool here)
+/* Nobody is to be waited for here. */
+static void not_here(struct hither_slice *s, void (*asked)(void *slice))
+{
+	if (asked)
+		asked(s);
+}
+
+void slice_wait_for(struct hither_slice *s, uint64_t block, void (*asked)(void *slice))
 {
 	struct slice_wait *w = malloc(sizeof *w);
 	bool known = false;
@@ -159,9 +166,10 @@ void slice_wait_for(struct hither_slice *s, uint64_t block, bool here)
 		struct hither_error err = {0};
 		hither_fail(&err, -ENOMEM, "no memory to wait for a page");
 		slice_fail(s, block, block + 1, &err);
+		not_here(s, asked);
 		return;
 	}
-	*w = what_to_wait_for(s, block, here);
+	*w = what_to_wait_for(s, block, asked != NULL);
 	pthread_mutex_lock(&s->lock);
 	for (const struct slice_wait *o = s->waits; o && !known; o = o->next)
 		known = o->first <= w->first && w->end <= o->end;
@@ -172,10 +180,11 @@ void slice_wait_for(struct hither_slice *s, uint64_t block, bool here)
 	pthread_mutex_unlock(&s->lock);
 	if (known) {
 		free(w);
+		not_here(s, asked);
 		return;
 	}
 	s->fault_waits++;
-	submit_wait(w, here);
+	submit_wait(w, asked);
 }
 
 void slice_waits_finish(struct hither_slice *s)

@@ -176,9 +176,11 @@ bool slice_answer(struct hither_slice *s, const struct uffd_msg *msg, uint64_t *
 /* Is there something near to bring while nobody waits? By who leads. */
 bool slice_is_ahead(const struct hither_slice *s);
 void slice_go_ahead(struct hither_slice *s);
-/* See that a block comes and is mapped. here: this thread may bring it, which takes as long as
- * that. */
-void slice_wait_for(struct hither_slice *s, uint64_t block, bool here);
+/*
+ * See that a block comes and is mapped. asked: this thread may bring it, which takes as long as
+ * that; asked(s) is called once, before it waits. NULL: others bring it.
+ */
+void slice_wait_for(struct hither_slice *s, uint64_t block, void (*asked)(void *slice));
 /* What a fault at `block` brings. */
 void slice_fault_range(struct hither_slice *s, uint64_t block, uint64_t *first, uint64_t *end);
 /* Blocks until `block` is mapped, or has failed. */

@@ -3,7 +3,7 @@
  * The threads that answer faults. One of them leads: it looks for faults, and answers what it can
  * at once. Whoever finds one that waits for a network lets another lead, and brings the bytes by
  * itself: to hand that to a worker would wake one thread more, tens of microseconds, while a
- * program waits.
+ * program waits. Whom it has to wake it wakes once its request has gone out.
  */
 #include "slice_internal.h"
 
@@ -32,13 +32,20 @@ static int spawn_leading(struct hither_slice *s)
 	return -r;
 }
 
-/* False: there is nobody to take over. */
-static bool hand_over_leading(struct hither_slice *s)
+/* Is there somebody to take over? */
+static bool can_hand_over_leading(struct hither_slice *s)
 {
-	if (!s->followers && (s->thread_count == SLICE_THREADS || spawn_leading(s)))
-		return false;
+	return s->followers || (s->thread_count < SLICE_THREADS && !spawn_leading(s));
+}
+
+static void hand_over_leading(void *slice)
+{
+	struct hither_slice *s = slice;
 	pthread_mutex_unlock(&s->lead);
-	return true;
+}
+
+static void leads_not(void *slice)
+{
 }
 
 /* False: another thread leads now. */
@@ -53,8 +60,8 @@ static bool read_faults_leading(struct hither_slice *s)
 			if (msgs[i].event != UFFD_EVENT_PAGEFAULT ||
 			    slice_answer(s, &msgs[i], &block))
 				continue;
-			bool here = i + 1 == count && hand_over_leading(s);
-			slice_wait_for(s, block, here);
+			bool here = i + 1 == count && can_hand_over_leading(s);
+			slice_wait_for(s, block, here ? hand_over_leading : NULL);
 			if (here)
 				return false;
 		}
@@ -116,7 +123,7 @@ static bool look_for_next(struct hither_slice *s)
 		if (read(s->uffd.fd, &msg, sizeof msg) == sizeof msg) {
 			s->looks_vain = 0;
 			if (msg.event == UFFD_EVENT_PAGEFAULT && !slice_answer(s, &msg, &block))
-				slice_wait_for(s, block, true);
+				slice_wait_for(s, block, leads_not);
 			return true;
 		}
 	} while (hither_now_ns() < until);

@@ -26,6 +26,8 @@ enum {
 	/* Zeros that are written cost it next to nothing, neither room nor time, and extent() tells
 	 * of holes as they are now. */
 	HITHER_BACKEND_SPARSE = 1u << 3,
+	/* Its reads call sink->asked(). */
+	HITHER_BACKEND_TELLS_ASKED = 1u << 4,
 };
 
 struct hither_backend_ops;
@@ -74,6 +76,14 @@ struct hither_sink {
 	 * them now, and not again when take() is given them. NULL: not interested.
 	 */
 	void (*held)(struct hither_sink *sink, size_t len);
+	/*
+	 * Called before the read waits for the first time, as a rule when its request has just gone
+	 * out: what need not be done before that is done here, while the answer is on its way. By
+	 * the thread that called the read, with no lock held; not again once it has been called,
+	 * but for reads that begin anew elsewhere; not at all where nothing is waited for, and by
+	 * backends without HITHER_BACKEND_TELLS_ASKED. NULL: not interested.
+	 */
+	void (*asked)(struct hither_sink *sink);
 };
 
 /** How to open. Zero-initialise; strings are borrowed for the duration of the open call. */

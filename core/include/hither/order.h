@@ -70,6 +70,11 @@ struct hither_order_ops {
 	 * know less, shall not be told of it? Asked before saw(). NULL: no.
 	 */
 	bool (*knows)(struct hither_order *o, uint64_t offset, uint64_t len);
+	/*
+	 * What a reader that goes on has left behind since this was asked last, each place once;
+	 * false: nothing more. Under a limit on memory that goes first. NULL: cannot tell.
+	 */
+	bool (*left)(struct hither_order *o, struct hither_range *out);
 };
 
 /** First member of each order's own struct. */
