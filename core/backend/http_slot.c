@@ -130,18 +130,20 @@ static void forget(struct left *l)
 
 static struct http_slot *take_left(const struct http_backend *b)
 {
-	struct http_slot *slot = NULL;
+	struct left *last = NULL;
 	uint64_t now = hither_now_ns();
 	HITHER_LOCK_SCOPE(&left_lock);
 	for (int i = 0; i < LEFT_MOST; i++) {
 		struct left *l = &left[i];
 		if (l->slot && now - l->since_ns > LEFT_NS)
 			forget(l);
-		if (!slot && l->slot && http_same_origin(l->url, b->url)) {
-			slot = HITHER_TAKE(l->slot, NULL);
-			forget(l);
-		}
+		if (l->slot && (!last || l->since_ns > last->since_ns) &&
+		    http_same_origin(l->url, b->url))
+			last = l;
 	}
+	struct http_slot *slot = last ? HITHER_TAKE(last->slot, NULL) : NULL;
+	if (last)
+		forget(last);
 	return slot;
 }
 

@@ -198,12 +198,12 @@ static void parts_are_for_what_somebody_waits_for_or_soon_will(void)
 	struct access *a = submit(p.m, HITHER_IO_READ, 1000 * BLOCK, BLOCK, 1);
 	unsigned count = claim_all(p.m, jobs);
 	CHECK(count > 2 && jobs[0].demand && !jobs[1].demand && jobs[1].first == 0);
-	CHECK_EQ(jobs[0].flight_bytes, 13 << 10);
-	CHECK_EQ(jobs[1].flight_bytes, 13 << 10);
+	CHECK_EQ(jobs[0].flight_bytes, 32 << 10);
+	CHECK_EQ(jobs[1].flight_bytes, 32 << 10);
 	CHECK(jobs[count - 1].first > jobs[1].end && !jobs[count - 1].flight_bytes);
 	struct managed_sink s;
 	managed_sink_init(&s, p.m, &jobs[0]);
-	CHECK_EQ(s.sink.flight_bytes, 13 << 10);
+	CHECK_EQ(s.sink.flight_bytes, 32 << 10);
 	for (; count > 0; count = claim_all(p.m, jobs))
 		bring_all(&p, jobs, count);
 	expect_content(a);

@@ -48,8 +48,6 @@
 /* Ten segments less an answer's headers, in whole blocks. */
 #define FLIGHT_BYTES (UINT64_C(12) << 10)
 #define FLIGHT_STEP (UINT64_C(4) << 10)
-/* Parts need not be whole blocks: five of them are 64 KiB. */
-#define PART_BYTES (UINT64_C(13) << 10)
 #define PART_FIRST (UINT64_C(32) << 10)
 
 static uint64_t clamp(uint64_t v, uint64_t low, uint64_t high)
@@ -219,13 +217,12 @@ uint64_t hither_link_flight(const struct hither_link *l, uint64_t brought)
 	                  : clamp(flight - flight % FLIGHT_STEP, FLIGHT_BYTES, EXTENT_MAX);
 }
 
-uint64_t hither_link_part(const struct hither_link *l, uint64_t brought, uint32_t connections)
+uint64_t hither_link_part(const struct hither_link *l, uint32_t connections)
 {
 	if (is_near(l) || !connections)
 		return 0;
 	/* A little more than what is on the line in a round trip. */
 	uint64_t share = hither_link_window(l) * 3 / 4 / connections;
-	if (hither_link_starts(l) && share < PART_FIRST)
-		share = PART_FIRST;
-	return clamp(share, PART_BYTES, PART_BYTES + brought);
+	uint64_t least = hither_link_starts(l) ? PART_FIRST : FLIGHT_BYTES;
+	return clamp(share, least, EXTENT_MAX);
 }

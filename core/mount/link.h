@@ -70,10 +70,10 @@ uint64_t hither_link_jump_extent(const struct hither_link *l, uint32_t places);
  */
 uint64_t hither_link_flight(const struct hither_link *l, uint64_t brought);
 /*
- * Bytes of one part of a read that goes over several of so many connections, which have brought
- * that much each: what comes in one round trip, and no more than it takes to fill the line with all
- * of them, as the shorter parts are the more they come in order. 0: as it is.
+ * Bytes of one part of a read that goes over several of so many connections, at most: what it takes
+ * to fill the line with all of them, as the shorter parts are the more they come in order. 0: the
+ * read goes out as it is.
  */
-uint64_t hither_link_part(const struct hither_link *l, uint64_t brought, uint32_t connections);
+uint64_t hither_link_part(const struct hither_link *l, uint32_t connections);
 
 #endif

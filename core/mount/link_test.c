@@ -97,26 +97,21 @@ static void a_jump_is_served_in_one_flight(void)
 	CHECK_EQ(hither_link_jump_extent(&near, 24), hither_link_quick_extent(&near, 24));
 }
 
-/* Parts grow as windows do, until all connections together fill the line. */
-static void parts_are_as_long_as_a_connection_brings_at_once(void)
+/* All connections together fill the line. */
+static void parts_are_as_long_as_they_have_to_be(void)
 {
 	struct hither_link l = {0};
-	CHECK_EQ(hither_link_part(&l, 0, 0), 0);
-	CHECK_EQ(hither_link_part(&l, 0, 48), 13 << 10);
-	CHECK_EQ(hither_link_part(&l, 13 << 10, 48), 26 << 10);
-	CHECK_EQ(hither_link_part(&l, 1 << 20, 48), 32 << 10);
+	CHECK_EQ(hither_link_part(&l, 0), 0);
+	CHECK_EQ(hither_link_part(&l, 48), 32 << 10);
 	use_line(&l, HITHER_NS_PER_S, 25000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
-	uint64_t part = hither_link_part(&l, 1 << 20, 48), product = 25000000 / 20;
+	uint64_t part = hither_link_part(&l, 48), product = 25000000 / 20;
 	CHECK(48 * part > product && 48 * part < product * 3 / 2);
-	CHECK_EQ(hither_link_part(&l, 4096, 48), 17 << 10);
-	/* No connection is wider than its windows for that. */
 	use_line(&l, 10 * HITHER_NS_PER_S, 250000000, 50 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
-	CHECK(hither_link_part(&l, 1 << 20, 48) > 250 << 10);
-	CHECK_EQ(hither_link_part(&l, 0, 48), 13 << 10);
+	CHECK(hither_link_part(&l, 48) > 250 << 10);
 	/* Near by it does not matter. */
 	l = (struct hither_link){0};
 	use_line(&l, HITHER_NS_PER_S, 60000000, 2 * HITHER_NS_PER_MS, HITHER_NS_PER_S);
-	CHECK_EQ(hither_link_part(&l, 1 << 20, 48), 0);
+	CHECK_EQ(hither_link_part(&l, 48), 0);
 }
 
 static void it_says_while_the_rate_is_being_found_out(void)
@@ -180,7 +175,7 @@ int main(void)
 	RUN(several_requests_share_the_window);
 	RUN(quick_requests_leave_no_line_empty);
 	RUN(a_jump_is_served_in_one_flight);
-	RUN(parts_are_as_long_as_a_connection_brings_at_once);
+	RUN(parts_are_as_long_as_they_have_to_be);
 	RUN(it_says_while_the_rate_is_being_found_out);
 	RUN(a_burst_is_not_the_rate);
 	RUN(single_pages_do_not_end_the_start);

@@ -70,7 +70,7 @@ struct managed_job {
 	enum managed_job_kind kind;
 	uint64_t first, end;      /* blocks (PULL, PUSH) */
 	bool demand;              /* PULL: somebody waits for it */
-	uint32_t flight_bytes;    /* PULL: what a connection brings in a round trip; 0: no matter */
+	uint32_t flight_bytes;    /* PULL: longest part; 0: it goes out as one */
 	bool here;                /* PULL: by the one who waits, no worker */
 	bool quiet;               /* PULL: watchers are not told of what comes */
 	struct managed_job *more; /* PULL: further runs in the same request, on the heap */

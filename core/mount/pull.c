@@ -69,13 +69,10 @@ static bool is_early(const struct managed *m, const struct managed_job *job)
 }
 
 /* Of a read that may go over several connections. */
-static uint32_t flight_locked(const struct managed *m)
+static uint32_t part_locked(const struct managed *m)
 {
 	uint32_t count = m->base.backend ? m->base.backend->spread : 0;
-	if (!count)
-		return 0;
-	uint64_t brought = (m->stats.pulled_bytes - m->cold_bytes) / count;
-	return (uint32_t)hither_link_part(&m->link, brought, count);
+	return (uint32_t)hither_link_part(&m->link, count);
 }
 
 void managed_start_job_locked(struct managed *m, struct managed_job *job,
@@ -88,7 +85,7 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->first_byte_ns = job->early ? job->start_ns : 0;
 	job->arrived = job->held = 0;
 	job->hedged = false;
-	job->flight_bytes = kind == MANAGED_JOB_PULL ? flight_locked(m) : 0;
+	job->flight_bytes = kind == MANAGED_JOB_PULL ? part_locked(m) : 0;
 	job->next = m->jobs;
 	m->jobs = job;
 	if (!uses_backend(job))

@@ -20,7 +20,6 @@
 enum {
 	FILES_OPEN = 64,
 	GROUP_BYTES = 1 << 20,
-	PART_LEAST = 4096,
 	FIRST_BYTES_MOST = 256 << 10,
 	PARALLEL = 64,
 };
@@ -241,27 +240,11 @@ static int read_file(struct files *f, const struct hither_tree_node *n, uint64_t
 
 /* --- several at a time --- */
 
-static int fetch_part(void *user, const struct spread_part *part, char *buf,
+static int fetch_part(void *user, const struct spread_run *part, char *buf,
                       struct hither_error *err)
 {
 	struct hither_buffer_sink to = {{hither_buffer_take}, buf};
 	return read_file(user, part->node, part->from, part->len, &to.base, err);
-}
-
-/* Parts of a file, each as long as the others. */
-static uint32_t cut_file(struct spread_part *parts, const struct hither_tree_node *n, uint64_t from,
-                         uint64_t len, size_t at, uint64_t flight)
-{
-	flight = flight && flight < PART_LEAST ? PART_LEAST : flight;
-	uint64_t count = flight && len > flight ? (len + flight - 1) / flight : 1;
-	uint64_t size = (len + count - 1) / count;
-	uint32_t i = 0;
-	for (uint64_t done = 0; done < len; done += size, i++)
-		parts[i] = (struct spread_part){.node = n,
-		                                .from = from + done,
-		                                .len = len - done < size ? len - done : size,
-		                                .at = at + (size_t)done};
-	return i;
 }
 
 /*
@@ -288,19 +271,17 @@ static int read_spread(struct files *f, uint32_t first, uint32_t count, uint64_t
 {
 	const struct hither_tree *t = f->t;
 	HITHER_FREE char *buf = calloc(1, len);
-	HITHER_FREE struct spread_part *parts =
-	        malloc((len / PART_LEAST + count + 1) * sizeof *parts);
-	uint32_t part_count = 0;
-	if (!buf || !parts)
+	HITHER_FREE struct spread_run *runs = malloc(count * sizeof *runs);
+	if (!buf || !runs)
 		return hither_fail(err, -ENOMEM, "tree: no memory for %" PRIu64 " bytes", len);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct hither_tree_node *n = &t->nodes[t->by_offset[first + i]];
 		uint64_t from = i ? n->offset : offset, end = n->offset + n->size;
 		end = end < offset + len ? end : offset + len;
-		part_count += cut_file(&parts[part_count], n, from - n->offset, end - from,
-		                       (size_t)(from - offset), sink->flight_bytes);
+		runs[i] = (struct spread_run){n, from - n->offset, end - from,
+		                              (size_t)(from - offset)};
 	}
-	return spread_read(f->spread, parts, part_count, buf, len, sink, err);
+	return spread_read(f->spread, runs, count, buf, len, sink, err);
 }
 
 /* One over which it is worth the while; the bytes are kept until those in front have come. */

@@ -1,23 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tree/spread.h"
 
+#include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/io.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 
-enum { STACK_BYTES = 256 << 10 };
+enum {
+	STACK_BYTES = 256 << 10,
+	PART_LEAST = 4096,
+	/* What a new connection brings in its first round trip: ten segments (RFC 6928) less the
+	 * answer's headers. */
+	FLIGHT_FIRST = 13 << 10,
+};
+/* Without traffic for so long a connection begins anew (RFC 5681, 4.1). */
+#define REST_NS (200 * HITHER_NS_PER_MS)
+
+struct part {
+	struct spread_run run;
+	bool done;
+	bool told; /* the sink knows that it has come; its caller's */
+};
 
 /* A read, on its caller's stack. Guarded by the pool's lock. */
 struct spread_job {
-	struct spread_part *parts;
+	const struct spread_run *runs; /* [run_count] */
+	struct part *parts;            /* those that are begun, in order */
 	char *buf;
-	uint32_t count, begun;
-	uint32_t running;
+	uint32_t run_count, run; /* of which all before run are begun, */
+	uint64_t run_done;       /* and so much of that one */
+	uint64_t flight;         /* longest part; 0: any */
+	uint32_t begun, running;
 	int result; /* of the first part that failed, or of the sink */
 	struct hither_error err;
 	pthread_cond_t news;
-	struct spread_job *next; /* that has parts which are not begun */
+	struct spread_job *next; /* that has something which is not begun */
 };
 
 struct spread {
@@ -25,8 +45,7 @@ struct spread {
 	void *user;
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t work;
-	struct spread_job *head, **tail; /* with parts that are not begun, first come first */
-	uint32_t waiting;                /* such parts */
+	struct spread_job *head, **tail; /* with something that is not begun, first come first */
 	uint32_t thread_most;            /* fixed */
 	uint32_t thread_count, idle_count;
 	bool closing;
@@ -34,6 +53,11 @@ struct spread {
 };
 
 /* --- who brings parts --- */
+
+static bool is_begun(const struct spread_job *job)
+{
+	return job->run == job->run_count;
+}
 
 static void unlink_locked(struct spread *s, struct spread_job *job)
 {
@@ -50,26 +74,54 @@ static void stop_locked(struct spread *s, struct spread_job *job, int result)
 {
 	if (!job->result)
 		job->result = result;
-	if (job->begun == job->count)
+	if (is_begun(job))
 		return;
-	s->waiting -= job->count - job->begun;
-	job->begun = job->count;
+	job->run = job->run_count;
 	unlink_locked(s, job);
 }
 
-/* The first part that waits; lets go of the lock meanwhile. */
-static void bring_locked(struct spread *s)
+/* Parts of which so much would come at once, each as long as the others. */
+static uint64_t parts_of(const struct spread_job *job, uint64_t len, uint64_t flight)
 {
-	struct spread_job *job = s->head;
-	struct spread_part *part = &job->parts[job->begun++];
-	struct hither_error err = {0};
-	s->waiting--;
-	if (job->begun == job->count)
+	if (!job->flight)
+		return 1;
+	flight = flight > job->flight ? job->flight : flight;
+	flight = flight < PART_LEAST ? PART_LEAST : flight;
+	return (len + flight - 1) / flight;
+}
+
+/* The next part of what waits first. */
+static struct part *begin_locked(struct spread *s, struct spread_job *job, uint64_t flight)
+{
+	const struct spread_run *run = &job->runs[job->run];
+	struct part *part = &job->parts[job->begun++];
+	uint64_t left = run->len - job->run_done, count = parts_of(job, left, flight);
+	uint64_t len = (left + count - 1) / count;
+	*part = (struct part){.run = {.node = run->node,
+	                              .from = run->from + job->run_done,
+	                              .len = len,
+	                              .at = run->at + (size_t)job->run_done}};
+	job->run_done += len;
+	if (len == left) {
+		job->run++;
+		job->run_done = 0;
+	}
+	if (is_begun(job))
 		unlink_locked(s, job);
 	job->running++;
+	return part;
+}
+
+/* Lets go of the lock meanwhile. Bytes that it brought. */
+static uint64_t bring_locked(struct spread *s, uint64_t flight)
+{
+	struct spread_job *job = s->head;
+	struct part *part = begin_locked(s, job, flight);
+	struct hither_error err = {0};
 	pthread_mutex_unlock(&s->lock);
-	int r = s->fetch(s->user, part, job->buf + part->at, &err);
+	int r = s->fetch(s->user, &part->run, job->buf + part->run.at, &err);
 	pthread_mutex_lock(&s->lock);
+	uint64_t len = r ? 0 : part->run.len;
 	job->running--;
 	part->done = !r;
 	if (r && !job->result)
@@ -77,17 +129,27 @@ static void bring_locked(struct spread *s)
 	if (r)
 		stop_locked(s, job, r);
 	pthread_cond_signal(&job->news);
+	return len;
 }
 
+/*
+ * Connections are anybody's between two requests, but the one that was used last is taken first: a
+ * thread that goes on at once gets its own again, which is as wide as what it has brought.
+ */
 static void *bring_main(void *arg)
 {
 	struct spread *s = arg;
+	uint64_t flight = FLIGHT_FIRST, rests_ns = 0;
 	pthread_mutex_lock(&s->lock);
 	while (!s->closing) {
 		if (s->head) {
-			bring_locked(s);
+			if (rests_ns && hither_now_ns() - rests_ns > REST_NS)
+				flight = FLIGHT_FIRST;
+			flight += bring_locked(s, flight);
+			rests_ns = 0;
 			continue;
 		}
+		rests_ns = rests_ns ? rests_ns : hither_now_ns();
 		s->idle_count++;
 		pthread_cond_wait(&s->work, &s->lock);
 		s->idle_count--;
@@ -107,9 +169,12 @@ static bool start_thread_locked(struct spread *s)
 	return !r;
 }
 
-static void see_to_it_locked(struct spread *s)
+/* job has just come. */
+static void see_to_it_locked(struct spread *s, const struct spread_job *job)
 {
-	uint32_t count = s->waiting;
+	uint64_t count = 0;
+	for (uint32_t i = 0; i < job->run_count; i++)
+		count += parts_of(job, job->runs[i].len, FLIGHT_FIRST);
 	for (uint32_t i = 0; i < s->idle_count && count; i++, count--)
 		pthread_cond_signal(&s->work);
 	while (count && s->thread_count < s->thread_most && start_thread_locked(s))
@@ -122,26 +187,31 @@ static void see_to_it_locked(struct spread *s)
 static size_t untold_locked(const struct spread_job *job, uint32_t from)
 {
 	size_t sum = 0;
-	for (uint32_t i = from; i < job->count; i++) {
-		struct spread_part *p = &job->parts[i];
+	for (uint32_t i = from; i < job->begun; i++) {
+		struct part *p = &job->parts[i];
 		if (p->done && !p->told) {
 			p->told = true;
-			sum += p->len;
+			sum += (size_t)p->run.len;
 		}
 	}
 	return sum;
+}
+
+static bool is_next_locked(const struct spread_job *job, uint32_t next)
+{
+	return next < job->begun && job->parts[next].done;
 }
 
 /* Deliver the parts in front that have come; *next: the first that has not. */
 static void deliver_locked(struct spread *s, struct spread_job *job, uint32_t *next, size_t *given,
                            struct hither_sink *sink)
 {
-	while (!job->result && *next < job->count && job->parts[*next].done) {
-		while (*next < job->count && job->parts[*next].done)
+	while (!job->result && is_next_locked(job, *next)) {
+		while (is_next_locked(job, *next))
 			++*next;
-		const struct spread_part *last = &job->parts[*next - 1];
+		const struct spread_run *last = &job->parts[*next - 1].run;
 		const char *from = job->buf + *given;
-		*given = last->at + last->len;
+		*given = last->at + (size_t)last->len;
 		pthread_mutex_unlock(&s->lock);
 		int r = sink->take(sink, from, (size_t)(job->buf + *given - from));
 		pthread_mutex_lock(&s->lock);
@@ -154,14 +224,15 @@ static void wait_locked(struct spread *s, struct spread_job *job, struct hither_
 {
 	uint32_t next = 0;
 	size_t given = 0, untold;
-	while (!job->result && next < job->count) {
+	while (!job->result && (next < job->begun || !is_begun(job))) {
 		deliver_locked(s, job, &next, &given, sink);
 		untold = sink->held ? untold_locked(job, next) : 0;
 		if (untold) {
 			pthread_mutex_unlock(&s->lock);
 			sink->held(sink, untold);
 			pthread_mutex_lock(&s->lock);
-		} else if (!job->result && next < job->count && !job->parts[next].done) {
+		} else if (!job->result && !is_next_locked(job, next) &&
+		           (next < job->begun || !is_begun(job))) {
 			pthread_cond_wait(&job->news, &s->lock);
 		}
 	}
@@ -169,25 +240,38 @@ static void wait_locked(struct spread *s, struct spread_job *job, struct hither_
 		pthread_cond_wait(&job->news, &s->lock);
 }
 
-int spread_read(struct spread *s, struct spread_part *parts, uint32_t count, char *buf, size_t len,
-                struct hither_sink *sink, struct hither_error *err)
+static uint64_t most_parts(const struct spread_run *runs, uint32_t count)
 {
-	struct spread_job job = {
-	        .parts = parts, .buf = buf, .count = count, .news = PTHREAD_COND_INITIALIZER};
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < count; i++)
+		sum += runs[i].len / PART_LEAST + 1;
+	return sum;
+}
+
+int spread_read(struct spread *s, const struct spread_run *runs, uint32_t count, char *buf,
+                size_t len, struct hither_sink *sink, struct hither_error *err)
+{
+	HITHER_FREE struct part *parts = malloc(most_parts(runs, count) * sizeof *parts);
+	struct spread_job job = {.runs = runs,
+	                         .parts = parts,
+	                         .buf = buf,
+	                         .run_count = count,
+	                         .flight = sink->flight_bytes,
+	                         .news = PTHREAD_COND_INITIALIZER};
+	if (!parts)
+		return hither_fail(err, -ENOMEM, "tree: no memory");
 	pthread_mutex_lock(&s->lock);
 	*s->tail = &job;
 	s->tail = &job.next;
-	s->waiting += count;
-	see_to_it_locked(s);
-	while (!s->thread_count && job.begun < count) /* no memory for one */
-		bring_locked(s);
+	see_to_it_locked(s, &job);
+	while (!s->thread_count && !is_begun(&job)) /* no memory for one */
+		bring_locked(s, FLIGHT_FIRST);
 	wait_locked(s, &job, sink);
 	pthread_mutex_unlock(&s->lock);
 	pthread_cond_destroy(&job.news);
 	if (job.err.code && err)
 		*err = job.err;
-	const struct spread_part *last = &parts[count - 1];
-	size_t end = last->at + (size_t)last->len;
+	size_t end = runs[count - 1].at + (size_t)runs[count - 1].len;
 	return job.result || end == len ? job.result : sink->take(sink, buf + end, len - end);
 }
 

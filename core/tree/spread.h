@@ -26,18 +26,15 @@ enum { SPREAD_MOST = 48, SPREAD_FEW = 8 }; /* parts at a time; where few files m
 
 struct hither_tree_node;
 
-/* One part. The first group is the caller's. */
-struct spread_part {
+/* Bytes of one file. */
+struct spread_run {
 	const struct hither_tree_node *node;
-	uint64_t from, len; /* of its file */
-	size_t at;          /* in the read's buffer, behind the part before */
-
-	bool done; /* guarded by the pool's lock */
-	bool told; /* the sink knows that it has come */
+	uint64_t from, len;
+	size_t at; /* in the read's buffer, behind the run before */
 };
 
-/* Bring a part to buf. 0 or -errno. From any thread, several at a time. */
-typedef int (*spread_fetch)(void *user, const struct spread_part *part, char *buf,
+/* Bring a part of a run to buf. 0 or -errno. From any thread, several at a time. */
+typedef int (*spread_fetch)(void *user, const struct spread_run *part, char *buf,
                             struct hither_error *err);
 
 /* NULL: no memory. */
@@ -45,10 +42,12 @@ struct spread *spread_create(spread_fetch fetch, void *user);
 void spread_destroy(struct spread *s); /* no read is under way; NULL is fine */
 
 /*
- * Bring all parts, count > 0, into buf [len], and deliver that from its front as they come. Bytes
- * between parts are delivered as they are. 0, or what ended it; no part is under way then.
+ * Bring all runs, count > 0, into buf [len], and deliver that from its front as they come; bytes
+ * between them are delivered as they are. Runs are cut into parts of what a connection brings at
+ * once, and of sink->flight_bytes at most (0: not at all). 0, or what ended it; no part is under
+ * way then.
  */
-int spread_read(struct spread *s, struct spread_part *parts, uint32_t count, char *buf, size_t len,
-                struct hither_sink *sink, struct hither_error *err);
+int spread_read(struct spread *s, const struct spread_run *runs, uint32_t count, char *buf,
+                size_t len, struct hither_sink *sink, struct hither_error *err);
 
 #endif

@@ -15,9 +15,10 @@ static struct {
 	pthread_cond_t news;
 	uint64_t asked[4 * COUNT]; /* `from` of each part, in the order of asking */
 	unsigned count, under_way, most;
-	bool open;           /* answers all at once */
-	uint64_t allowed[4]; /* else these: each plus 1 */
-	uint64_t bad;        /* this one, plus 1, fails */
+	uint64_t first_len, longest; /* of parts */
+	bool open;                   /* answers all at once */
+	uint64_t allowed[4];         /* else these: each plus 1 */
+	uint64_t bad;                /* this one, plus 1, fails */
 } server = {.lock = PTHREAD_MUTEX_INITIALIZER, .news = PTHREAD_COND_INITIALIZER};
 
 static char byte_at(uint64_t offset)
@@ -33,10 +34,14 @@ static bool may_answer(uint64_t from)
 	return may;
 }
 
-static int fetch(void *user, const struct spread_part *part, char *buf, struct hither_error *e)
+static int fetch(void *user, const struct spread_run *part, char *buf, struct hither_error *e)
 {
 	CHECK(user == &server);
 	pthread_mutex_lock(&server.lock);
+	if (!server.count)
+		server.first_len = part->len;
+	if (part->len > server.longest)
+		server.longest = part->len;
 	server.asked[server.count++] = part->from;
 	server.under_way++;
 	if (server.under_way > server.most)
@@ -57,6 +62,7 @@ static int fetch(void *user, const struct spread_part *part, char *buf, struct h
 static void begin_server(bool open)
 {
 	server.count = server.most = server.under_way = 0;
+	server.first_len = server.longest = 0;
 	server.open = open;
 	server.bad = 0;
 	memset(server.allowed, 0, sizeof server.allowed);
@@ -91,7 +97,7 @@ static void wait_asked(unsigned count)
 struct reader {
 	struct hither_sink sink;
 	struct spread *s;
-	struct spread_part parts[COUNT];
+	struct spread_run runs[COUNT];
 	uint32_t count;
 	char buf[LEN];
 	size_t len;
@@ -117,6 +123,16 @@ static int take(struct hither_sink *sink, const void *buf, size_t len)
 	return refused ? -ECANCELED : 0;
 }
 
+static const char *big;
+static size_t big_taken;
+
+static int take_big(struct hither_sink *sink, const void *buf, size_t len)
+{
+	CHECK(buf == big + big_taken);
+	big_taken += len;
+	return 0;
+}
+
 static void hold(struct hither_sink *sink, size_t len)
 {
 	struct reader *r = (struct reader *)sink;
@@ -129,7 +145,7 @@ static void hold(struct hither_sink *sink, size_t len)
 static void *read_main(void *arg)
 {
 	struct reader *r = arg;
-	r->result = spread_read(r->s, r->parts, r->count, r->buf, r->len, &r->sink, &r->err);
+	r->result = spread_read(r->s, r->runs, r->count, r->buf, r->len, &r->sink, &r->err);
 	return NULL;
 }
 
@@ -145,7 +161,7 @@ static struct reader *start_read(struct spread *s, uint32_t count, uint64_t from
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->news, NULL);
 	for (uint32_t i = 0; i < count; i++)
-		r->parts[i] = (struct spread_part){
+		r->runs[i] = (struct spread_run){
 		        .from = from + i * PART, .len = PART, .at = i * (PART + gap)};
 	CHECK_EQ(pthread_create(&r->thread, NULL, read_main, r), 0);
 	return r;
@@ -256,11 +272,41 @@ static void a_sink_that_refuses_ends_it(void)
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->news, NULL);
 	for (uint32_t i = 0; i < COUNT; i++)
-		r->parts[i] = (struct spread_part){.from = i * PART, .len = PART, .at = i * PART};
-	CHECK_EQ(spread_read(s, r->parts, COUNT, r->buf, LEN, &r->sink, &r->err), -ECANCELED);
+		r->runs[i] = (struct spread_run){.from = i * PART, .len = PART, .at = i * PART};
+	CHECK_EQ(spread_read(s, r->runs, COUNT, r->buf, LEN, &r->sink, &r->err), -ECANCELED);
 	CHECK_EQ(server.under_way, 0);
 	CHECK(server.count <= COUNT);
 	free(r);
+	spread_destroy(s);
+}
+
+/* Each thread's parts grow as its connection's window does, up to what is asked for. */
+static void parts_grow_until_they_are_long_enough(void)
+{
+	enum { MIB = 1 << 20, MOST = 30 << 10 };
+	begin_server(true);
+	struct spread *s = spread_create(fetch, &server);
+	char *buf = malloc(MIB);
+	const struct spread_run run = {.from = 7, .len = MIB};
+	struct reader *r = calloc(1, sizeof *r);
+	r->sink = (struct hither_sink){.take = take_big, .flight_bytes = MOST};
+	big = buf;
+	big_taken = 0;
+	CHECK_EQ(spread_read(s, &run, 1, buf, MIB, &r->sink, &r->err), 0);
+	CHECK_EQ(big_taken, MIB);
+	CHECK(server.count >= MIB / MOST && server.count <= MIB / (13 << 10) + 1);
+	CHECK_EQ(server.longest <= MOST && server.longest > MOST / 2, 1);
+	CHECK_EQ(server.first_len <= 13 << 10, 1);
+	for (unsigned i = 0; i < MIB; i++)
+		CHECK_EQ(buf[i], byte_at(7 + i));
+	/* Files that are short stay whole, and so does all where nobody asks for parts. */
+	begin_server(true);
+	r->sink.flight_bytes = 0;
+	big_taken = 0;
+	CHECK_EQ(spread_read(s, &run, 1, buf, MIB, &r->sink, &r->err), 0);
+	CHECK(server.count == 1 && big_taken == MIB);
+	free(r);
+	free(buf);
 	spread_destroy(s);
 }
 
@@ -271,5 +317,6 @@ int main(void)
 	RUN(first_come_first_served);
 	RUN(a_part_that_fails_ends_its_read_and_no_other);
 	RUN(a_sink_that_refuses_ends_it);
+	RUN(parts_grow_until_they_are_long_enough);
 	return 0;
 }

@@ -68,8 +68,8 @@ struct hither_sink {
 	/* A hint: somebody waits for so many bytes at the beginning, for the rest nobody does.
 	 * 0: all are alike. */
 	uint32_t first_bytes;
-	/* A hint: a connection brings so many bytes in one round trip now, so a read of more is
-	 * quicker over several. 0: not known, or no matter. */
+	/* A hint, see hither_backend.spread: the read may go out in parts, each over a connection
+	 * of its own, of so many bytes at most and less while connections are new. 0: as one. */
 	uint32_t flight_bytes;
 	/*
 	 * len bytes have come that are held until others have: whoever measures the line counts
