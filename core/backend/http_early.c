@@ -2,7 +2,8 @@
 /*
  * Sockets that are connected before libcurl asks for one. A handshake takes a round trip and
  * nothing else, so nobody waits for it here: connect() is begun, and the first request that needs a
- * new connection gets the socket, done or not; what it sends then goes out when it is.
+ * new connection gets the socket. libcurl takes one that is not connected yet for one that failed,
+ * so such a request waits for it first.
  */
 #include "backend/http_beside.h"
 #include "base/cleanup.h"
@@ -15,6 +16,8 @@
 
 /* Servers give up on connections without a request: nginx after 60 s, others sooner. */
 #define KEPT_NS (10 * HITHER_NS_PER_S)
+/* When it would send its SYN again (RFC 6298, 2.1) a new socket is as quick. */
+#define LOST_NS HITHER_NS_PER_S
 
 void http_early_note_peer(struct http_backend *b, CURL *easy)
 {
@@ -48,27 +51,68 @@ bool http_early_connect(struct http_backend *b)
 	return fd >= 0;
 }
 
-/* Neither failed nor hung up by the server. */
-static bool is_alive(const struct http_early *e)
+enum state { CONNECTING, CONNECTED, GONE };
+
+/* Gone: it has failed, or the server hung up. */
+static enum state state_of(const struct http_early *e)
 {
-	struct pollfd p = {.fd = e->fd, .events = POLLIN | POLLRDHUP};
-	return hither_now_ns() - e->since_ns < KEPT_NS && poll(&p, 1, 0) == 0;
+	struct pollfd p = {.fd = e->fd, .events = POLLIN | POLLOUT | POLLRDHUP};
+	uint64_t age = hither_now_ns() - e->since_ns;
+	int r = poll(&p, 1, 0);
+	if (r == 0)
+		return age < LOST_NS ? CONNECTING : GONE;
+	return p.revents == POLLOUT && age < KEPT_NS ? CONNECTED : GONE;
 }
 
-static int take(struct http_backend *b, const struct curl_sockaddr *to)
+/* The one that has been at it for longest; fd -1: there is none (connected: that is so far). */
+static struct http_early take(struct http_backend *b, bool connected)
 {
 	HITHER_LOCK_SCOPE(&b->lock);
-	if (to->addrlen != b->peer_len || memcmp(&to->addr, &b->peer, b->peer_len) != 0)
-		return -1;
 	while (b->early_count > 0) {
-		struct http_early e = b->early[0]; /* the one that has been at it for longest */
+		struct http_early e = b->early[0];
+		enum state state = state_of(&e);
+		if (connected && state == CONNECTING)
+			break;
 		b->early_count--;
 		memmove(b->early, b->early + 1, b->early_count * sizeof *b->early);
-		if (is_alive(&e))
-			return e.fd;
+		if (state != GONE)
+			return e;
 		close(e.fd);
 	}
-	return -1;
+	return (struct http_early){.fd = -1};
+}
+
+static bool is_to_peer(struct http_backend *b, const struct curl_sockaddr *to)
+{
+	HITHER_LOCK_SCOPE(&b->lock);
+	return to->addrlen == b->peer_len && !memcmp(&to->addr, &b->peer, b->peer_len);
+}
+
+void http_early_await(struct http_request *x)
+{
+	struct http_slot *slot = x->slot;
+	struct http_early e = {.fd = -1};
+	if (!slot->used)
+		e = take(x->b, false);
+	while (e.fd >= 0 && state_of(&e) == CONNECTING && !http_request_is_unwanted(x)) {
+		uint64_t age_ns = hither_now_ns() - e.since_ns;
+		struct curl_waitfd wait = {.fd = e.fd, .events = CURL_WAIT_POLLOUT};
+		if (age_ns < LOST_NS)
+			curl_multi_poll(slot->multi, &wait, 1,
+			                (int)((LOST_NS - age_ns) / HITHER_NS_PER_MS) + 1, NULL);
+	}
+	if (e.fd >= 0 && state_of(&e) != CONNECTED) {
+		close(e.fd);
+		e.fd = -1;
+	}
+	slot->early_fd = e.fd;
+}
+
+void http_early_drop(struct http_slot *slot)
+{
+	if (slot->early_fd >= 0)
+		close(slot->early_fd);
+	slot->early_fd = -1;
 }
 
 curl_socket_t http_early_open(void *user, curlsocktype purpose, struct curl_sockaddr *to)
@@ -76,16 +120,20 @@ curl_socket_t http_early_open(void *user, curlsocktype purpose, struct curl_sock
 	struct http_slot *slot = user;
 	if (slot->beside) /* the server's name has been looked up */
 		http_beside_start(slot->beside);
-	slot->early_fd = take(slot->b, to);
-	return slot->early_fd >= 0 ? slot->early_fd
-	                           : socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+	bool suits = is_to_peer(slot->b, to);
+	if (suits && slot->early_fd < 0) /* its connection was closed meanwhile */
+		slot->early_fd = take(slot->b, true).fd;
+	if (suits && slot->early_fd >= 0)
+		return slot->early_fd;
+	return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
 }
 
 int http_early_settled(void *user, curl_socket_t fd, curlsocktype purpose)
 {
 	struct http_slot *slot = user;
 	bool early = slot->early_fd >= 0 && fd == slot->early_fd;
-	slot->early_fd = -1;
+	if (early)
+		slot->early_fd = -1;
 	return early ? CURL_SOCKOPT_ALREADY_CONNECTED : CURL_SOCKOPT_OK;
 }
 

@@ -30,7 +30,7 @@ struct http_beside;
 struct http_slot {
 	struct http_backend *b;     /* that it is set up for */
 	struct http_beside *beside; /* to start with its next socket; NULL: none */
-	int early_fd;               /* between two callbacks of libcurl; -1: none */
+	int early_fd;               /* for its next request, if that needs a connection; -1: none */
 	CURL *easy;
 	CURLM *multi;
 	char curl_message[CURL_ERROR_SIZE];
@@ -141,11 +141,19 @@ size_t http_on_header(char *line, size_t size, size_t count, void *request);
 size_t http_on_body(char *data, size_t size, size_t count, void *request);
 int http_on_connected(void *request, char *ip, char *local_ip, int port, int local_port);
 
+/* Cancelled, or nobody waits for it any more. */
+bool http_request_is_unwanted(const struct http_request *x);
+
 /* Where the connection of this handle leads, others shall lead, too. */
 void http_early_note_peer(struct http_backend *b, CURL *easy);
 /* Begin to connect one more socket, for a request that comes soon. Never blocks. False: it cannot.
  */
 bool http_early_connect(struct http_backend *b);
+/* Have a socket for a request that has no connection, if one is there; one that is still being
+ * connected is waited for, a second at most. */
+void http_early_await(struct http_request *x);
+/* It needed none. */
+void http_early_drop(struct http_slot *slot);
 void http_early_finish(struct http_backend *b);
 /* A slot's callbacks: libcurl wants a socket, and has it. */
 curl_socket_t http_early_open(void *slot, curlsocktype purpose, struct curl_sockaddr *to);

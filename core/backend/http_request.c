@@ -155,7 +155,7 @@ int http_on_connected(void *request, char *ip, char *local_ip, int port, int loc
 	return CURL_PREREQFUNC_OK;
 }
 
-static bool is_unwanted(const struct http_request *x)
+bool http_request_is_unwanted(const struct http_request *x)
 {
 	return atomic_load(&x->b->cancelled) || (x->dropped && atomic_load(x->dropped));
 }
@@ -205,7 +205,7 @@ static void transfer(struct http_request *x)
 		if (x->broken || (code == CURLM_OK && !running))
 			return;
 		left_ms = idle_left_ms(x);
-		if (is_unwanted(x))
+		if (http_request_is_unwanted(x))
 			x->broken = cancelled(x);
 		else if (left_ms == 0 && complete(x))
 			return;
@@ -307,19 +307,22 @@ static void note_brought(const struct http_request *x, uint64_t before)
 
 int http_request_run(struct http_request *x)
 {
-	CURLMcode code;
-	if (is_unwanted(x))
-		return cancelled(x);
+	CURLMcode code = CURLM_OK;
 	uint64_t brought = http_slot_brought(x->slot);
+	http_early_await(x);
 	prepare(x);
-	if ((code = curl_multi_add_handle(x->slot->multi, x->slot->easy)) != CURLM_OK)
-		return multi_failed(x, code);
+	if (http_request_is_unwanted(x) ||
+	    (code = curl_multi_add_handle(x->slot->multi, x->slot->easy)) != CURLM_OK) {
+		http_early_drop(x->slot);
+		return http_request_is_unwanted(x) ? cancelled(x) : multi_failed(x, code);
+	}
 	transfer(x);
 	collect(x);
 	int r = conclude(x);
 	if (r == 0 && x->question.opening)
 		http_early_note_peer(x->b, x->slot->easy); /* it is forgotten with the handle */
 	curl_multi_remove_handle(x->slot->multi, x->slot->easy);
+	http_early_drop(x->slot);
 	x->slot->used = !x->broken; /* else it was cut */
 	note_brought(x, brought);
 	return r;
