@@ -28,7 +28,7 @@ struct server {
 	const char *name;
 	const char *listens[LISTENS_MAX + 1];
 	size_t listen_count;
-	bool locked, read_only;
+	bool locked, huge, read_only;
 	struct allow allow;
 	struct hither_export_options export;
 	struct hither_mount *mount;
@@ -47,6 +47,8 @@ static const char help[] =
         "  -a, --allow NET            Only clients from this address or network, several times.\n"
         "  -n, --name NAME            The export's name (the unnamed one).\n"
         "  -L, --lock                 Take all memory now, and never page it out.\n"
+        "  -H, --hugepages            Memory in huge pages, which are set aside at once and are\n"
+        "                             never paged out (see vm.nr_hugepages).\n"
         "  -r, --read-only            Take no writes.\n"
         "      --tls-psk FILE         Only clients with a key of FILE: lines of NAME:HEX.\n"
         "      --tls-certificates DIR Folder with server-cert.pem, server-key.pem, ca-cert.pem.\n"
@@ -59,6 +61,7 @@ static const struct option options[] = {{"listen", required_argument, NULL, 'l'}
                                         {"allow", required_argument, NULL, 'a'},
                                         {"name", required_argument, NULL, 'n'},
                                         {"lock", no_argument, NULL, 'L'},
+                                        {"hugepages", no_argument, NULL, 'H'},
                                         {"read-only", no_argument, NULL, 'r'},
                                         {"tls-psk", required_argument, NULL, 'P'},
                                         {"tls-certificates", required_argument, NULL, 'C'},
@@ -86,6 +89,9 @@ static int set_option(struct server *s, int letter, const char *value, struct hi
 		return 0;
 	case 'L':
 		s->locked = true;
+		return 0;
+	case 'H':
+		s->huge = true;
 		return 0;
 	case 'r':
 		s->read_only = true;
@@ -131,7 +137,7 @@ static int parse(struct server *s, int argc, char **argv)
 	struct hither_error err = {0};
 	char why[STUMBLE_BYTES];
 	opterr = 0;
-	while ((letter = getopt_long(argc, argv, ":l:a:n:LrhV", options, NULL)) != -1) {
+	while ((letter = getopt_long(argc, argv, ":l:a:n:LHrhV", options, NULL)) != -1) {
 		if (letter == 'h' || letter == 'V') {
 			fputs(letter == 'h' ? help : "ram-ul " HITHER_VERSION "\n", stdout);
 			return EXIT_DONE;
@@ -147,7 +153,11 @@ static int parse(struct server *s, int argc, char **argv)
 		                 argv[optind + 1]);
 	if (argc == optind)
 		return fail_with(EXIT_MISUSED, "how much memory? See ram-ul --help");
-	return set_what(s, argv[optind]);
+	int code = set_what(s, argv[optind]);
+	if (code < 0 && s->huge && s->url)
+		return fail_with(EXIT_MISUSED, "--hugepages: only memory can be in them, not %s",
+		                 s->url);
+	return code;
 }
 
 static bool admit(void *user, int fd)
@@ -168,6 +178,18 @@ static int open_mount(struct server *s, struct hither_error *err)
 {
 	struct hither_mount_options o = {.direct = true, .backend = {.writable = !s->read_only}};
 	char memory[40];
+	struct hither_backend *b;
+	if (s->huge) {
+		int r = hither_backend_memory_huge(s->size_bytes, &b, err);
+		if (r)
+			return r;
+		if (s->read_only)
+			b->flags &= ~(uint32_t)HITHER_BACKEND_WRITABLE;
+		r = hither_mount_backend(b, "memory", &o, &s->mount, err);
+		if (r)
+			hither_backend_close(b);
+		return r;
+	}
 	snprintf(memory, sizeof memory, "memory:%" PRIu64, s->size_bytes);
 	return hither_mount_open(s->url ? s->url : memory, &o, &s->mount, err);
 }
@@ -177,7 +199,7 @@ static int check_room(const struct server *s, struct hither_error *err)
 {
 	char wants[UNITS_TEXT_BYTES], has[UNITS_TEXT_BYTES];
 	uint64_t there = meminfo_bytes("MemAvailable");
-	if (!s->locked || !there || s->size_bytes + RESERVE_BYTES <= there)
+	if (!s->locked || s->huge || !there || s->size_bytes + RESERVE_BYTES <= there)
 		return 0;
 	return hither_fail(err, -ENOMEM,
 	                   "--lock: %s are more than the %s that this machine has free",
@@ -245,8 +267,8 @@ static void describe(const struct server *s)
 	bool guarded = s->allow.count || s->export.tls_psk_file || s->export.tls_verify_peer;
 	units_format_size(size, hither_mount_size(s->mount));
 	for (size_t i = 0; (address = hither_export_address(s->server, i)); i++) {
-		printf("%s: %s%s%s\n", address, size, s->locked ? ", locked" : "",
-		       s->export.tls ? ", TLS" : "");
+		printf("%s: %s%s%s%s\n", address, size, s->huge ? ", in huge pages" : "",
+		       s->locked ? ", locked" : "", s->export.tls ? ", TLS" : "");
 		if (!guarded && !is_near(address))
 			fail_with(0,
 			          "warning: whoever can reach %s can read%s what is there: "

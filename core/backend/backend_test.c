@@ -268,6 +268,32 @@ static void a_large_memory_is_cheap(void)
 }
 #endif
 
+/* Where none are set aside it is told how to have them. */
+static void memory_in_huge_pages(void)
+{
+	enum { BYTES = 4 << 20, MIB = 1 << 20 };
+	struct hither_error why = {0};
+	struct hither_backend *b;
+	static char buf[BYTES];
+	CHECK_EQ(hither_backend_memory_huge(UINT64_C(1) << 46, &b, &why), -ENOMEM);
+	CHECK(strstr(why.message, "33554432 huge pages") && strstr(why.message, "vm.nr_hugepages"));
+	int r = hither_backend_memory_huge(BYTES - 5, &b, &why);
+	if (r) {
+		CHECK_EQ(r, -ENOMEM);
+		fprintf(stderr, "    none are set aside\n");
+		return;
+	}
+	memset(buf, 'x', sizeof buf);
+	CHECK_OK(hither_backend_write_at(b, buf, BYTES - 5, 0, &why));
+	/* A part of one, and one as a whole: zeros all of it. */
+	CHECK_OK(hither_backend_zero(b, 0, MIB, &why));
+	CHECK_OK(hither_backend_zero(b, 2 * MIB, BYTES - 5 - 2 * MIB, &why));
+	CHECK_OK(hither_backend_read_at(b, buf, BYTES - 5, 0, &why));
+	for (size_t at = 0; at < BYTES - 5; at++)
+		CHECK_EQ(buf[at], at < MIB || at >= 2 * MIB ? 0 : 'x');
+	hither_backend_close(b);
+}
+
 int main(void)
 {
 	RUN(requests_are_aligned_and_split);
@@ -282,5 +308,6 @@ int main(void)
 #ifndef __SANITIZE_THREAD__ /* its address space has no room for this */
 	RUN(a_large_memory_is_cheap);
 #endif
+	RUN(memory_in_huge_pages);
 	return 0;
 }

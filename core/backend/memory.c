@@ -11,6 +11,8 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -22,6 +24,8 @@ enum { PIECE_BYTES = 1 << 20, LOCK_COUNT = 64 };
 struct memory_backend {
 	struct hither_backend base;
 	char *bytes; /* [base.size_bytes]; NULL if that is 0 */
+	size_t mapped_bytes;
+	uintptr_t page_bytes;
 	/* A mount may push what another of its threads is reading (and will not keep): whoever
 	 * reads sees a piece before a write or after it. */
 	pthread_rwlock_t locks[LOCK_COUNT];
@@ -85,11 +89,13 @@ static int memory_write_at(struct hither_backend *b, const void *buf, size_t len
 	return r;
 }
 
-/* Its whole pages are given back. */
-static void zero_bytes(char *bytes, size_t len)
+/*
+ * Its whole pages are given back. Of huge ones, which a piece has no whole one of, the kernel would
+ * give back what is whole, and answer that all is well.
+ */
+static void zero_bytes(const struct memory_backend *m, char *bytes, size_t len)
 {
-	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)bytes,
-	          end = begin + len;
+	uintptr_t page = m->page_bytes, begin = (uintptr_t)bytes, end = begin + len;
 	uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
 	if (first < last && !madvise(bytes + (first - begin), last - first, MADV_DONTNEED)) {
 		memset(bytes, 0, first - begin);
@@ -107,7 +113,7 @@ static int memory_zero(struct hither_backend *b, uint64_t offset, uint64_t len,
 	while (len > 0 && !r) {
 		size_t n = piece_len(offset, len);
 		pthread_rwlock_wrlock(lock_of(m, offset));
-		zero_bytes(m->bytes + offset, n);
+		zero_bytes(m, m->bytes + offset, n);
 		pthread_rwlock_unlock(lock_of(m, offset));
 		offset += n;
 		len -= n;
@@ -129,16 +135,54 @@ static void memory_close(struct hither_backend *b)
 {
 	struct memory_backend *m = self(b);
 	if (m->bytes)
-		munmap(m->bytes, (size_t)b->size_bytes);
+		munmap(m->bytes, m->mapped_bytes);
 	for (int i = 0; i < LOCK_COUNT; i++)
 		pthread_rwlock_destroy(&m->locks[i]);
 	free(m);
 }
 
-int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **out,
-                                 struct hither_error *err)
+/* A line of /proc/meminfo; 0: it is not there. */
+static uint64_t meminfo(const char *name)
 {
+	char line[128];
+	uint64_t value = 0;
+	size_t len = strlen(name);
+	FILE *file = fopen("/proc/meminfo", "re");
+	while (file && fgets(line, sizeof line, file))
+		if (!strncmp(line, name, len) && line[len] == ':')
+			value = strtoull(line + len + 1, NULL, 10);
+	if (file)
+		fclose(file);
+	return value;
+}
+
+static int map_bytes(struct memory_backend *m, bool huge, struct hither_error *err)
+{
+	uint64_t size = m->base.size_bytes, page = m->page_bytes,
+	         len = size > SIZE_MAX - page ? size : (size + page - 1) / page * page;
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | (huge ? MAP_HUGETLB : MAP_NORESERVE);
+	void *bytes = mmap(NULL, (size_t)len, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (bytes == MAP_FAILED && huge && errno == ENOMEM)
+		return hither_fail(err, -ENOMEM,
+		                   "memory: %" PRIu64 " huge pages of %" PRIu64
+		                   " KiB are needed, and %" PRIu64
+		                   " are free; set more aside: sysctl vm.nr_hugepages=NUMBER",
+		                   len / page, page >> 10, meminfo("HugePages_Free"));
+	if (bytes == MAP_FAILED)
+		return hither_fail(err, -errno, "memory: map %" PRIu64 " bytes: %s", size,
+		                   strerror(errno));
+	m->bytes = bytes;
+	m->mapped_bytes = (size_t)len;
+	return 0;
+}
+
+static int create(uint64_t size_bytes, bool huge, struct hither_backend **out,
+                  struct hither_error *err)
+{
+	uint64_t page = huge ? meminfo("Hugepagesize") << 10 : (uint64_t)sysconf(_SC_PAGESIZE);
 	HITHER_FREE struct memory_backend *m = calloc(1, sizeof *m);
+	if (!page)
+		return hither_fail(err, -EOPNOTSUPP, "memory: this kernel has no huge pages");
 	if (!m || size_bytes > SIZE_MAX)
 		return hither_fail(err, -ENOMEM, "memory: no memory for %" PRIu64 " bytes",
 		                   size_bytes);
@@ -149,18 +193,26 @@ int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **ou
 	        .align_bytes = 1,
 	        .parallel = 64,
 	};
+	m->page_bytes = (uintptr_t)page;
+	int r = size_bytes > 0 ? map_bytes(m, huge, err) : 0;
+	if (r)
+		return r;
 	for (int i = 0; i < LOCK_COUNT; i++)
 		pthread_rwlock_init(&m->locks[i], NULL);
-	if (size_bytes > 0) {
-		void *bytes = mmap(NULL, (size_t)size_bytes, PROT_READ | PROT_WRITE,
-		                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (bytes == MAP_FAILED)
-			return hither_fail(err, -errno, "memory: map %" PRIu64 " bytes: %s",
-			                   size_bytes, strerror(errno));
-		m->bytes = bytes;
-	}
 	*out = &HITHER_TAKE(m, NULL)->base;
 	return 0;
+}
+
+int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **out,
+                                 struct hither_error *err)
+{
+	return create(size_bytes, false, out, err);
+}
+
+int hither_backend_memory_huge(uint64_t size_bytes, struct hither_backend **out,
+                               struct hither_error *err)
+{
+	return create(size_bytes, true, out, err);
 }
 
 static int memory_open(const char *url, const struct hither_backend_options *options,

@@ -377,6 +377,28 @@ def listening(*options, limit=None):
         assert not server.wait(20), server.stderr.read()
 
 
+HUGE = "/proc/sys/vm/nr_overcommit_hugepages"
+
+
+def huge_pages():
+    """Memory in huge pages; without any it tells how to have them."""
+    run([UL, "-H", "-l", f"unix:{folder}/huge", "1024G"], 1, "vm.nr_hugepages")
+    run([UL, "-H", "/etc/hostname"], 2, "only memory can be in them")
+    with open(HUGE, encoding="ascii") as knob:
+        before = knob.read()
+    try:
+        with open(HUGE, "w", encoding="ascii") as knob:
+            knob.write("64")
+    except OSError:
+        return  # nobody may set more aside here
+    try:
+        with listening("--hugepages") as where:
+            run(command(where, 8, [HOG, "churn", "48", "300"], size=96))
+    finally:
+        with open(HUGE, "w", encoding="ascii") as knob:
+            knob.write(before)
+
+
 def keys_and_networks():
     """Who has neither the key nor an address that is allowed gets nothing."""
     work = [HOG, "pass", "48", "1"]
@@ -499,6 +521,7 @@ def main():
         return 77
     timed(bad_input)
     timed(whom_it_lets_in)
+    timed(huge_pages)
     timed(keys_and_networks)
     timed(few_descriptors)
     timed(what_grows_stays_where_it_is)

@@ -333,6 +333,13 @@ const struct hither_backend_ops *const *hither_backend_list(void);
 /** A memory backend of size_bytes zeros, writable; no URL needed (memory:SIZE has one). */
 int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **out,
                                  struct hither_error *err);
+/**
+ * The same in huge pages of the machine's default size (hugetlbfs), which are set aside at once and
+ * never paged out; what is discarded stays set aside. -ENOMEM: so many are not free, and err tells
+ * how to have them.
+ */
+int hither_backend_memory_huge(uint64_t size_bytes, struct hither_backend **out,
+                                 struct hither_error *err);
 
 #ifdef __cplusplus
 }
