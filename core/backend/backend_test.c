@@ -272,23 +272,23 @@ static void a_large_memory_is_cheap(void)
 static void memory_in_huge_pages(void)
 {
 	enum { BYTES = 4 << 20, MIB = 1 << 20 };
-	struct hither_error why = {0};
+	struct hither_error err = {0};
 	struct hither_backend *b;
 	static char buf[BYTES];
-	CHECK_EQ(hither_backend_memory_huge(UINT64_C(1) << 46, &b, &why), -ENOMEM);
-	CHECK(strstr(why.message, "33554432 huge pages") && strstr(why.message, "vm.nr_hugepages"));
-	int r = hither_backend_memory_huge(BYTES - 5, &b, &why);
+	CHECK_EQ(hither_backend_memory_huge(UINT64_C(1) << 46, &b, &err), -ENOMEM);
+	CHECK(strstr(err.message, "33554432 huge pages") && strstr(err.message, "vm.nr_hugepages"));
+	int r = hither_backend_memory_huge(BYTES - 5, &b, &err);
 	if (r) {
 		CHECK_EQ(r, -ENOMEM);
 		fprintf(stderr, "    none are set aside\n");
 		return;
 	}
 	memset(buf, 'x', sizeof buf);
-	CHECK_OK(hither_backend_write_at(b, buf, BYTES - 5, 0, &why));
+	CHECK_OK(hither_backend_write_at(b, buf, BYTES - 5, 0, &err));
 	/* A part of one, and one as a whole: zeros all of it. */
-	CHECK_OK(hither_backend_zero(b, 0, MIB, &why));
-	CHECK_OK(hither_backend_zero(b, 2 * MIB, BYTES - 5 - 2 * MIB, &why));
-	CHECK_OK(hither_backend_read_at(b, buf, BYTES - 5, 0, &why));
+	CHECK_OK(hither_backend_zero(b, 0, MIB, &err));
+	CHECK_OK(hither_backend_zero(b, 2 * MIB, BYTES - 5 - 2 * MIB, &err));
+	CHECK_OK(hither_backend_read_at(b, buf, BYTES - 5, 0, &err));
 	for (size_t at = 0; at < BYTES - 5; at++)
 		CHECK_EQ(buf[at], at < MIB || at >= 2 * MIB ? 0 : 'x');
 	hither_backend_close(b);

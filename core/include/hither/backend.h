@@ -339,7 +339,7 @@ int hither_backend_memory_create(uint64_t size_bytes, struct hither_backend **ou
  * how to have them.
  */
 int hither_backend_memory_huge(uint64_t size_bytes, struct hither_backend **out,
-                                 struct hither_error *err);
+                               struct hither_error *err);
 
 #ifdef __cplusplus
 }
