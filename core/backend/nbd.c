@@ -125,14 +125,6 @@ static struct nbd_conn *take_conn(struct nbd_backend *nb)
 	return &nb->conns[best];
 }
 
-static bool any_up(struct nbd_backend *nb)
-{
-	for (unsigned i = 0; i < nb->conn_count; i++)
-		if (atomic_load(&nb->conns[i].up))
-			return true;
-	return false;
-}
-
 static void give_conn(struct nbd_backend *nb, const struct nbd_conn *conn)
 {
 	pthread_mutex_lock(&nb->lock);
@@ -141,15 +133,16 @@ static void give_conn(struct nbd_backend *nb, const struct nbd_conn *conn)
 }
 
 /*
- * A connection that is up; NULL, and *code and err say why. Only the first is ever connected here:
- * the server may let in no more.
+ * A connection that is up; NULL, and *code and err say why. With `connect` the first is connected
+ * if none is, and no other: the server may let in no more.
  */
-static struct nbd_conn *use_conn(struct nbd_backend *nb, int *code, struct hither_error *err)
+static struct nbd_conn *use_conn(struct nbd_backend *nb, bool connect, int *code,
+                                 struct hither_error *err)
 {
 	for (;;) {
 		struct nbd_conn *conn = take_conn(nb);
 		bool first = conn == &nb->conns[0];
-		*code = hither_nbd_conn_ready(conn, first, err);
+		*code = hither_nbd_conn_ready(conn, first && connect, err);
 		if (!*code)
 			return conn;
 		give_conn(nb, conn);
@@ -273,10 +266,12 @@ static int backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 {
 	struct nbd_backend *nb = self(b);
 	int r;
-	bool told = !any_up(nb);
-	if (told)
+	struct nbd_conn *conn = use_conn(nb, false, &r, NULL);
+	bool told = !conn;
+	if (!conn) {
 		tell_asked(sink); /* connecting takes its time */
-	struct nbd_conn *conn = use_conn(nb, &r, err);
+		conn = use_conn(nb, true, &r, err);
+	}
 	if (!conn)
 		return r;
 	r = read_on(nb, conn, offset, len, sink, told, err);
@@ -333,7 +328,7 @@ static int write_either(struct nbd_backend *nb, const void *buf, size_t len, uin
                         bool through, struct hither_error *err)
 {
 	int r;
-	struct nbd_conn *conn = use_conn(nb, &r, err);
+	struct nbd_conn *conn = use_conn(nb, true, &r, err);
 	if (!conn)
 		return r;
 	r = write_on(nb, conn, buf, len, offset, through, err);

@@ -8,6 +8,7 @@ import os
 import random
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -295,6 +296,23 @@ def wait_for_trouble():
     raise AssertionError("nobody said that the server is full")
 
 
+def who_waits_keeps_nobody_out():
+    """While one thread waits for a server that is silent another one has memory that needs none."""
+    url, server = serve("silent", 256)
+    with subprocess.Popen(command(url, 32, [HOG, "beside", "64"], size=128), env=env, text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout.readline() == "ready\n", program.stderr.read()
+        server.send_signal(signal.SIGSTOP)
+        try:
+            program.stdin.write("x")
+            program.stdin.flush()
+            assert select.select([program.stdout], [], [], 20)[0], "the other thread waits, too"
+        finally:
+            server.send_signal(signal.SIGCONT)
+        assert program.stdout.read() == "went on\nequal\n" and not program.wait(60), program.stderr.read()
+    print("a silent server: only who needs it waits")
+
+
 def one_of_two_dies():
     first, server = serve("first", 256)
     second, other = serve("second", 256)
@@ -531,6 +549,7 @@ def main():
     timed(the_server_fails)
     timed(the_server_forgets)
     timed(the_server_is_full)
+    timed(who_waits_keeps_nobody_out)
     timed(one_of_two_dies)
     timed(without_privileges)
     timed(numpy_at_a_quarter)

@@ -6,7 +6,8 @@
  * most, in two threads, and check every byte that was written hog pass MIB N      write MIB, then
  * read it N times from front to back hog table MIB N     a hash table of MIB of 64 byte slots: N
  * look-ups at random hog wait MIB        write MIB, say "ready", wait for a byte on stdin, read it
- * all Prints name=value: seconds, and for table p50, p75 and p99 of a look-up in microseconds.
+ * all hog beside MIB      the same in a thread; while it sleeps, touch fresh memory and say "went
+ * on" Prints name=value: seconds, and for table p50, p75 and p99 of a look-up in microseconds.
  */
 #include "check.h"
 
@@ -232,6 +233,50 @@ static void table(void)
 	free(took);
 }
 
+static _Atomic pid_t reader;
+
+static void *read_main(void *p)
+{
+	reader = gettid();
+	read_all(p);
+	return NULL;
+}
+
+static bool is_asleep(pid_t thread)
+{
+	char path[64], state = 0;
+	snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)thread);
+	FILE *file = fopen(path, "re");
+	bool told = file && fscanf(file, "%*d (%*[^)]) %c", &state) == 1;
+	if (file)
+		fclose(file);
+	return told && (state == 'S' || state == 'D');
+}
+
+/* Memory that was never written needs no server: whoever waits for one keeps nobody from it. */
+static void read_beside(void)
+{
+	uint64_t *p = malloc(most_bytes);
+	char byte, *fresh;
+	pthread_t thread;
+	write_all(p);
+	puts("ready");
+	fflush(stdout);
+	CHECK_EQ(read(0, &byte, 1), 1);
+	CHECK_EQ(pthread_create(&thread, NULL, read_main, p), 0);
+	while (!reader || !is_asleep(reader))
+		usleep(1000); /* its state is a picture, not an event */
+	fresh = malloc(4 * MIB);
+	for (size_t at = 0; at < 4 * MIB; at += MIB / 2)
+		CHECK_EQ(fresh[at], 0);
+	puts("went on");
+	fflush(stdout);
+	CHECK_EQ(pthread_join(thread, NULL), 0);
+	puts("equal");
+	free(p);
+	free(fresh);
+}
+
 static void wait_and_read(void)
 {
 	uint64_t *p = malloc(most_bytes);
@@ -257,6 +302,8 @@ int main(int argc, char **argv)
 		pass();
 	else if (!strcmp(argv[1], "table"))
 		table();
+	else if (!strcmp(argv[1], "beside"))
+		read_beside();
 	else
 		wait_and_read();
 	return 0;
