@@ -22,7 +22,7 @@ enum {
 	STACK_BYTES = 256 << 10,  /* of a connection's thread */
 	SEND_BYTES = 256 << 10,   /* at a time */
 	IDLE_S = 30,              /* for a request to come, and to be taken */
-	HOLD_MS = 1000,           /* an answer for its cushion */
+	HOLD_MS = 1100,           /* an answer for its cushion */
 	PAUSED_S = 4 * 3600,      /* a player that is paused takes no bytes */
 	MOST_STALLS = 1000000,
 };

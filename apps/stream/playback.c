@@ -10,7 +10,7 @@
 #define JUMP_US UINT64_C(3000000)  /* told twice a second or so: this is no playing on */
 #define ROUNDED_US UINT64_C(20000) /* so much before its key frame a time may be told */
 #define LOOK_AGAIN_NS (NS_PER_S / 2)
-#define CUSHION_US UINT64_C(1200000)
+#define CUSHION_US UINT64_C(1500000)
 
 struct peeking_source {
 	struct hither_media_source base;
@@ -27,6 +27,7 @@ struct playback {
 	bool told;
 	uint64_t playhead_us;
 	uint64_t read_at; /* in the file, last */
+	bool read;        /* anything */
 	uint32_t stalls;
 	uint64_t stalled_ns, stall_began_ns; /* 0: it does not stall */
 	struct hither_io pull;
@@ -155,7 +156,7 @@ uint64_t playback_cushion(struct playback *p, uint64_t offset)
 	if (second && stats.rate_bytes && stats.rate_bytes / 2 < second &&
 	    hither_media_time_of(&p->media, p->read_at, &from) &&
 	    hither_media_time_of(&p->media, offset, &to) &&
-	    (to > from + JUMP_US || from > to + JUMP_US))
+	    (!p->read || to > from + JUMP_US || from > to + JUMP_US))
 		bytes = second * CUSHION_US / 1000000;
 	pthread_mutex_unlock(&p->lock);
 	return bytes;
@@ -165,6 +166,7 @@ void playback_read(struct playback *p, uint64_t offset)
 {
 	pthread_mutex_lock(&p->lock);
 	p->read_at = offset;
+	p->read = true;
 	pthread_mutex_unlock(&p->lock);
 }
 

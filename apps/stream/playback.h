@@ -37,8 +37,8 @@ void playback_stalled(struct playback *p, bool waits);
 void playback_stalls(struct playback *p, uint32_t stalls, uint64_t stalled_us);
 /*
  * Somebody begins to ask for the file's bytes at offset: so many of them shall be here before he
- * gets the first. 0, unless it is a jump, over a line that brings hardly more than is played: who
- * starts there with nothing ahead of him is stopped by the first hiccup of it.
+ * gets the first. 0, unless it is the start or a jump, over a line that brings hardly more than is
+ * played: who starts there with nothing ahead of him is stopped by the first hiccup of it.
  */
 uint64_t playback_cushion(struct playback *p, uint64_t offset);
 /* The byte at offset of the file has been asked for. */

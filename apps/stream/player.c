@@ -31,9 +31,22 @@ struct player {
 	int pidfd, ipc; /* ipc: -1: it is no mpv, or has closed it */
 	char line[LINE_BYTES];
 	size_t len;
-	bool skips; /* the rest of a line that was too long */
-	bool plays; /* it has told of a time */
+	bool skips;        /* the rest of a line that was too long */
+	bool plays;        /* it has told of a time */
+	unsigned moves;    /* times that it has told of since a seek */
+	uint64_t hurry_ns; /* it shall play on then with whatever it has; 0: it plays */
+	bool hurried;      /* it was told so */
 };
+
+/*
+ * Before it begins, and goes on, mpv gathers so many seconds: over a line that brings hardly more
+ * than is played they are all that it has to ride through a hiccup with. But nobody shall look at a
+ * still picture for longer than HURRY_NS because of that.
+ */
+#define GATHERED "0.8"
+#define GATHERED_HURRY "0.1"
+#define HURRY_NS (NS_PER_S * 5 / 4)
+enum { PLAYING_MOVES = 4 };
 
 static const struct {
 	const char *name;
@@ -41,7 +54,7 @@ static const struct {
 } known[] = {
         {"mpv",
          {"--force-seekable=yes", "--cache=yes", "--cache-secs=10", "--cache-pause-initial=yes",
-          "--cache-pause-wait=0.45"}},
+          "--cache-pause-wait=" GATHERED}},
         {"ffplay", {"-autoexit", "-loglevel", "warning"}},
         {"vlc", {"--play-and-exit", "--quiet"}},
 };
@@ -187,6 +200,53 @@ int player_start(const char *name, const char *path, char *const *extra, struct 
 	return 0;
 }
 
+static void set_gathered(struct player *p, const char *seconds)
+{
+	char line[80];
+	int len = snprintf(line, sizeof line,
+	                   "{\"command\":[\"set_property\",\"cache-pause-wait\",%s]}\n", seconds);
+	if (p->ipc >= 0 && send(p->ipc, line, (size_t)len, MSG_NOSIGNAL) < 0) {
+		close(p->ipc);
+		p->ipc = -1;
+	}
+}
+
+static void seeks(struct player *p)
+{
+	p->plays = false;
+	p->moves = 0;
+	p->hurry_ns = now_ns() + HURRY_NS;
+}
+
+/* It tells of the place sought before it plays on. */
+static void moves(struct player *p)
+{
+	if (++p->moves != PLAYING_MOVES)
+		return;
+	p->hurry_ns = 0;
+	if (p->hurried)
+		set_gathered(p, GATHERED);
+	p->hurried = false;
+}
+
+/* Milliseconds until mpv shall wait no longer; -1: it does not wait. */
+static int hurry_ms(const struct player *p)
+{
+	uint64_t now = now_ns();
+	if (!p->hurry_ns)
+		return -1;
+	return now < p->hurry_ns ? (int)((p->hurry_ns - now) / 1000000 + 1) : 0;
+}
+
+static void hurry_when_late(struct player *p)
+{
+	if (hurry_ms(p) != 0)
+		return;
+	p->hurry_ns = 0;
+	p->hurried = true;
+	set_gathered(p, GATHERED_HURRY);
+}
+
 /* --- what mpv tells --- */
 
 static void take_line(struct player *p)
@@ -196,7 +256,7 @@ static void take_line(struct player *p)
 		return;
 	/* After a seek it fills its buffers anew: that is no stall. */
 	if (!strcmp(event, "seek"))
-		p->plays = false;
+		seeks(p);
 	if (strcmp(event, "property-change"))
 		return;
 	if (json_get_uint(p->line, "id") == 1) {
@@ -204,6 +264,7 @@ static void take_line(struct player *p)
 		if (at >= 0 && at < MOST_SECONDS) {
 			playback_told(p->playback, (uint64_t)(at * 1e6));
 			p->plays = true;
+			moves(p);
 		}
 	} else {
 		playback_stalled(p->playback, p->plays && json_get_bool(p->line, "data"));
@@ -258,8 +319,9 @@ int player_wait(struct player *p, struct hither_error *err)
 	do {
 		fds[0].revents = 0;
 		fds[1] = (struct pollfd){.fd = p->ipc, .events = POLLIN};
-		if (poll(fds, 2, -1) > 0 && fds[1].revents)
+		if (poll(fds, 2, hurry_ms(p)) > 0 && fds[1].revents)
 			hear(p);
+		hurry_when_late(p);
 	} while (!fds[0].revents);
 	while (waitpid(p->pid, &status, 0) < 0 && errno == EINTR)
 		;

@@ -234,6 +234,12 @@ static void trim_asked(struct hither_sink *sink)
 		t->to->asked(t->to);
 }
 
+static bool trim_dropped(const struct hither_sink *sink)
+{
+	const struct trim_sink *t = HITHER_CONTAINER(sink, const struct trim_sink, base);
+	return t->to->dropped && t->to->dropped(t->to);
+}
+
 static int read_request(struct hither_backend *b, uint64_t offset, uint64_t len,
                         struct trim_sink *t, struct hither_error *err)
 {
@@ -254,6 +260,7 @@ int hither_backend_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	struct trim_sink t = {.base = {.take = trim_take,
 	                               .held = trim_held,
 	                               .asked = trim_asked,
+	                               .dropped = trim_dropped,
 	                               .first_bytes = offset == start ? sink->first_bytes : 0,
 	                               .flight_bytes = sink->flight_bytes},
 	                      .to = sink,
@@ -295,7 +302,10 @@ int hither_backend_read_many(struct hither_backend *b, const struct hither_range
 		sum += ranges[i].len;
 	}
 	struct trim_sink t = {
-	        {.take = trim_take, .held = trim_held}, sink, .want = sum, .expected = sum};
+	        .base = {.take = trim_take, .held = trim_held, .dropped = trim_dropped},
+	        .to = sink,
+	        .want = sum,
+	        .expected = sum};
 	int r = b->ops->read_many(b, ranges, count, &t.base, err);
 	return judge_read(b, ranges[0].offset, r, &t, err);
 }
@@ -306,6 +316,13 @@ int hither_backend_warm(struct hither_backend *b, struct hither_error *err)
 	               ? b->ops->warm(b, err)
 	               : hither_fail(err, -EOPNOTSUPP,
 	                             "%s: requests need no connections of their own", b->ops->name);
+}
+
+bool hither_backend_drop(struct hither_backend *b)
+{
+	if (b->ops->drop)
+		b->ops->drop(b);
+	return b->ops->drop != NULL;
 }
 
 int hither_backend_read_at(struct hither_backend *b, void *buf, size_t len, uint64_t offset,

@@ -364,14 +364,30 @@ static int http_version(struct hither_backend *base, char *version, size_t size,
 	return 0;
 }
 
+static void wake_slots(struct http_backend *b)
+{
+	HITHER_LOCK_SCOPE(&b->lock);
+	for (struct http_slot *slot = b->slots; slot; slot = slot->next)
+		curl_multi_wakeup(slot->multi);
+}
+
 static void http_cancel(struct hither_backend *base)
 {
 	struct http_backend *b = (struct http_backend *)base;
 	atomic_store(&b->cancelled, true);
 	http_beside_wake(b);
-	HITHER_LOCK_SCOPE(&b->lock);
-	for (struct http_slot *slot = b->slots; slot; slot = slot->next)
-		curl_multi_wakeup(slot->multi);
+	wake_slots(b);
+}
+
+static uint32_t http_connections(struct hither_backend *base)
+{
+	return http_slot_connections((struct http_backend *)base);
+}
+
+/* Each request looks whether it is meant. */
+static void http_drop(struct hither_backend *base)
+{
+	wake_slots((struct http_backend *)base);
 }
 
 static const char *const schemes[] = {"http", "https", NULL};
@@ -385,6 +401,8 @@ const struct hither_backend_ops hither_backend_http = {
         .most_ranges = http_most_ranges,
         .warm = http_warm,
         .brought = http_brought,
+        .connections = http_connections,
+        .drop = http_drop,
         .version = http_version,
         .cancel = http_cancel,
         .close = http_close,

@@ -14,8 +14,9 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Servers give up on connections without a request: nginx after 60 s, others sooner. */
-#define KEPT_NS (10 * HITHER_NS_PER_S)
+/* Servers give up on connections without a request: nginx after 60 s, others sooner, and say so.
+ * What lies between may forget them without a word, but not so soon. */
+#define KEPT_NS (55 * HITHER_NS_PER_S)
 /* When it would send its SYN again (RFC 6298, 2.1) a new socket is as quick. */
 #define LOST_NS HITHER_NS_PER_S
 
@@ -51,6 +52,12 @@ bool http_early_connect(struct http_backend *b)
 	return fd >= 0;
 }
 
+bool http_early_is_open(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+	return fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
 enum state { CONNECTING, CONNECTED, GONE };
 
 /* Gone: it has failed, or the server hung up. */
@@ -62,6 +69,14 @@ static enum state state_of(const struct http_early *e)
 	if (r == 0)
 		return age < LOST_NS ? CONNECTING : GONE;
 	return p.revents == POLLOUT && age < KEPT_NS ? CONNECTED : GONE;
+}
+
+uint32_t http_early_count_locked(const struct http_backend *b)
+{
+	uint32_t count = 0;
+	for (size_t i = 0; i < b->early_count; i++)
+		count += state_of(&b->early[i]) != GONE;
+	return count;
 }
 
 /* The one that has been at it for longest; fd -1: there is none (connected: that is so far). */
@@ -123,9 +138,10 @@ curl_socket_t http_early_open(void *user, curlsocktype purpose, struct curl_sock
 	bool suits = is_to_peer(slot->b, to);
 	if (suits && slot->early_fd < 0) /* its connection was closed meanwhile */
 		slot->early_fd = take(slot->b, true).fd;
-	if (suits && slot->early_fd >= 0)
-		return slot->early_fd;
-	return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+	slot->fd = suits && slot->early_fd >= 0
+	                   ? slot->early_fd
+	                   : socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+	return slot->fd;
 }
 
 int http_early_settled(void *user, curl_socket_t fd, curlsocktype purpose)
@@ -135,6 +151,21 @@ int http_early_settled(void *user, curl_socket_t fd, curlsocktype purpose)
 	if (early)
 		slot->early_fd = -1;
 	return early ? CURL_SOCKOPT_ALREADY_CONNECTED : CURL_SOCKOPT_OK;
+}
+
+/*
+ * What nobody wants any more shall not take the line from what is asked for instead: without this
+ * the kernel would go on with a request that was lost, and the server answer it.
+ */
+int http_early_closed(void *user, curl_socket_t fd)
+{
+	struct http_slot *slot = user;
+	const struct linger at_once = {.l_onoff = 1};
+	if (slot->aborts)
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+	if (slot->fd == fd)
+		slot->fd = -1;
+	return close(fd);
 }
 
 void http_early_finish(struct http_backend *b)

@@ -41,6 +41,8 @@ struct http_slot {
 	bool used;                   /* it may have a connection */
 	uint64_t brought;            /* bytes by that, since it was opened or rested */
 	uint64_t rests_ns;           /* when it last brought some */
+	int fd;                      /* the socket that it opened last; -1: closed */
+	bool aborts;                 /* what is under way shall not be sent again */
 };
 
 /* A socket that is being connected, or is. */
@@ -158,6 +160,13 @@ void http_early_finish(struct http_backend *b);
 /* A slot's callbacks: libcurl wants a socket, and has it. */
 curl_socket_t http_early_open(void *slot, curlsocktype purpose, struct curl_sockaddr *to);
 int http_early_settled(void *slot, curl_socket_t fd, curlsocktype purpose);
+/* And gives it back. */
+int http_early_closed(void *slot, curl_socket_t fd);
+/* Neither failed nor hung up by the server. */
+bool http_early_is_open(int fd);
+/* Of all that are open: in use, resting, or without a request yet. */
+uint32_t http_slot_connections(struct http_backend *b);
+uint32_t http_early_count_locked(const struct http_backend *b);
 
 /*
  * Run x to its end. 0: judged well, and all its body delivered; x->verdict says what it was. Else

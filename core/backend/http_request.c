@@ -157,7 +157,8 @@ int http_on_connected(void *request, char *ip, char *local_ip, int port, int loc
 
 bool http_request_is_unwanted(const struct http_request *x)
 {
-	return atomic_load(&x->b->cancelled) || (x->dropped && atomic_load(x->dropped));
+	return atomic_load(&x->b->cancelled) || (x->dropped && atomic_load(x->dropped)) ||
+	       (x->sink && x->sink->dropped && x->sink->dropped(x->sink));
 }
 
 static int cancelled(struct http_request *x)
@@ -321,7 +322,9 @@ int http_request_run(struct http_request *x)
 	int r = conclude(x);
 	if (r == 0 && x->question.opening)
 		http_early_note_peer(x->b, x->slot->easy); /* it is forgotten with the handle */
+	x->slot->aborts = x->broken == -ECANCELED;
 	curl_multi_remove_handle(x->slot->multi, x->slot->easy);
+	x->slot->aborts = false;
 	http_early_drop(x->slot);
 	x->slot->used = !x->broken; /* else it was cut */
 	note_brought(x, brought);

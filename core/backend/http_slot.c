@@ -47,6 +47,8 @@ static void set_up(struct http_slot *slot, struct http_backend *b)
 	curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, slot);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, http_early_settled);
 	curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, slot);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, http_early_closed);
+	curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, slot);
 	curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, slot->curl_message);
 	curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, http_on_header);
 	curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, http_on_body);
@@ -86,6 +88,7 @@ static struct http_slot *create(struct http_backend *b)
 	struct http_slot *slot = calloc(1, sizeof *slot);
 	if (!slot)
 		return NULL;
+	slot->fd = -1;
 	slot->easy = curl_easy_init();
 	slot->multi = curl_multi_init();
 	slot->gather = malloc(HTTP_GATHER_BYTES);
@@ -104,6 +107,15 @@ static uint32_t count_locked(const struct http_backend *b)
 	uint32_t count = 0;
 	for (const struct http_slot *slot = b->slots; slot; slot = slot->next)
 		count++;
+	return count;
+}
+
+uint32_t http_slot_connections(struct http_backend *b)
+{
+	HITHER_LOCK_SCOPE(&b->lock);
+	uint32_t count = count_locked(b) + http_early_count_locked(b);
+	for (const struct http_slot *slot = b->idle; slot; slot = slot->next_idle)
+		count -= !http_early_is_open(slot->fd);
 	return count;
 }
 
@@ -217,6 +229,9 @@ void http_slot_give(struct http_backend *b, struct http_slot *slot)
 		return;
 	}
 	HITHER_LOCK_SCOPE(&b->lock);
-	slot->next_idle = b->idle;
-	b->idle = slot;
+	struct http_slot **at = &b->idle;
+	while (!slot->used && *at) /* those that have a connection are used before */
+		at = &(*at)->next_idle;
+	slot->next_idle = *at;
+	*at = slot;
 }

@@ -571,6 +571,64 @@ static void cancel_ends_what_is_under_way(void)
 	hither_backend_close(b);
 }
 
+struct droppable {
+	struct hither_sink sink;
+	struct hither_backend *b;
+	atomic_bool dropped;
+	int result;
+};
+
+static int take_all(struct hither_sink *sink, const void *buf, size_t len)
+{
+	return 0;
+}
+
+static bool is_dropped(const struct hither_sink *sink)
+{
+	return atomic_load(&((const struct droppable *)sink)->dropped);
+}
+
+static void *read_droppable(void *user)
+{
+	struct droppable *d = user;
+	struct hither_error err;
+	d->result = hither_backend_read(d->b, 100000, 10000, &d->sink, &err);
+	return NULL;
+}
+
+/* One of two reads of a silent server is dropped; the other goes on, and so does the backend. */
+static void what_is_dropped_ends_and_nothing_else_does(void)
+{
+	struct hither_error err;
+	struct hither_backend_options options = {0}; /* 30 s */
+	struct droppable reads[2];
+	pthread_t threads[2];
+	struct hither_backend *b;
+	atomic_store(&server.phase, 0);
+	CHECK_OK(open_with("/silent", &options, &b, &err));
+	atomic_store(&server.phase, 1);
+	atomic_store(&server.stalled, 0);
+	for (int i = 0; i < 2; i++) {
+		reads[i] = (struct droppable){.sink = {.take = take_all, .dropped = is_dropped},
+		                              .b = b};
+		CHECK_EQ(pthread_create(&threads[i], NULL, read_droppable, &reads[i]), 0);
+	}
+	while (atomic_load(&server.stalled) < 2)
+		sched_yield();
+	uint64_t start = hither_now_ns();
+	atomic_store(&reads[0].dropped, true);
+	CHECK(hither_backend_drop(b));
+	pthread_join(threads[0], NULL);
+	CHECK_EQ(reads[0].result, -ECANCELED);
+	CHECK(hither_now_ns() - start < 10 * HITHER_NS_PER_S);
+	atomic_store(&server.phase, 0);
+	CHECK_OK(read_some(b, 100000, 10000, NULL, &err));
+	hither_backend_cancel(b);
+	pthread_join(threads[1], NULL);
+	CHECK_EQ(reads[1].result, -ECANCELED);
+	hither_backend_close(b);
+}
+
 static int open_good(void *user, bool writable, struct hither_backend **out,
                      struct hither_error *err)
 {
@@ -622,6 +680,7 @@ int main(void)
 	RUN(a_name_and_password_come_from_options_or_url);
 	RUN(what_cannot_be_opened_says_why);
 	RUN(cancel_ends_what_is_under_way);
+	RUN(what_is_dropped_ends_and_nothing_else_does);
 	RUN(the_contract_holds);
 	http_server_stop(&server);
 	return 0;

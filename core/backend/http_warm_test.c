@@ -104,8 +104,12 @@ static void one_that_the_server_hung_up_is_not_used(void)
 	for (int i = 1; i < MEETING; i++)
 		CHECK_OK(hither_backend_warm(b, &err));
 	wait_for_connections(MEETING);
+	CHECK_EQ(b->ops->connections(b), MEETING);
 	http_server_hang_up(&server);
+	while (b->ops->connections(b) > 0)
+		sched_yield();
 	read_at_a_time(b);
+	CHECK_EQ(b->ops->connections(b), MEETING);
 	hither_backend_close(b);
 	http_server_stop(&server);
 }

@@ -203,7 +203,7 @@ static uint32_t places_locked(const struct managed *m)
 static bool room_locked(const struct managed *m)
 {
 	return m->base.backend && m->job_count < places_locked(m) && managed_room_locked(m) &&
-	       m->outstanding_bytes <
+	       managed_under_way_locked(m) <
 	               (is_jump_locked(m) ? managed_jump_window_locked(m) : window_locked(m)) &&
 	       m->full_until_ns <= m->now() && !m->stale && !kept_for_demands_locked(m);
 }
@@ -258,6 +258,20 @@ void managed_guess_again_locked(struct managed *m, const struct managed_job *job
 	if (!job->demand && first < job->end && m->later_count < MANAGED_LATER)
 		m->later[m->later_count++] = (struct hither_range){
 		        first << HITHER_BLOCK_SHIFT, (job->end - first) << HITHER_BLOCK_SHIFT};
+}
+
+void managed_guess_first_locked(struct managed *m, const struct managed_job *job)
+{
+	uint64_t first = job->first + (job->arrived >> HITHER_BLOCK_SHIFT);
+	uint64_t offset = first << HITHER_BLOCK_SHIFT;
+	if (first >= job->end || m->later_count == MANAGED_LATER)
+		return; /* somebody may ask for it */
+	if (m->guess.len) {
+		memmove(m->later + 1, m->later, m->later_count++ * sizeof *m->later);
+		m->later[0] = m->guess;
+	}
+	m->guess = (struct hither_range){offset, managed_bytes(m, first, job->end)};
+	m->guess_quick = 0;
 }
 
 /*
@@ -387,7 +401,7 @@ uint32_t managed_jump_places(const struct managed *m)
 uint64_t managed_jump_window_locked(const struct managed *m)
 {
 	uint64_t window = hither_link_window(&m->link);
-	return window + window / 8;
+	return m->link.drain_ns ? window : window + window / 8;
 }
 
 /* Whole crowds jump about, and short requests would be thousands. */
@@ -413,13 +427,18 @@ uint64_t managed_quick_extent_locked(const struct managed *m)
 	            : hither_link_extent(&m->link, places);
 }
 
+uint64_t managed_flight_locked(const struct managed *m)
+{
+	return hither_link_flight(&m->link, managed_brought_locked(m, m->job_count));
+}
+
 /*
  * Bytes of a request that nobody waits for. Longer than what comes in a round trip it would hold up
  * those behind it: what comes first is needed first.
  */
 static uint64_t extent_locked(const struct managed *m)
 {
-	uint64_t flight = hither_link_flight(&m->link, managed_brought_locked(m, m->job_count));
+	uint64_t flight = managed_flight_locked(m);
 	uint64_t extent = hither_link_extent(&m->link, managed_guess_places(m));
 	return extent < flight ? extent : flight;
 }

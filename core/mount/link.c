@@ -35,6 +35,8 @@
  */
 #define EXTENT_FIRST (UINT64_C(32) << 10)
 #define STARTUP_FLAT_ROUNDS 3
+#define NARROW_RATE UINT64_C(3000000)
+#define QUEUED_MANY 8 /* of one or two, a server may have thought */
 /* Of this machine, until it is known better: 5 MB under way, which a disk reads in a few ms. */
 #define NEAR_RATE UINT64_C(600000000)
 /*
@@ -61,17 +63,37 @@ void hither_link_start_near(struct hither_link *l)
 	l->startup_flat = STARTUP_FLAT_ROUNDS;
 }
 
+/*
+ * While the rate is being found out a megabyte is under way, of which a narrow line's queue loses
+ * most: where everything comes late it is known well enough.
+ */
+static void note_queue(struct hither_link *l, uint64_t ns)
+{
+	uint64_t rtt = hither_link_rtt_ns(l), rate = hither_link_rate(l);
+	bool queued = rtt > RTT_LONG_NS && ns > rtt * 3 / 2 && rate && rate < NARROW_RATE;
+	l->queued = queued ? l->queued + 1 : 0;
+	if (l->queued >= QUEUED_MANY)
+		l->startup_flat = STARTUP_FLAT_ROUNDS;
+}
+
 void hither_link_first_byte(struct hither_link *l, uint64_t now_ns, uint64_t ns)
 {
+	if (ns == 0)
+		ns = 1;
 	if (now_ns - l->rtt_period_ns > RTT_PERIOD_NS) {
+		l->drain_ns = l->rtt_min_ns[0] > RTT_LONG_NS ? now_ns + ns : 0;
 		l->rtt_min_ns[1] = l->rtt_min_ns[0];
 		l->rtt_min_ns[0] = 0;
 		l->rtt_period_ns = now_ns;
 	}
-	if (ns == 0)
-		ns = 1;
+	if (now_ns - ns >= l->drain_ns) {
+		l->drain_ns = 0;
+		l->back = false;
+	}
 	if (!l->rtt_min_ns[0] || ns < l->rtt_min_ns[0])
 		l->rtt_min_ns[0] = ns;
+	if (hither_link_starts(l))
+		note_queue(l, ns);
 }
 
 uint64_t hither_link_rtt_ns(const struct hither_link *l)
@@ -145,6 +167,13 @@ void hither_link_idle(struct hither_link *l, uint64_t now_ns)
 	l->idle_ns = now_ns;
 }
 
+void hither_link_back(struct hither_link *l, uint64_t now_ns)
+{
+	l->round_start_ns = 0;
+	l->back = hither_link_rtt_ns(l) > RTT_LONG_NS;
+	l->drain_ns = l->back ? now_ns : 0;
+}
+
 void hither_link_busy(struct hither_link *l, uint64_t now_ns)
 {
 	/* On a short way they are wide again before it matters. */
@@ -157,6 +186,13 @@ bool hither_link_starts(const struct hither_link *l)
 	return l->startup_flat < STARTUP_FLAT_ROUNDS;
 }
 
+bool hither_link_is_narrow(const struct hither_link *l)
+{
+	uint64_t rate = hither_link_rate(l);
+	return rate && rate < NARROW_RATE && hither_link_rtt_ns(l) > RTT_LONG_NS &&
+	       !hither_link_starts(l);
+}
+
 uint64_t hither_link_window(const struct hither_link *l)
 {
 	uint64_t rtt = hither_link_rtt_ns(l), rate = hither_link_rate(l);
@@ -165,7 +201,9 @@ uint64_t hither_link_window(const struct hither_link *l)
 		return WINDOW_FIRST;
 	/* In 1/16 s and ns steps without overflow: rates reach 2^34, round trips 2^33. */
 	uint64_t product = (rate >> 4) * (rtt >> 4) / (HITHER_NS_PER_S >> 8);
-	uint64_t gained = product * 7 / 4;
+	uint64_t gained = hither_link_is_narrow(l) ? product * 5 / 4 : product * 7 / 4;
+	if (l->drain_ns)
+		return clamp(l->back ? product * 3 / 4 : product, 2 * EXTENT_MIN, WINDOW_MAX);
 	if (starting)
 		return clamp(gained, WINDOW_FIRST, WINDOW_MAX);
 	/* However short the round trip, a request costs: keep 8 ms of work queued. */

@@ -10,6 +10,14 @@
  * the line, 1.75 times 95 %, twice 97 %; but twice overflows queues of the line's own product, and
  * one demand in a hundred then waits for a retransmission timer.
  *
+ * On a narrow line, of less than 24 Mbit/s, a request's 32 KiB fill much of such a queue at once: a
+ * quarter more than the product overflows none, and what is not lost holds up nothing. What is lost
+ * nevertheless does not count as under way there (outage.c).
+ *
+ * What queues is the window's own doing, and a least round trip with it in would make the window
+ * larger, and that the queue, up to any size. So a period begins with a window of once the product,
+ * until a request has met no queue.
+ *
  * No lock: the mount's guards it. Times are nanoseconds of one monotonic clock.
  */
 #ifndef HITHER_MOUNT_LINK_H
@@ -23,6 +31,8 @@ enum { HITHER_LINK_ROUNDS = 10 };
 struct hither_link {
 	uint64_t rtt_min_ns[2]; /* least first byte in this and the previous period; 0: none */
 	uint64_t rtt_period_ns; /* when this period began */
+	uint64_t drain_ns;      /* requests from then on meet no queue; 0: one has */
+	bool back;              /* that is since an outage */
 	uint64_t rates[HITHER_LINK_ROUNDS]; /* bytes per second of the latest rounds */
 	unsigned round;                     /* rounds so far */
 	uint64_t round_start_ns;
@@ -32,6 +42,7 @@ struct hither_link {
 	uint64_t idle_ns;      /* since when nothing has been under way; 0: never */
 	uint64_t startup_rate; /* best so far while starting */
 	unsigned startup_flat; /* rounds in which it hardly grew; 3 end the start */
+	unsigned queued;       /* first bytes, in a row, that have met a queue since it started */
 };
 
 /* What is asked is in this machine: there is no line whose rate is to be found out gently. */
@@ -42,6 +53,12 @@ void hither_link_first_byte(struct hither_link *l, uint64_t now_ns, uint64_t ns)
 void hither_link_bytes(struct hither_link *l, uint64_t now_ns, uint64_t len, bool full);
 /* Nothing is under way: the round that was begun says nothing. */
 void hither_link_idle(struct hither_link *l, uint64_t now_ns);
+/*
+ * It is back after an outage, and empty: what comes now comes in bursts, which tell nothing, and
+ * what is asked for now is answered at once, and must not be more than its queue takes: three
+ * quarters of the product.
+ */
+void hither_link_back(struct hither_link *l, uint64_t now_ns);
 /* Something is under way again. */
 void hither_link_busy(struct hither_link *l, uint64_t now_ns);
 
@@ -49,6 +66,8 @@ uint64_t hither_link_rtt_ns(const struct hither_link *l); /* 0: not yet known */
 uint64_t hither_link_rate(const struct hither_link *l);   /* bytes per second; 0: not yet known */
 /* The line may carry more than the rate: it is still being found out. */
 bool hither_link_starts(const struct hither_link *l);
+/* It is known to carry little in a round trip that is long. */
+bool hither_link_is_narrow(const struct hither_link *l);
 /* Bytes to keep under way. */
 uint64_t hither_link_window(const struct hither_link *l);
 /*

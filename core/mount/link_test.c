@@ -167,6 +167,86 @@ static void a_line_that_got_slower_is_noticed(void)
 	CHECK_EQ(hither_link_rtt_ns(&l), 80 * HITHER_NS_PER_MS);
 }
 
+enum { FLYING = 4096, REQUEST = 32 << 10 };
+
+/*
+ * A line with a queue, and as much under way for so many seconds as the window says. The most that
+ * has been under way in the last half of them.
+ */
+static uint64_t fill_line(uint64_t rate, uint64_t rtt, unsigned seconds)
+{
+	static uint64_t sent[FLYING], comes[FLYING];
+	struct hither_link l = {0};
+	uint64_t now = HITHER_NS_PER_S, free_at = 0, most = 0,
+	         takes = REQUEST * HITHER_NS_PER_S / rate;
+	uint64_t begin = now, end = now + seconds * HITHER_NS_PER_S;
+	unsigned head = 0, tail = 0;
+	while (now < end) {
+		for (; (head - tail) * (uint64_t)REQUEST < hither_link_window(&l); head++) {
+			CHECK(head - tail < FLYING);
+			uint64_t from = now + rtt > free_at ? now + rtt : free_at;
+			sent[head % FLYING] = now;
+			comes[head % FLYING] = free_at = from + takes;
+		}
+		if (now - begin > seconds * HITHER_NS_PER_S / 2 &&
+		    (head - tail) * (uint64_t)REQUEST > most)
+			most = (head - tail) * (uint64_t)REQUEST;
+		now = comes[tail % FLYING];
+		hither_link_first_byte(&l, now - takes, now - takes - sent[tail % FLYING]);
+		hither_link_bytes(&l, now, REQUEST, true);
+		tail++;
+	}
+	CHECK(hither_link_rate(&l) >= rate * 9 / 10);
+	return most;
+}
+
+/* The queue that the window makes is no part of the round trip. */
+static void the_window_does_not_grow_with_its_own_queue(void)
+{
+	uint64_t product = 1448000 * 15 / 100; /* 150 ms */
+	CHECK(fill_line(1448000, 150 * HITHER_NS_PER_MS, 300) <= product * 2);
+	CHECK(fill_line(25000000, 50 * HITHER_NS_PER_MS, 300) <= 25000000 / 20 * 2);
+	/* Nor where the least window is more than the line takes. */
+	CHECK(fill_line(125000, 150 * HITHER_NS_PER_MS, 600) <= 512 << 10);
+}
+
+/* After an outage all that is asked for at once comes at once: no more than fits into a queue. */
+static void after_an_outage_it_asks_for_once_the_product(void)
+{
+	struct hither_link l = {0};
+	uint64_t product = 1448000 * 15 / 100;
+	uint64_t now =
+	        use_line(&l, HITHER_NS_PER_S, 1448000, 150 * HITHER_NS_PER_MS, 5 * HITHER_NS_PER_S);
+	uint64_t window = hither_link_window(&l);
+	CHECK(window >= product * 6 / 5);
+	hither_link_back(&l, now);
+	CHECK(hither_link_window(&l) <= product * 4 / 5);
+	/* What was asked for before comes late; the first of what was asked for since ends it. */
+	hither_link_first_byte(&l, now + 40 * HITHER_NS_PER_MS, 1040 * HITHER_NS_PER_MS);
+	CHECK(hither_link_window(&l) < window);
+	hither_link_first_byte(&l, now + 160 * HITHER_NS_PER_MS, 155 * HITHER_NS_PER_MS);
+	CHECK_EQ(hither_link_window(&l), window);
+}
+
+/* A narrow line is known as one before its queue has lost much; a slow server is something else. */
+static void a_queue_ends_the_start_of_a_narrow_line(void)
+{
+	for (int narrow = 0; narrow < 2; narrow++) {
+		struct hither_link l = {0};
+		uint64_t rate = narrow ? 1448000 : 6250000, rtt = 150 * HITHER_NS_PER_MS;
+		uint64_t now =
+		        use_line(&l, HITHER_NS_PER_S, rate, rtt, rtt + 10 * HITHER_NS_PER_MS);
+		CHECK(hither_link_starts(&l));
+		for (int i = 0; i < 8; i++)
+			hither_link_first_byte(&l, now, rtt * (i == 4 ? 1 : 2));
+		CHECK(hither_link_starts(&l));
+		for (int i = 0; i < 8; i++)
+			hither_link_first_byte(&l, now, rtt * 2);
+		CHECK_EQ(hither_link_starts(&l), !narrow);
+		CHECK_EQ(hither_link_is_narrow(&l), narrow);
+	}
+}
+
 int main(void)
 {
 	RUN(the_window_follows_the_product);
@@ -181,5 +261,8 @@ int main(void)
 	RUN(single_pages_do_not_end_the_start);
 	RUN(a_reader_that_asks_for_little_does_not_shrink_it);
 	RUN(a_line_that_got_slower_is_noticed);
+	RUN(after_an_outage_it_asks_for_once_the_product);
+	RUN(a_queue_ends_the_start_of_a_narrow_line);
+	RUN(the_window_does_not_grow_with_its_own_queue);
 	return 0;
 }

@@ -14,6 +14,7 @@
  *     batch.c  several small guesses in one request  warm.c  connections before they are needed
  *     claim.c  which job is next                      retry.c  outages: backoff and deadlines
  *     memory.c the store as memory that programs change in place
+ *     outage.c a line that is silent, and comes back
  *
  * A block's life:
  *     ABSENT --pull--> LOCAL --write--> DIRTY --push--> PUSHED --backend flush--> LOCAL
@@ -80,12 +81,13 @@ struct managed_job {
 	uint64_t start_ns;
 	uint64_t first_byte_ns; /* PULL: 0 until the first byte has come */
 	uint64_t last_ns;       /* PULL: when bytes last came, or should have begun to */
-	bool hedged;      /* PULL: it has stalled; who waits for its blocks asks again elsewhere */
-	uint64_t arrived; /* PULL: bytes */
-	uint64_t held;    /* PULL: bytes that have come, and are held by the backend */
-	bool through;     /* PUSH: durable by itself */
-	uint64_t start_seq;                         /* PUSH: m->write_seq when it began */
-	bool rewritten;                             /* PUSH: some block was written meanwhile */
+	bool hedged; /* PULL: it has stalled; who waits for its blocks asks again elsewhere */
+	_Atomic bool dropped; /* PULL: nobody wants it any more, the backend may end it */
+	uint64_t arrived;     /* PULL: bytes */
+	uint64_t held;        /* PULL: bytes that have come, and are held by the backend */
+	bool through;         /* PUSH: durable by itself */
+	uint64_t start_seq;   /* PUSH: m->write_seq when it began */
+	bool rewritten;       /* PUSH: some block was written meanwhile */
 	uint8_t redirtied[MANAGED_PUSH_BLOCKS / 8]; /* PUSH: which (rule 5) */
 	struct managed_ios ios;                     /* DIRECT: one; SYNC: all that wait for it */
 };
@@ -161,6 +163,7 @@ struct managed {
 	struct managed_ios waiting; /* parked reads and writes */
 	struct hither_link link;
 	uint64_t outstanding_bytes; /* asked for by pulls, not yet arrived */
+	uint64_t heard_ns;          /* when anything last came, or was first asked for */
 	uint64_t cold_bytes;        /* pulled before connections rested last: batch.c */
 	uint64_t split_first,
 	        split_end; /* a demand for these failed as a whole: ask block by block */
@@ -186,8 +189,9 @@ struct managed {
 	uint32_t pull_waiters;   /* hither_mount_pull callers: sweep even if pull_off */
 
 	/* connections */
-	uint32_t connections; /* that are open, as far as can be told from here */
-	uint32_t warm_wanted; /* so many should be */
+	uint32_t connections;    /* that are open, as far as can be told from here */
+	uint32_t warm_wanted;    /* so many should be */
+	uint64_t warm_looked_ns; /* when it was last seen to that they are */
 
 	/* pushes */
 	struct hither_link up;   /* the way out, measured by itself */
@@ -310,6 +314,19 @@ void managed_left_locked(struct managed *m, struct hither_range range);
 /* Chunks of that which may go, in one piece, `want` blocks or a chunk more at most; false: none. */
 bool managed_take_left_locked(struct managed *m, uint64_t want, uint64_t *first, uint64_t *end);
 
+/* outage.c */
+/* What the line has to bring; on a narrow one without what seems to be lost. */
+uint64_t managed_under_way_locked(const struct managed *m);
+/* Has a narrow line that should bring something all the time brought nothing lately? */
+bool managed_quiet_locked(const struct managed *m);
+/* Does nothing come though much is under way? */
+bool managed_silent_locked(const struct managed *m);
+/* When to look next whether the line is back; 0: once something else has happened. */
+uint64_t managed_probe_at_locked(const struct managed *m);
+bool managed_claim_probe_locked(struct managed *m, struct managed_job *job);
+/* Something has come. True: reads were dropped, so hither_backend_drop(), with no lock held. */
+bool managed_heard_locked(struct managed *m);
+
 /* pull.c */
 struct managed_sink {
 	struct hither_sink sink;
@@ -359,6 +376,8 @@ int managed_make_order(struct managed *m, const struct hither_mount_options *opt
 void managed_take_early(struct managed *m);
 /* A guess that an outage cut short is made again; an order says each thing once. */
 void managed_guess_again_locked(struct managed *m, const struct managed_job *job);
+/* What is left of it is guessed before anything else. */
+void managed_guess_first_locked(struct managed *m, const struct managed_job *job);
 int managed_peek(struct hither_mount *base, void *buf, size_t len, uint64_t offset);
 /* An order that says so goes before the one that is there. */
 int managed_suggest(struct hither_mount *base, const struct hither_range *ranges, size_t count,
@@ -375,6 +394,8 @@ uint64_t managed_quick_extent_locked(const struct managed *m);
 uint64_t managed_jump_window_locked(const struct managed *m);
 /* The same at a place where nothing was asked for yet: what comes in one round trip. */
 uint64_t managed_jump_extent_locked(const struct managed *m);
+/* What comes in one round trip over the connection that the next request gets. */
+uint64_t managed_flight_locked(const struct managed *m);
 bool managed_guess_wanted_locked(const struct managed *m);
 /* The window was full, and has room again: somebody shall look for a guess. No lock held. */
 void managed_room_opened(struct managed *m);
@@ -407,6 +428,8 @@ uint64_t managed_brought_locked(const struct managed *m, uint32_t begun);
 bool managed_warm_wanted_locked(const struct managed *m);
 bool managed_claim_warm_locked(struct managed *m, struct managed_job *job);
 void managed_run_warm(struct managed *m, struct managed_job *job);
+/* Now and then, with no lock held: those that the server has closed are opened anew. */
+void managed_look_at_connections(struct managed *m);
 /* What became of it. */
 void managed_settle_warm(struct managed *m, struct managed_job *job, int result);
 

@@ -15,7 +15,7 @@ static const struct managed_job *pull_of_locked(const struct managed *m, uint64_
                                                 uint64_t end)
 {
 	for (const struct managed_job *j = m->jobs; j; j = j->next)
-		if (j->kind == MANAGED_JOB_PULL && !j->hedged &&
+		if (j->kind == MANAGED_JOB_PULL && !j->hedged && !j->dropped &&
 		    managed_overlap(j->first, j->end, first, end))
 			return j;
 	return NULL;
@@ -84,14 +84,16 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->early = kind == MANAGED_JOB_PULL && is_early(m, job);
 	job->first_byte_ns = job->early ? job->start_ns : 0;
 	job->arrived = job->held = 0;
-	job->hedged = false;
+	job->hedged = job->dropped = false;
 	job->flight_bytes = kind == MANAGED_JOB_PULL ? part_locked(m) : 0;
 	job->next = m->jobs;
 	m->jobs = job;
 	if (!uses_backend(job))
 		return;
-	if (!m->job_count++)
+	if (!m->job_count++) {
 		hither_link_busy(&m->link, job->start_ns);
+		m->heard_ns = job->start_ns;
+	}
 	if (m->job_count == 1 && m->link.cold)
 		m->cold_bytes = m->stats.pulled_bytes;
 	managed_connected_locked(m, job);
@@ -117,6 +119,8 @@ static uint64_t demand_blocks(const struct managed *m, const struct hither_io *i
 {
 	bool jumped = io->jumped && (first << HITHER_BLOCK_SHIFT) < io->offset + MANAGED_JUMP_BYTES;
 	uint64_t extent = jumped ? managed_jump_extent_locked(m) : managed_quick_extent_locked(m);
+	if (hither_link_is_narrow(&m->link) && extent > managed_flight_locked(m))
+		extent = managed_flight_locked(m); /* the rest would come a round trip later */
 	uint64_t most = extent >> HITHER_BLOCK_SHIFT;
 	if (managed_overlap(first, end, m->split_first, m->split_end))
 		most = (m->split_end - m->split_first) / 8;
@@ -158,7 +162,7 @@ static bool claim_direct_locked(struct managed *m, struct managed_job *job)
  */
 static void hedge_stalled_locked(struct managed *m)
 {
-	if (!m->waiting.head)
+	if (!m->waiting.head || managed_silent_locked(m) || managed_quiet_locked(m))
 		return;
 	for (struct managed_job *j = m->jobs; j; j = j->next)
 		if (managed_may_hedge_locked(m, j) && managed_stall_ns(m, j) <= m->now())
@@ -177,6 +181,8 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 	hedge_stalled_locked(m);
 	if (m->full_until_ns > m->now() && claim_direct_locked(m, job))
 		return true;
+	if (managed_claim_probe_locked(m, job))
+		return true;
 	for (const struct hither_io *io = m->waiting.head; io; io = io->next) {
 		uint64_t first, end;
 		bool begun = false; /* some of it is on its way */
@@ -190,7 +196,7 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 			/* A long read does not put more on the line than it carries: what came of
 			 * that is lost packets, and the read's first bytes behind its last. */
 			if ((begun || first > missing) &&
-			    m->outstanding_bytes >= (io->jumped ? more : usual))
+			    managed_under_way_locked(m) >= (io->jumped ? more : usual))
 				break;
 			uint64_t most = demand_blocks(m, io, first, end);
 			if (most > room && !stuck)
@@ -211,21 +217,24 @@ bool managed_claim_demand_locked(struct managed *m, struct managed_job *job)
 
 /* --- arriving --- */
 
-/* The line has brought len bytes. */
-static void count_line_locked(struct managed *m, struct managed_job *job, uint64_t len)
+/* The line has brought len bytes. True: some reads are dropped, of which the backend must be told
+ * with no lock held. */
+static bool count_line_locked(struct managed *m, struct managed_job *job, uint64_t len)
 {
 	bool full = m->outstanding_bytes * 4 >= hither_link_window(&m->link) * 3;
 	job->last_ns = m->now();
+	bool drop = managed_heard_locked(m);
 	if (len && !job->early)
 		hither_link_bytes(&m->link, job->last_ns, len, full);
+	return drop;
 }
 
 /* True: the window was full, and is not any more. */
-static bool count_arrival_locked(struct managed *m, struct managed_job *job, size_t len)
+static bool count_arrival_locked(struct managed *m, struct managed_job *job, size_t len, bool *drop)
 {
 	bool shut = m->outstanding_bytes >= hither_link_window(&m->link);
 	uint64_t held = job->held < len ? job->held : len;
-	count_line_locked(m, job, len - held);
+	*drop = count_line_locked(m, job, len - held);
 	job->held -= held;
 	job->arrived += len;
 	job->hedged = false;
@@ -300,16 +309,18 @@ static int commit(struct managed *m, struct managed_job *job, const void *buf, s
 	managed_ios_init(&ready);
 	uint64_t first = offset >> HITHER_BLOCK_SHIFT;
 	uint64_t end = (offset + len + HITHER_BLOCK_BYTES - 1) >> HITHER_BLOCK_SHIFT;
-	bool opened = false;
+	bool opened = false, drop = false;
 	pthread_mutex_lock(&m->lock);
 	int r = commit_absent_locked(m, job && job->demand, buf, offset, end);
 	if (!r && job) /* else these blocks are among those that the job has not brought */
-		opened = count_arrival_locked(m, job, len);
+		opened = count_arrival_locked(m, job, len, &drop);
 	managed_used_locked(m, first, end);
 	managed_collect_ready_locked(m, first, end, &ready);
 	if (hither_block_map_count(m->map, HITHER_BLOCK_ABSENT) == 0)
 		pthread_cond_broadcast(&m->settled);
 	pthread_mutex_unlock(&m->lock);
+	if (drop)
+		hither_backend_drop(m->base.backend);
 	if (!job || !job->quiet)
 		managed_watchers(m, MANAGED_WATCH_ARRIVED, first, end);
 	managed_resume(m, &ready);
@@ -355,13 +366,23 @@ static void pull_held(struct hither_sink *sink, size_t len)
 {
 	struct managed_sink *s = HITHER_CONTAINER(sink, struct managed_sink, sink);
 	struct managed *m = s->m;
-	HITHER_LOCK_SCOPE(&m->lock);
-	count_line_locked(m, s->job, len);
+	pthread_mutex_lock(&m->lock);
+	bool drop = count_line_locked(m, s->job, len);
 	s->job->held += len;
-	if (s->job->first_byte_ns)
-		return;
-	s->job->first_byte_ns = s->job->last_ns;
-	hither_link_first_byte(&m->link, s->job->last_ns, s->job->last_ns - s->job->start_ns);
+	if (!s->job->first_byte_ns) {
+		s->job->first_byte_ns = s->job->last_ns;
+		hither_link_first_byte(&m->link, s->job->last_ns,
+		                       s->job->last_ns - s->job->start_ns);
+	}
+	pthread_mutex_unlock(&m->lock);
+	if (drop)
+		hither_backend_drop(m->base.backend);
+}
+
+static bool pull_dropped(const struct hither_sink *sink)
+{
+	const struct managed_sink *s = HITHER_CONTAINER(sink, const struct managed_sink, sink);
+	return s->job->dropped;
 }
 
 /* Commit the tail if it is a whole block, or the resource's last. */
@@ -407,6 +428,7 @@ void managed_sink_init(struct managed_sink *s, struct managed *m, struct managed
 {
 	s->sink = (struct hither_sink){.take = pull_take,
 	                               .held = pull_held,
+	                               .dropped = pull_dropped,
 	                               .first_bytes = job->here ? HITHER_BLOCK_BYTES : 0,
 	                               .flight_bytes = job->flight_bytes};
 	s->m = m;
@@ -449,6 +471,7 @@ void managed_run_pull_asked(struct managed *m, struct managed_job *job, void (*a
 	                            managed_bytes(m, job->first, job->end), &s.sink, &err);
 	pull_asked(&s.sink);
 	managed_sink_settle(&s, r, &err);
+	managed_look_at_connections(m);
 }
 
 void managed_run_pull(struct managed *m, struct managed_job *job)

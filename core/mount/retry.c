@@ -93,7 +93,10 @@ uint64_t managed_stall_ns(const struct managed *m, const struct managed_job *job
 		return UINT64_MAX / 2;
 	uint64_t rtt = hither_link_rtt_ns(&m->link);
 	/* Before the first byte a request may queue behind a window, and a server may think. */
+	bool narrow = hither_link_is_narrow(&m->link);
 	uint64_t patience = job->first_byte_ns ? 2 * rtt : 4 * rtt;
+	if (narrow) /* hardly anything queues there */
+		patience = job->first_byte_ns ? rtt * 3 / 2 : 2 * rtt;
 	/* A piece that is handed out whole is silent for as long as its share of the line takes. */
 	const struct hither_backend *b = m->base.backend;
 	uint64_t rate = hither_link_rate(&m->link);
@@ -123,7 +126,8 @@ bool managed_may_hedge_locked(const struct managed *m, const struct managed_job 
 static uint64_t next_hedge_locked(const struct managed *m)
 {
 	uint64_t best = 0, now = m->now();
-	if (!m->waiting.head || m->job_count >= m->jobs_max || m->retry_at_ns > now)
+	if (!m->waiting.head || m->job_count >= m->jobs_max || m->retry_at_ns > now ||
+	    managed_silent_locked(m) || managed_quiet_locked(m))
 		return 0;
 	for (const struct managed_job *j = m->jobs; j; j = j->next) {
 		uint64_t stall = managed_may_hedge_locked(m, j) ? managed_stall_ns(m, j) : 0;
@@ -131,6 +135,12 @@ static uint64_t next_hedge_locked(const struct managed *m)
 		sooner(&best, stall && stall <= now ? now + HEDGE_AGAIN_NS : stall);
 	}
 	return best;
+}
+
+static uint64_t next_probe_locked(const struct managed *m)
+{
+	uint64_t now = m->now(), at = m->retry_at_ns > now ? 0 : managed_probe_at_locked(m);
+	return at && at <= now ? now + HEDGE_AGAIN_NS : at;
 }
 
 uint64_t managed_next_event_locked(const struct managed *m)
@@ -142,6 +152,7 @@ uint64_t managed_next_event_locked(const struct managed *m)
 		if (lists[i]->head)
 			sooner(&best, deadline_of(m, lists[i]->head));
 	sooner(&best, next_hedge_locked(m));
+	sooner(&best, next_probe_locked(m));
 	sooner(&best, m->retry_at_ns > m->now() ? m->retry_at_ns : 0);
 	sooner(&best, m->sweep_again_ns > m->now() ? m->sweep_again_ns : 0);
 	sooner(&best, m->full_until_ns > m->now() ? m->full_until_ns : 0);

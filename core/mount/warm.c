@@ -12,6 +12,25 @@
 /* Servers close what has been silent for long: after so long none is counted upon. */
 #define KEPT_NS (30 * HITHER_NS_PER_S)
 
+/* How often it is looked which are still open while there is something to do. */
+#define LOOK_NS (10 * HITHER_NS_PER_S)
+
+void managed_look_at_connections(struct managed *m)
+{
+	pthread_mutex_lock(&m->lock);
+	bool due = m->warm_wanted && m->now() - m->warm_looked_ns >= LOOK_NS;
+	if (due)
+		m->warm_looked_ns = m->now();
+	pthread_mutex_unlock(&m->lock);
+	if (!due || !m->base.backend->ops->connections)
+		return;
+	uint32_t count = m->base.backend->ops->connections(m->base.backend);
+	HITHER_LOCK_SCOPE(&m->lock);
+	m->connections = count > m->job_count ? count : m->job_count;
+	if (managed_warm_wanted_locked(m))
+		managed_wake_locked(m);
+}
+
 /* After a rest. */
 static void forget_closed_locked(struct managed *m)
 {
@@ -32,6 +51,7 @@ void managed_warm(struct hither_mount *base, uint32_t connections)
 	if (connections <= m->warm_wanted)
 		return;
 	m->warm_wanted = connections;
+	m->warm_looked_ns = m->now();
 	managed_wake_locked(m);
 }
 

@@ -7,7 +7,7 @@ enum { BLOCKS = 64, SIZE = BLOCKS * BLOCK };
 /* Bytes of zeros, over connections that are counted. */
 struct line {
 	struct hither_backend base;
-	unsigned opened;
+	unsigned opened, closed;
 	int result; /* of opening one */
 };
 
@@ -30,6 +30,17 @@ static void line_close(struct hither_backend *b)
 	free(b);
 }
 
+static uint32_t line_connections(struct hither_backend *b)
+{
+	const struct line *l = (const struct line *)b;
+	return l->opened - l->closed;
+}
+
+static const struct hither_backend_ops counting_ops = {.name = "counting",
+                                                       .read = line_read,
+                                                       .warm = line_warm,
+                                                       .connections = line_connections,
+                                                       .close = line_close};
 static const struct hither_backend_ops line_ops = {
         .name = "line", .read = line_read, .warm = line_warm, .close = line_close};
 static const struct hither_backend_ops lineless_ops = {
@@ -137,6 +148,24 @@ static void after_a_long_rest_they_are_opened_anew(void)
 	end_over(m);
 }
 
+/* What the server has closed is not counted upon for long while there is something to do. */
+static void what_the_server_has_closed_is_opened_anew(void)
+{
+	struct managed *m = play_line(&counting_ops);
+	hither_mount_warm(&m->base, 20);
+	CHECK_EQ(run_together(m), 20);
+	line_of(m)->closed = 15;
+	for (unsigned i = 0; i < 12; i++) {
+		clock_ns += HITHER_NS_PER_S;
+		struct access *a = submit(m, HITHER_IO_READ, i * BLOCK, BLOCK, 1);
+		CHECK_EQ(run_together(m), i == 10 ? 1 + 15 : 1);
+		CHECK(a->over && !a->result);
+		free(a);
+	}
+	CHECK_EQ(line_of(m)->opened, 35);
+	end_over(m);
+}
+
 static void a_backend_without_connections_is_left_alone(void)
 {
 	struct hither_error err = {0};
@@ -161,6 +190,7 @@ int main(void)
 	RUN(who_waits_comes_first_and_its_connection_counts);
 	RUN(a_failure_ends_it_until_it_is_asked_for_again);
 	RUN(after_a_long_rest_they_are_opened_anew);
+	RUN(what_the_server_has_closed_is_opened_anew);
 	RUN(a_backend_without_connections_is_left_alone);
 	RUN(an_order_can_say_so);
 	return 0;

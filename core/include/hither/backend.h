@@ -84,6 +84,9 @@ struct hither_sink {
 	 * backends without HITHER_BACKEND_TELLS_ASKED. NULL: not interested.
 	 */
 	void (*asked)(struct hither_sink *sink);
+	/* Nobody wants any more of it: see hither_backend_drop(). Any thread asks, at any time
+	 * until the read returns. NULL: somebody always does. */
+	bool (*dropped)(const struct hither_sink *sink);
 };
 
 /** How to open. Zero-initialise; strings are borrowed for the duration of the open call. */
@@ -186,6 +189,16 @@ struct hither_backend_ops {
 	 * yet. Any thread; never blocks. NULL: this is not known.
 	 */
 	uint64_t (*brought)(struct hither_backend *b, uint32_t begun);
+	/*
+	 * How many connections are open, in use or for a request that comes soon: servers close
+	 * those that rest for long. Never blocks. NULL: not known; whoever counts on them guesses.
+	 */
+	uint32_t (*connections)(struct hither_backend *b);
+	/*
+	 * Reads whose sinks say that they are dropped shall end soon, with -ECANCELED, and what is
+	 * still on its way to them shall not be sent again. Never blocks. NULL: they go on.
+	 */
+	void (*drop)(struct hither_backend *b);
 	/* Required if WRITABLE. All or error; durable only once flush() has returned 0. */
 	int (*write_at)(struct hither_backend *b, const void *buf, size_t len, uint64_t offset,
 	                struct hither_error *err);
@@ -291,6 +304,12 @@ int hither_backend_read_many(struct hither_backend *b, const struct hither_range
 
 /** See ops->warm. -EOPNOTSUPP: this backend has no use for it. */
 int hither_backend_warm(struct hither_backend *b, struct hither_error *err);
+
+/**
+ * Some sinks' dropped() has begun to say so: end the reads that deliver to them, with -ECANCELED.
+ * Never blocks. False: this backend cannot, and they go on.
+ */
+bool hither_backend_drop(struct hither_backend *b);
 
 /**
  * Write all of buf. Any alignment: over a backend with align_bytes > 1 the edges are read, changed
