@@ -56,7 +56,7 @@ bool daemon_stats(struct daemon *d, struct hither_mount_stats *out)
 	pthread_mutex_lock(&d->lock);
 	bool has = d->mount;
 	if (has)
-		hither_mount_stats(d->mount, out);
+		source_stats(d->settings, d->mount, out);
 	pthread_mutex_unlock(&d->lock);
 	return has;
 }

@@ -2,6 +2,7 @@
 #include "progress.h"
 
 #include "json.h"
+#include "program.h"
 #include "units.h"
 #include "util.h"
 
@@ -51,16 +52,53 @@ static void add_bar(char *line, unsigned width, double share)
 	add(line, width, "[%s] ", bar);
 }
 
+static void add_rates(char *line, unsigned width, const struct progress *p,
+                      const struct hither_mount_stats *stats)
+{
+	char text[UNITS_TEXT_BYTES];
+	uint64_t left = stats->size_bytes - stats->local_bytes;
+	const char *down = p->style == PROGRESS_PULL ? "" : "down ";
+	bool pushes = stats->pushed_bytes || stats->dirty_bytes;
+	if (!p->rated)
+		return;
+	add(line, width, "  %s%s/s", down, units_format_size(text, (uint64_t)p->down));
+	if (p->style == PROGRESS_PULL && p->down >= 1 && left)
+		add(line, width, "  %s left",
+		    units_format_seconds(text, (uint64_t)((double)left / p->down)));
+	if (p->style != PROGRESS_PULL && pushes)
+		add(line, width, "  up %s/s", units_format_size(text, (uint64_t)p->up));
+}
+
+const char *progress_reason(const char *message, int *len)
+{
+	const char *url = strstr(message, "://"), *reason = url ? strstr(url, ": ") : NULL;
+	reason = reason ? reason + 2 : message;
+	*len = hither_error_fact_len(reason);
+	return reason;
+}
+
+/* Where it happens, of which the line may have no room for the end. */
+static void add_place(char *line, unsigned width, const char *message)
+{
+	const char *url = strstr(message, "://"), *end = url ? strstr(url, ": ") : NULL;
+	if (!end)
+		return;
+	while (url > message && url[-1] != ' ')
+		url--;
+	add(line, width, "  (%.*s)", (int)(end - url), url);
+}
+
 const char *progress_line(const struct progress *p, const struct hither_mount_stats *stats,
                           unsigned width, char *line, size_t size)
 {
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES];
+	int len;
 	double share =
 	        stats->size_bytes ? (double)stats->local_bytes / (double)stats->size_bytes : 1;
 	*line = 0;
 	if (width > size - 1)
 		width = (unsigned)size - 1;
-	if (p->style == PROGRESS_PULL)
+	if (p->style == PROGRESS_PULL && !stats->error) /* the reason needs the room */
 		add_bar(line, width, share);
 	/* 100 only when all is there */
 	add(line, width, "%3u %%  %s of %s",
@@ -68,27 +106,22 @@ const char *progress_line(const struct progress *p, const struct hither_mount_st
 	    : share > 0.99                          ? 99u
 	                                            : (unsigned)(share * 100),
 	    units_format_size(a, stats->local_bytes), units_format_size(b, stats->size_bytes));
-	if (p->style == PROGRESS_PULL) {
-		add(line, width, "  %s/s", units_format_size(a, (uint64_t)p->down));
-		if (p->down >= 1 && stats->local_bytes < stats->size_bytes)
-			add(line, width, "  %s left",
-			    units_format_seconds(
-			            a, (uint64_t)((double)(stats->size_bytes - stats->local_bytes) /
-			                          p->down)));
+	if (stats->error) {
+		const char *reason = progress_reason(stats->message, &len);
+		add(line, width, "  %.*s", len, reason);
 	} else {
-		add(line, width, "  down %s/s  up %s/s", units_format_size(a, (uint64_t)p->down),
-		    units_format_size(b, (uint64_t)p->up));
-		if (stats->waiting)
-			add(line, width, "  %u waiting", stats->waiting);
+		add_rates(line, width, p, stats);
 	}
+	if (stats->waiting && p->style != PROGRESS_PULL)
+		add(line, width, "  %u waiting", stats->waiting);
 	if (stats->dirty_bytes)
 		add(line, width, "  %s dirty", units_format_size(a, stats->dirty_bytes));
 	if (stats->error)
-		add(line, width, "  %s", stats->message);
+		add_place(line, width, stats->message);
 	return line;
 }
 
-static unsigned terminal_width(void)
+unsigned progress_width(void)
 {
 	struct winsize size;
 	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) || size.ws_col < 20)
@@ -99,7 +132,7 @@ static unsigned terminal_width(void)
 static void draw(struct progress *p, const struct hither_mount_stats *stats)
 {
 	char line[LINE_BYTES];
-	progress_line(p, stats, terminal_width(), line, sizeof line);
+	progress_line(p, stats, progress_width(), line, sizeof line);
 	const char *color = !p->color            ? ""
 	                    : stats->error       ? "\033[31m"
 	                    : stats->dirty_bytes ? "\033[33m"
@@ -116,12 +149,21 @@ void progress_clear(struct progress *p)
 	p->drawn = false;
 }
 
+void progress_tell(struct progress *p, const struct hither_mount_stats *stats)
+{
+	if (stats->error && !p->told && !p->terminal)
+		fail_with(0, "%.*s; it is tried again, up to --deadline",
+		          hither_error_fact_len(stats->message), stats->message);
+	p->told = stats->error;
+}
+
 /* --- numbers --- */
 
-static double smooth(double before, uint64_t bytes, double seconds)
+/* The first one counts as it is. */
+static double smooth(bool first, double before, uint64_t bytes, double seconds)
 {
 	double now = (double)bytes / seconds;
-	double weight = seconds < 2 ? seconds / 2 : 1; /* about two seconds of memory */
+	double weight = seconds < 2 && !first ? seconds / 2 : 1; /* about two seconds of memory */
 	return before + (now - before) * weight;
 }
 
@@ -130,8 +172,11 @@ static void measure(struct progress *p, const struct hither_mount_stats *stats)
 	uint64_t now = now_ns();
 	if (p->before_ns && now > p->before_ns) {
 		double seconds = (double)(now - p->before_ns) / (double)NS_PER_S;
-		p->down = smooth(p->down, stats->pulled_bytes - p->before.pulled_bytes, seconds);
-		p->up = smooth(p->up, stats->pushed_bytes - p->before.pushed_bytes, seconds);
+		bool first = !p->rated;
+		p->down = smooth(first, p->down, stats->pulled_bytes - p->before.pulled_bytes,
+		                 seconds);
+		p->up = smooth(first, p->up, stats->pushed_bytes - p->before.pushed_bytes, seconds);
+		p->rated = true;
 	}
 	p->before = *stats;
 	p->before_ns = now;

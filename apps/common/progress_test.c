@@ -21,23 +21,50 @@ static void check_line(const struct progress *p, const struct hither_mount_stats
 
 static void a_mount_shows_share_rates_waits_and_dirt(void)
 {
-	const struct progress p = {.style = PROGRESS_MOUNT, .down = 12.3e6, .up = 0};
+	const struct progress p = {.style = PROGRESS_MOUNT, .rated = true, .down = 12.3e6};
 	struct hither_mount_stats s = {.size_bytes = 1000000000, .local_bytes = 420000000};
-	check_line(&p, &s, 200, " 42 %  420 MB of 1.0 GB  down 12.3 MB/s  up 0 B/s");
+	check_line(&p, &s, 200, " 42 %  420 MB of 1.0 GB  down 12.3 MB/s");
 	s.waiting = 3;
 	s.dirty_bytes = 1200000;
 	check_line(&p, &s, 200,
 	           " 42 %  420 MB of 1.0 GB  down 12.3 MB/s  up 0 B/s  3 waiting  1.2 MB dirty");
 	s.error = -111;
-	strcpy(s.message, "http: no answer");
+	strcpy(s.message, "http: no answer; try again");
 	check_line(&p, &s, 200,
-	           " 42 %  420 MB of 1.0 GB  down 12.3 MB/s  up 0 B/s  3 waiting  1.2 MB dirty  "
-	           "http: no answer");
+	           " 42 %  420 MB of 1.0 GB  http: no answer  3 waiting  1.2 MB dirty");
+}
+
+static void no_rate_is_shown_before_there_is_one(void)
+{
+	struct progress p = {.machine_fd = -1};
+	struct hither_mount_stats s = {.size_bytes = 1000, .local_bytes = 420};
+	check_line(&p, &s, 200, " 42 %  420 B of 1.0 kB");
+	progress_update(&p, &s);
+	CHECK(!p.rated);
+	s.pulled_bytes = 1 << 30;
+	while (!p.rated)
+		progress_update(&p, &s);
+	CHECK(p.down > 1 << 20); /* of which most were forgotten, were it the second one */
+}
+
+/* A line of 80 columns says why, and leaves out where. */
+static void the_reason_comes_first(void)
+{
+	const struct progress p = {.style = PROGRESS_PULL, .rated = true, .down = 10e6};
+	struct hither_mount_stats s = {
+	        .size_bytes = 1000000000,
+	        .local_bytes = 500000000,
+	        .error = -111,
+	        .message = "http: http://h/a%20long/way/to/the/file: no answer: really; ask later"};
+	check_line(&p, &s, 200,
+	           " 50 %  500 MB of 1.0 GB  no answer: really  "
+	           "(http://h/a%20long/way/to/the/file)");
+	check_line(&p, &s, 60, " 50 %  500 MB of 1.0 GB  no answer: really  (http://h/a%20lo");
 }
 
 static void a_pull_shows_a_bar_and_the_time_left(void)
 {
-	const struct progress p = {.style = PROGRESS_PULL, .down = 10e6};
+	const struct progress p = {.style = PROGRESS_PULL, .rated = true, .down = 10e6};
 	struct hither_mount_stats s = {.size_bytes = 1000000000, .local_bytes = 500000000};
 	check_line(&p, &s, 200,
 	           "[##########          ]  50 %  500 MB of 1.0 GB  10.0 MB/s  0:50 left");
@@ -93,6 +120,8 @@ static void machines_get_lines_of_json(void)
 int main(void)
 {
 	RUN(a_mount_shows_share_rates_waits_and_dirt);
+	RUN(no_rate_is_shown_before_there_is_one);
+	RUN(the_reason_comes_first);
 	RUN(a_pull_shows_a_bar_and_the_time_left);
 	RUN(all_is_said_only_when_all_is_there);
 	RUN(a_line_never_wraps);

@@ -2,6 +2,7 @@
 #include "runtime.h"
 
 #include "mountpoint.h"
+#include "program.h"
 #include "util.h"
 
 #include <dirent.h>
@@ -196,8 +197,9 @@ static void clear_mountpoint(const char *info)
 	char path[PATH_MAX];
 	if (!json_get_string(info, "path", path, sizeof path))
 		return;
-	if (hither_fuse_is_dead(path))
-		hither_fuse_unmount(path, true, NULL);
+	if (hither_fuse_is_dead(path) && !hither_fuse_unmount(path, true, NULL))
+		fail_with(0, "note: %s: the process that had mounted it was killed; unmounted",
+		          path);
 	mountpoint_remove(&(struct mountpoint){.path = path,
 	                                       .made = json_get_bool(info, "made"),
 	                                       .dev = json_get_uint(info, "made_dev"),

@@ -37,6 +37,7 @@ struct settings {
 	char *root_hash;
 	bool takes_tree;  /* the command can show a folder */
 	bool own_copy;    /* do without the cache if another process has it */
+	bool has_offline; /* the command has --offline */
 	bool cache_asked; /* settings_apply(): something was said of a cache, or of pulling */
 	struct hither_tree *tree; /* source_open() found one; it lives as long as this */
 	int profile_fd;           /* the profile beside it; -1: none */

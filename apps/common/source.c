@@ -7,6 +7,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <hither/cache.h>
 #include <hither/layer.h>
 #include <hither/profile.h>
 #include <hither/tree.h>
@@ -351,14 +352,89 @@ static int open_own_copy(struct settings *s, bool may_write, struct hither_mount
 	return open_it(s, may_write, out, err);
 }
 
+/* --- what a failure may be turned into --- */
+
+struct kept {
+	const char *url, *files; /* files: of a manifest's tree; NULL: none */
+	bool has_url;
+	uint64_t local_bytes, size_bytes;
+};
+
+static int add_kept(void *user, const struct hither_cache_entry *e)
+{
+	struct kept *k = user;
+	bool is_url = !strcmp(e->name, k->url), is_files = k->files && !strcmp(e->name, k->files);
+	if (e->error || (!is_url && !is_files))
+		return 0;
+	k->has_url |= is_url && e->local_bytes;
+	if (is_files || !k->files) {
+		k->local_bytes = e->local_bytes;
+		k->size_bytes = e->size_bytes;
+	}
+	return 0;
+}
+
+/* The server is not there, but the cache may be. */
+static void offer_offline(const struct settings *s, struct hither_error *err)
+{
+	const struct hither_error was = *err;
+	char here[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES];
+	AUTO_FREE char *url = url_redact(s->url);
+	AUTO_FREE char *files =
+	        url && hither_tree_is_url(s->url) ? hither_tree_cache_name(url) : NULL;
+	struct kept k = {.url = url, .files = files};
+	if (!url || hither_cache_list(s->mount.cache_dir, add_kept, &k, NULL) || !k.has_url ||
+	    !k.local_bytes)
+		return;
+	const char *all =
+	        k.local_bytes == k.size_bytes ? "all" : units_format_size(here, k.local_bytes);
+	hither_fail(err, was.code, "%.*s; the cache has %s of its %s: --offline uses that",
+	            hither_error_fact_len(was.message), was.message, all,
+	            units_format_size(size, k.size_bytes));
+}
+
+/* As people type it, and no server has it. */
+static void offer_escapes(const struct settings *s, struct hither_error *err)
+{
+	const struct hither_error was = *err;
+	if (strncmp(s->url, "http", 4) != 0 || !strpbrk(s->url, " #"))
+		return;
+	hither_fail(err, was.code, "%.*s; in a URL a space is written %%20, and # %%23",
+	            hither_error_fact_len(was.message), was.message);
+}
+
+static void explain(const struct settings *s, int r, struct hither_error *err)
+{
+	if (hither_error_is_transient(r) && s->has_offline && !s->mount.offline &&
+	    !s->mount.direct && s->mount.cache_dir)
+		offer_offline(s, err);
+	else if (r == -ENOENT)
+		offer_escapes(s, err);
+}
+
 int source_open(struct settings *s, bool may_write, struct hither_mount **out,
                 struct hither_error *err)
 {
 	int r = open_it(s, may_write, out, err);
+	if (r)
+		explain(s, r, err);
 	if (r != -EBUSY || s->mount.direct || !s->mount.cache_dir)
 		return r;
 	if (s->own_copy && !s->mount.offline)
 		return open_own_copy(s, may_write, out, err);
 	holder_explain(s, err);
 	return r;
+}
+
+/* The mount's borders between files are nothing that anybody has or waits for. */
+void source_stats(const struct settings *s, struct hither_mount *m, struct hither_mount_stats *out)
+{
+	hither_mount_stats(m, out);
+	if (!s->tree || !out->size_bytes)
+		return;
+	double share = (double)hither_tree_file_bytes(s->tree) / (double)out->size_bytes;
+	uint64_t *const sizes[] = {&out->size_bytes, &out->local_bytes, &out->pulled_bytes,
+	                           &out->demand_bytes, &out->evicted_bytes};
+	for (size_t i = 0; i < COUNT_OF(sizes); i++)
+		*sizes[i] = (uint64_t)((double)*sizes[i] * share + 0.5);
 }

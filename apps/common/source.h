@@ -28,6 +28,12 @@ int source_open(struct settings *s, bool may_write, struct hither_mount **out,
  */
 bool source_is_near(const struct settings *s);
 
+/*
+ * hither_mount_stats(); of a tree, in bytes of its files: what lies between them, in its mount, is
+ * nobody's.
+ */
+void source_stats(const struct settings *s, struct hither_mount *m, struct hither_mount_stats *out);
+
 /* Check a list of layers ("delay=25ms,rate=10M") without opening anything. */
 int source_check_layers(const char *layers, struct hither_error *err);
 

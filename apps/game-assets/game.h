@@ -4,6 +4,7 @@
 #define HITHER_GAME_GAME_H
 
 #include "program.h"
+#include "progress.h"
 #include "settings.h"
 
 #include <pthread.h>
@@ -33,7 +34,10 @@ struct ready {
 	struct hither_range *ranges; /* of everything: one */
 	size_t range_count;
 	uint64_t total_bytes;
-	bool offline; /* what is not here does not come */
+	double file_share; /* of the mount's bytes so many are of files */
+	bool offline;      /* what is not here does not come */
+	struct progress progress;
+	uint64_t shown_ns;
 
 	pthread_mutex_t lock; /* guards the rest */
 	pthread_cond_t changed;
@@ -51,13 +55,13 @@ void ready_init(struct ready *r);
 /* Is text, --ready's value or NULL, a good one? -EINVAL. */
 int ready_check(const char *text, struct hither_error *err);
 /*
- * text: --ready's value; NULL: at once. profile: a file; NULL: there is none. 0, -EINVAL, -ENOENT,
- * -ENOMEM.
+ * text: --ready's value; NULL: at once. profile: a file; NULL: there is none. file_bytes: all that
+ * the mount's files have. 0, -EINVAL, -ENOENT, -ENOMEM.
  */
 int ready_parse(struct ready *r, const char *text, const char *profile, struct hither_mount *m,
-                struct hither_error *err);
-/* Wait, with a bar on a terminal. Notes what cannot be had. False: ready_stop() was called, or the
- * server will never give what is wanted; err tells. */
+                uint64_t file_bytes, struct hither_error *err);
+/* Wait, with a bar on a terminal; else what is wrong meanwhile is told. Notes what cannot be had.
+ * False: ready_stop() was called, or the server will never give what is wanted; err tells. */
 bool ready_wait(struct ready *r, struct hither_error *err);
 /* Any thread; before, during or after ready_wait(). */
 void ready_stop(struct ready *r);

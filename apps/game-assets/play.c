@@ -73,7 +73,8 @@ static int play_game(struct play *p)
 {
 	p->ready.offline = p->settings->base.mount.offline;
 	int r = ready_parse(&p->ready, p->settings->ready, p->settings->base.profile,
-	                    p->daemon.mount, &p->err);
+	                    p->daemon.mount, hither_tree_file_bytes(p->settings->base.tree),
+	                    &p->err);
 	if (!r && !ready_wait(&p->ready, &p->err))
 		r = p->err.code;
 	if (r)
@@ -233,6 +234,7 @@ static int play(struct game_settings *g, char **args)
 	g->base.foreground = true;
 	g->base.own_copy = true;
 	g->base.takes_tree = true;
+	g->base.has_offline = true;
 	int code = run_at(&p, folder);
 	ready_finish(&p.ready);
 	rmdir(folder);

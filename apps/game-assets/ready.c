@@ -11,6 +11,7 @@
 #include <time.h>
 
 enum { LOOK_MS = 50, ASK_BYTES = 1 << 20 };
+#define SHOW_NS (NS_PER_S / 4)
 
 void ready_init(struct ready *r)
 {
@@ -80,9 +81,11 @@ static int take_share(struct ready *r, const char *text, struct hither_error *er
 }
 
 int ready_parse(struct ready *r, const char *text, const char *profile, struct hither_mount *m,
-                struct hither_error *err)
+                uint64_t file_bytes, struct hither_error *err)
 {
 	r->mount = m;
+	r->file_share =
+	        hither_mount_size(m) ? (double)file_bytes / (double)hither_mount_size(m) : 1;
 	if (!text)
 		return 0;
 	return !strcmp(text, "profile") ? take_profile(r, profile, err) : take_share(r, text, err);
@@ -182,34 +185,39 @@ static bool goes_on(struct ready *r)
 
 /* --- waiting --- */
 
-static void show_bar(const struct ready *r, uint64_t have)
+/* In bytes of files, as everything else that is shown. */
+static uint64_t shown(const struct ready *r, uint64_t bytes)
 {
-	enum { WIDTH = 30 };
-	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES], bar[WIDTH + 1];
+	return (uint64_t)((double)bytes * r->file_share + 0.5);
+}
+
+/* A line as that of hither pull, of what is waited for. */
+static void show_wait(struct ready *r, uint64_t have)
+{
 	struct hither_mount_stats stats;
-	uint64_t all = r->total_bytes;
 	hither_mount_stats(r->mount, &stats);
-	unsigned full = all ? (unsigned)(have * WIDTH / all) : WIDTH;
-	memset(bar, '.', WIDTH);
-	memset(bar, '#', full);
-	bar[WIDTH] = 0;
-	fprintf(stderr, "\r\033[K[%s] %s of %s%s%s", bar, units_format_size(a, have),
-	        units_format_size(b, all), stats.error ? ": " : "",
-	        stats.error ? strerror(-stats.error) : "");
+	stats.local_bytes = shown(r, have);
+	stats.size_bytes = shown(r, r->total_bytes);
+	progress_tell(&r->progress, &stats);
+	if (!r->progress.terminal || now_ns() - r->shown_ns < SHOW_NS)
+		return;
+	r->shown_ns = now_ns();
+	progress_update(&r->progress, &stats);
 }
 
 static void tell_wanted(const struct ready *r)
 {
 	char a[UNITS_TEXT_BYTES];
 	fail_with(0, "the game starts once %s are here (--ready)",
-	          units_format_size(a, r->total_bytes));
+	          units_format_size(a, shown(r, r->total_bytes)));
 }
 
 static void tell_missing(const struct ready *r, uint64_t have)
 {
 	char a[UNITS_TEXT_BYTES], b[UNITS_TEXT_BYTES];
 	fail_with(0, "note: %s of the %s that --ready wants does not come%s%s",
-	          units_format_size(b, r->total_bytes - have), units_format_size(a, r->total_bytes),
+	          units_format_size(b, shown(r, r->total_bytes - have)),
+	          units_format_size(a, shown(r, r->total_bytes)),
 	          r->offline       ? ": --offline"
 	          : r->failed.code ? ": "
 	                           : ": --cache-size is too small for it",
@@ -223,33 +231,37 @@ static void wait_a_while_locked(struct ready *r)
 }
 
 /* What the server refuses for good will not be there when the game reads it, either. */
-static bool is_refused(const struct ready *r)
+static bool is_refused_locked(struct ready *r)
 {
+	struct hither_mount_stats stats;
+	hither_mount_stats(r->mount, &stats);
+	if (stats.error == -EOPNOTSUPP && !r->offline) /* of what comes by itself */
+		hither_fail(&r->failed, stats.error, "%s", stats.message);
 	return r->failed.code == -EOPNOTSUPP;
 }
 
 bool ready_wait(struct ready *r, struct hither_error *err)
 {
-	bool bar = isatty(STDERR_FILENO) && r->total_bytes, more = true;
+	bool more = true, refused = false;
 	uint64_t have = 0;
-	if (!bar && r->total_bytes)
+	progress_init(&r->progress, PROGRESS_PULL, -1);
+	if (!r->progress.terminal && r->total_bytes)
 		tell_wanted(r);
 	pthread_mutex_lock(&r->lock);
-	while (!r->stopped && (have = here_bytes(r)) < r->total_bytes && more && !is_refused(r)) {
-		if (bar)
-			show_bar(r, have);
+	while (!r->stopped && (have = here_bytes(r)) < r->total_bytes && more && !refused) {
+		show_wait(r, have);
 		more = goes_on(r);
 		if (more)
 			wait_a_while_locked(r);
+		refused = is_refused_locked(r);
 	}
 	bool go = !r->stopped;
 	pthread_mutex_unlock(&r->lock);
-	if (bar)
-		fputs("\r\033[K", stderr);
+	progress_clear(&r->progress);
 	if (!go)
 		hither_fail(err, -ECANCELED,
 		            "the game was not started; what has come is in the cache");
-	else if (have < r->total_bytes && is_refused(r))
+	else if (have < r->total_bytes && refused)
 		*err = r->failed;
 	else if (have < r->total_bytes)
 		tell_missing(r, have);

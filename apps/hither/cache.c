@@ -28,19 +28,21 @@ static const struct option_group *const groups[] = {&group, &options_cache_dir, 
 
 static void print_entry(const struct hither_cache_entry *e)
 {
-	char here[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES], dirty[UNITS_TEXT_BYTES], when[32] = "";
+	char here[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES], disk[UNITS_TEXT_BYTES];
+	char dirty[UNITS_TEXT_BYTES], when[32] = "";
 	AUTO_FREE char *name = url_redact(e->name);
 	time_t used_at = (time_t)e->used_at;
 	struct tm local;
 	if (e->error) {
-		printf("%9s  %s: %s\n", units_format_size(here, e->disk_bytes), e->path,
+		printf("%9s on disk  %s: %s\n", units_format_size(here, e->disk_bytes), e->path,
 		       strerror(-e->error));
 		return;
 	}
 	localtime_r(&used_at, &local);
 	strftime(when, sizeof when, "%Y-%m-%d %H:%M", &local);
-	printf("%9s of %9s  %s  %s", units_format_size(here, e->local_bytes),
-	       units_format_size(size, e->size_bytes), when, name ? name : "");
+	printf("%9s of %9s  %9s on disk  %s  %s", units_format_size(here, e->local_bytes),
+	       units_format_size(size, e->size_bytes), units_format_size(disk, e->disk_bytes), when,
+	       name ? name : "");
 	if (e->dirty_bytes)
 		printf("  (%s not pushed)", units_format_size(dirty, e->dirty_bytes));
 	printf("%s\n", e->in_use ? "  (in use)" : "");
@@ -66,21 +68,55 @@ struct listing {
 	struct json *json; /* NULL: for people */
 	bool entries;      /* each one, not only the sum */
 	uint64_t count, disk_bytes, dirty_bytes;
+	struct hither_cache_entry *list; /* [count] where entries is set; the strings are ours */
 };
 
 static int list_one(void *user, const struct hither_cache_entry *e)
 {
 	struct listing *l = user;
-	l->count++;
 	l->disk_bytes += e->disk_bytes;
 	l->dirty_bytes += e->dirty_bytes;
-	if (!l->entries)
+	struct hither_cache_entry *grown =
+	        l->entries ? reallocarray(l->list, l->count + 1, sizeof *grown) : NULL;
+	if (l->entries && !grown)
+		return -ENOMEM;
+	l->count++;
+	if (!grown)
 		return 0;
-	if (l->json)
-		add_entry(l->json, e);
-	else
-		print_entry(e);
-	return 0;
+	l->list = grown;
+	struct hither_cache_entry *copy = &grown[l->count - 1];
+	*copy = *e;
+	copy->name = strdup(e->name);
+	copy->path = strdup(e->path);
+	return copy->name && copy->path ? 0 : -ENOMEM;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	const struct hither_cache_entry *x = a, *y = b;
+	int r = strcmp(x->name, y->name);
+	return r ? r : strcmp(x->path, y->path);
+}
+
+static void show_entries(struct listing *l)
+{
+	if (l->list)
+		qsort(l->list, l->count, sizeof *l->list, by_name);
+	for (uint64_t i = 0; l->list && i < l->count; i++) {
+		if (l->json)
+			add_entry(l->json, &l->list[i]);
+		else
+			print_entry(&l->list[i]);
+	}
+}
+
+static void listing_finish(struct listing *l)
+{
+	for (uint64_t i = 0; l->list && i < l->count; i++) {
+		free((void *)(uintptr_t)l->list[i].name);
+		free((void *)(uintptr_t)l->list[i].path);
+	}
+	free(l->list);
 }
 
 static void print_sum(const struct listing *l)
@@ -102,8 +138,12 @@ static int list(struct settings *s, const char *dir, bool entries)
 	json_string(&j, "cache", dir);
 	if (entries)
 		json_array(&j, "entries");
-	if (hither_cache_list(dir, list_one, &l, &err))
-		return fail_with(EXIT_FAILED, "%s", err.message);
+	int r = hither_cache_list(dir, list_one, &l, &err);
+	if (!r)
+		show_entries(&l);
+	listing_finish(&l);
+	if (r)
+		return fail_with(EXIT_FAILED, "%s", err.code ? err.message : "no memory");
 	if (entries)
 		json_end_array(&j);
 	json_uint(&j, "count", l.count);
@@ -191,7 +231,7 @@ static void clear_one(struct clearing *c, const struct victim *v)
 static int tell_freed(const struct clearing *c)
 {
 	char size[UNITS_TEXT_BYTES];
-	printf("%s freed, %llu cache%s cleared\n", units_format_size(size, c->freed_bytes),
+	printf("%s of disk freed, %llu cache%s cleared\n", units_format_size(size, c->freed_bytes),
 	       (unsigned long long)c->freed_count, c->freed_count == 1 ? "" : "s");
 	return c->failed ? EXIT_FAILED : EXIT_DONE;
 }

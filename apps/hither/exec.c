@@ -266,7 +266,7 @@ static int run(struct settings *s, char **args)
 	char folder[512];
 	AUTO_FREE char *inside = NULL;
 	AUTO_FREE char *manifest = split(args[0], &inside);
-	s->read_only = s->foreground = s->own_copy = true;
+	s->read_only = s->foreground = s->own_copy = s->has_offline = true;
 	if ((s->wrap && source_check_layers(s->wrap, &err)) ||
 	    settings_apply(s, manifest ? manifest : args[0], &err))
 		return fail_with(EXIT_MISUSED, "exec: %s", err.message);

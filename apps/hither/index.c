@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <hither/tree.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -35,6 +36,21 @@ struct shower {
 	uint64_t shown_ns;
 };
 
+/* ^C ends it, as it would anyway; what the shell prints next begins a line. */
+static void interrupted(int signal)
+{
+	if (write(STDERR_FILENO, "\n", 1) < 0) {
+		/* nobody sees it: what matters is the end */
+	}
+	raise(signal); /* the handler was for once */
+}
+
+static void end_line_on_interrupt(void)
+{
+	const struct sigaction action = {.sa_handler = interrupted, .sa_flags = SA_RESETHAND};
+	sigaction(SIGINT, &action, NULL);
+}
+
 static void left_out(void *user, const char *path, const char *why)
 {
 	const struct shower *s = user;
@@ -49,6 +65,8 @@ static void progress(void *user, uint64_t done, uint64_t total)
 	uint64_t now = now_ns();
 	if (!s->terminal || now - s->shown_ns < NS_PER_S / 5)
 		return;
+	if (!s->shown_ns)
+		end_line_on_interrupt();
 	s->shown_ns = now;
 	fprintf(stderr, "\r\033[K%s of %s", units_format_size(a, done),
 	        units_format_size(b, total));

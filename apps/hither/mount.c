@@ -57,7 +57,7 @@ static int run(struct settings *s, char **args)
 	struct daemon d = {.settings = s, .report_fd = -1};
 	if (check(s, args, &err))
 		return fail_with(EXIT_MISUSED, "mount: %s", err.message);
-	s->takes_tree = true;
+	s->takes_tree = s->has_offline = true;
 	s->mount.direct |= source_is_near(s);
 	options_hide(args[0]);
 	d.entry = (struct runtime_entry){.folder_fd = -1, .info_fd = -1, .log_fd = -1};

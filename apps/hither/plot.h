@@ -4,9 +4,13 @@
 #define HITHER_APP_PLOT_H
 
 #include <hither/profile.h>
+#include <hither/tree.h>
 
-/* Write an SVG, a picture below each other for each profile, with its name. Any -errno. */
+/*
+ * Write an SVG, a picture below each other for each profile, with its name. tree: what they are of,
+ * whose files are drawn apart and named; NULL: not known. Any -errno.
+ */
 int plot_write(const char *path, const struct hither_profile *profiles, const char *const *names,
-               size_t count, struct hither_error *err);
+               size_t count, const struct hither_tree *tree, struct hither_error *err);
 
 #endif

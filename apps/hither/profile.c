@@ -38,6 +38,19 @@ struct profiles {
 	struct hither_tree *tree; /* NULL: none */
 };
 
+/* Runs of two trees, or of two versions, have nothing in common. */
+static int check_same(const struct profiles *p, size_t i, struct hither_error *err)
+{
+	const struct hither_profile *a = &p->runs[0], *b = &p->runs[i];
+	bool other = a->size_bytes != b->size_bytes ||
+	             (*a->version && *b->version && strcmp(a->version, b->version) != 0);
+	return other ? hither_fail(err, -EINVAL,
+	                           "%s and %s are of different resources, or of different versions "
+	                           "of one",
+	                           p->names[0], p->names[i])
+	             : 0;
+}
+
 static int load(struct profiles *p, char **args, struct hither_error *err)
 {
 	int r = 0;
@@ -47,6 +60,8 @@ static int load(struct profiles *p, char **args, struct hither_error *err)
 		p->names[p->count] = args[p->count];
 		r = hither_profile_load(args[p->count], &p->runs[p->count], err);
 	}
+	for (size_t i = 1; i < p->count && !r; i++)
+		r = check_same(p, i, err);
 	return r ? r : hither_profile_merge(p->runs, p->count, &p->merged, err);
 }
 
@@ -200,7 +215,7 @@ static int work(struct profiles *p, struct settings *s, char **args, struct hith
 	if (!r)
 		r = show(p, s, err);
 	if (!r && s->plot)
-		r = plot_write(s->plot, p->runs, p->names, p->count, err);
+		r = plot_write(s->plot, p->runs, p->names, p->count, p->tree, err);
 	if (!r && s->output)
 		r = hither_profile_save(s->output, &p->merged, err);
 	return r;

@@ -46,32 +46,40 @@ static void *pull(void *arg)
 	return NULL;
 }
 
-static void show(struct progress *p, struct hither_mount *m)
+static void show_stats(const struct settings *s, struct progress *p,
+                       const struct hither_mount_stats *stats)
+{
+	if (!s->quiet)
+		progress_tell(p, stats);
+	if (progress_wanted(p))
+		progress_update(p, stats);
+}
+
+static void show(const struct settings *s, struct progress *p, struct hither_mount *m)
 {
 	struct hither_mount_stats stats;
-	if (!progress_wanted(p))
-		return;
-	hither_mount_stats(m, &stats);
-	progress_update(p, &stats);
+	source_stats(s, m, &stats);
+	show_stats(s, p, &stats);
 }
 
 /* Until it is done. True: somebody wants out. */
-static bool watch(struct job *job, struct progress *p, int signal_fd)
+static bool watch(const struct settings *s, struct job *job, struct progress *p, int signal_fd)
 {
 	bool stopped = false;
 	for (;;) {
 		struct pollfd fds[] = {{.fd = job->done_fd, .events = POLLIN},
 		                       {.fd = stopped ? -1 : signal_fd, .events = POLLIN}};
-		int n = poll(fds, 2, progress_wanted(p) ? TICK_MS : -1);
+		int n = poll(fds, 2, TICK_MS);
 		if (n > 0 && fds[0].revents)
 			break;
 		if (n > 0 && fds[1].revents) {
 			stopped = true;
 			hither_mount_cancel(job->mount);
 		}
-		show(p, job->mount);
+		show(s, p, job->mount);
 	}
-	show(p, job->mount);
+	if (progress_wanted(p))
+		show(s, p, job->mount);
 	return stopped;
 }
 
@@ -93,7 +101,7 @@ static int pull_all(struct settings *s, int signal_fd, struct hither_mount *m,
 	int r = job.done_fd < 0 ? -errno : -pthread_create(&thread, NULL, pull, &job);
 	if (r)
 		return hither_fail(err, r, "start a thread: %s", strerror(-r));
-	bool stopped = watch(&job, &p, signal_fd);
+	bool stopped = watch(s, &job, &p, signal_fd);
 	pthread_join(thread, NULL);
 	close(job.done_fd);
 	finish_line(&p);
@@ -120,14 +128,13 @@ static int block_signals(void)
 
 struct there {
 	struct progress progress;
-	bool quiet;
+	const struct settings *settings;
 };
 
 static void show_there(void *user, const struct hither_mount_stats *stats)
 {
 	struct there *t = user;
-	if (progress_wanted(&t->progress))
-		progress_update(&t->progress, stats);
+	show_stats(t->settings, &t->progress, stats);
 }
 
 static void say_waiting(void *user, const char *why)
@@ -141,7 +148,7 @@ static void say_waiting(void *user, const char *why)
 static int pull_there(struct settings *s, const struct hither_error *err)
 {
 	struct holder h;
-	struct there there = {.quiet = s->quiet};
+	struct there there = {.settings = s};
 	sigset_t none, before;
 	if (!holder_find(s, &h))
 		return fail_with(EXIT_FAILED, "%s", err->message);

@@ -144,6 +144,24 @@ static int append(struct status_list *l, char *object)
 	return 0;
 }
 
+/* Is `path` right inside the folder, or deeper? */
+static const char *below(const char *folder, const char *path)
+{
+	size_t len = strlen(folder);
+	while (len && folder[len - 1] == '/')
+		len--;
+	return !strncmp(path, folder, len) && path[len] == '/' ? path + len + 1 : NULL;
+}
+
+/* The very mount; one right inside the folder, as umount takes it; or what a path is inside of. */
+static bool is_asked_for(const struct collected *c, const char *path)
+{
+	if (!c->path || !strcmp(path, c->path))
+		return true;
+	const char *rest = below(c->path, path);
+	return *path && ((rest && !strchr(rest, '/')) || below(path, c->path));
+}
+
 static bool is_export(const char *object)
 {
 	char kind[16];
@@ -161,7 +179,7 @@ static int collect(void *user, struct runtime_daemon *d)
 		*path = 0;
 	if (d->alive && append(&c->known, strdup(path)))
 		return -ENOMEM;
-	if (c->path && strcmp(path, c->path))
+	if (!is_asked_for(c, path))
 		return 0;
 	if (!d->alive && !kept && (!c->path || d->forget))
 		return 0;

@@ -132,6 +132,7 @@ static void note_answer(struct http_backend *b, const struct http_request *x, ui
 		break;
 	case HITHER_HTTP_WHOLE:
 		b->base.size_bytes = b->first_bytes;
+		b->base.wholes = true;
 		break;
 	default:
 		b->base.size_bytes = 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fetching a manifest, and mounting what it says. */
 #include "base/cleanup.h"
+#include "mount/mount_internal.h"
 #include "tree/tree_internal.h"
 
 #include <errno.h>
@@ -119,6 +120,32 @@ static int check_root(const struct hither_tree *t, const char *url, const char *
 	        shown, t->hash);
 }
 
+/*
+ * The manifest came from a server that sends wholes only: better to say so now than when a program
+ * has begun to read. The largest file tells, by being opened, which is how the message is had.
+ */
+static int check_ranges(const struct hither_tree *t, const char *url,
+                        const struct hither_mount_options *o, struct hither_error *err)
+{
+	char path[TREE_PATH_MOST + 1];
+	uint32_t most = 0;
+	struct hither_backend *b = NULL;
+	for (uint32_t i = 1; i < t->file_count; i++)
+		if (t->nodes[t->by_offset[i]].size > t->nodes[t->by_offset[most]].size)
+			most = i;
+	if (!t->file_count)
+		return 0;
+	hither_tree_path(t, t->by_offset[most], path, sizeof path);
+	HITHER_FREE char *file = tree_url(url, t->base, path);
+	struct hither_backend_options plain = o->backend;
+	struct hither_error why = {0};
+	plain.first_bytes = plain.beside = 0;
+	int r = file ? hither_backend_open(file, &plain, &b, &why) : -ENOMEM;
+	hither_backend_close(b);
+	/* Whatever else is wrong with it concerns nobody who does not read it. */
+	return r == -EOPNOTSUPP ? hither_fail(err, r, "%s", why.message) : 0;
+}
+
 static int fetch_once(const char *url, const struct hither_mount_options *o, const char *shown,
                       struct hither_tree **t, struct hither_error *err)
 {
@@ -135,6 +162,8 @@ static int fetch_once(const char *url, const struct hither_mount_options *o, con
 		r = hither_mount_read_at(m, bytes, size, 0, err);
 	if (!r && (r = hither_tree_parse(bytes, size, t, err)))
 		hither_error_prefix(err, "%s", shown);
+	if (!r && !o->direct && m->backend && m->backend->wholes)
+		r = check_ranges(*t, url, o, err);
 	if (r)
 		hither_mount_close(m, NULL);
 	else
@@ -174,6 +203,8 @@ int hither_tree_fetch(const char *url, const struct hither_mount_options *option
 		if (r == -EBADMSG || r == -EINVAL)
 			forget(url, &o);
 	}
+	if (r == -EOPNOTSUPP) /* so that the next one is told, too */
+		forget(url, &o);
 	if (!r)
 		r = check_root(t, url, root_hash, err);
 	if (r)

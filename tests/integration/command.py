@@ -391,7 +391,7 @@ def clearing_keeps_what_is_in_use(p):
         with p.mounted(web.url(), "--cache", p.cache, "--pull", "off"):
             read(p.path, 0, 100)
             done = run([p.hither, "cache", "--cache", p.cache, "clear"])
-            expect("8.5 MB freed, 1 cache cleared" in done.stdout or "8.4 MB freed, 1" in done.stdout, f"{done.stdout}")
+            expect("8.5 MB of disk freed, 1 cache cleared" in done.stdout or "8.4 MB of disk freed, 1" in done.stdout, f"{done.stdout}")
             check_message(done.stderr, 1, ["kept", web.url(), "in use"])
             done = run([p.hither, "cache", "--cache", p.cache, "clear", web.url()], check=False)
             check_message(done.stderr, done.returncode, ["hither: " + web.url() + ": in use by process"])

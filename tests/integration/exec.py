@@ -252,7 +252,7 @@ class Test:
         assert {line.split()[-1] for line in steps.splitlines()} == {"lib/text", "bin/beside", "lib/plain"}, steps
         with open(plot, encoding="utf-8") as f:
             text = f.read()
-        assert text.startswith("<svg") and text.count("<g ") == 2 and text.rstrip().endswith("</svg>")
+        assert text.startswith("<svg") and text.count('<g transform="translate(0 ') == 2 and text.rstrip().endswith("</svg>")
         assert ">run0: " in text and self.work not in text  # it is shown elsewhere
         bad = subprocess.run([HITHER, "profile", f"{self.site}/script.py"], capture_output=True, text=True, check=False)
         assert bad.returncode == 1 and "no hither profile" in bad.stderr, bad

@@ -26,7 +26,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if web.away:
             self.close_connection = True
             return
-        ranges = re.findall(r"(\d*)-(\d*)", self.headers.get("Range", ""))
+        ranges = re.findall(r"(\d*)-(\d*)", self.headers.get("Range", "")) if web.ranges else []
         try:
             with open(os.path.join(web.root, name), "rb") as f:
                 status = os.fstat(f.fileno())
@@ -76,13 +76,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Web(http.server.ThreadingHTTPServer):
     """asked: (name, first, end) of every request, but for what lies beyond the end. damage: {name: [offset, how many
-    times]}. away: nobody is answered. connections: made so far."""
+    times]}. away: nobody is answered. ranges: they are answered as such. connections: made so far."""
     daemon_threads = True
 
     def __init__(self, root):
         super().__init__(("127.0.0.1", 0), Handler)
         self.root, self.asked, self.damage, self.lock = root, [], {}, threading.Lock()
-        self.away, self.connections = False, 0
+        self.away, self.ranges, self.connections = False, True, 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
     def fetched(self, prefix):

@@ -157,6 +157,40 @@ class Test:
             assert "played" in done.stdout and "does not come: part2 at" in done.stderr, done
         del self.web.damage["game/part2"]
 
+    def it_is_not_started_where_it_cannot_work(self):
+        """A server without ranges, from the start or later."""
+        self.fresh()
+        with open(f"{self.work}/site/wide.bin", "wb") as f:
+            f.write(random.randbytes(2 * MIB))
+        os.rename(f"{self.work}/site/wide.bin", f"{self.dir}/wide.bin")
+        game("publish", self.dir)
+        self.play("--order", "none", command=["true"])
+        self.web.ranges = False
+        begun = time.monotonic()
+        done = self.play("--ready", "50%", command=["echo", "played"], code=1)
+        assert time.monotonic() - begun < 5, "it took long to give up"
+        assert "played" not in done.stdout and "does not support range requests" in done.stderr, done
+        self.fresh()
+        done = self.play(command=["echo", "played"], code=1)
+        assert "played" not in done.stdout and "does not support range requests" in done.stderr, done
+        self.web.ranges = True
+        os.unlink(f"{self.dir}/wide.bin")
+        assert game("publish", self.dir).stdout.strip() == self.hash
+
+    def a_silent_server_is_told_of(self):
+        """In a pipe, too: --ready, and what is wrong, long before the deadline."""
+        self.fresh()
+        process = subprocess.Popen(
+            [GAME_ASSETS, "play", "--cache", self.cache, "--ready", "100%", "--wrap", "rate=1M", "--deadline", "60s",
+             self.url, "--", "true"], stderr=subprocess.PIPE, text=True)
+        assert "starts once" in process.stderr.readline()
+        self.web.away = True
+        told = process.stderr.readline()
+        assert "it is tried again, up to --deadline" in told, told
+        process.terminate()
+        process.communicate(timeout=20)
+        self.web.away = False
+
     def a_profile_of_another_tree_is_not_used(self):
         self.fresh()
         with open(f"{self.work}/other", "w", encoding="ascii") as f:
@@ -347,6 +381,7 @@ def main():
         test = Test(work)
         for part in (test.it_plays, test.what_it_ends_with_is_told,
                      test.a_profile_is_learnt_and_used, test.it_does_not_wait_for_what_does_not_come,
+                     test.it_is_not_started_where_it_cannot_work, test.a_silent_server_is_told_of,
                      test.a_profile_of_another_tree_is_not_used, test.what_it_writes_goes_to_the_overlay,
                      test.offline, test.network_gone, test.full_cache_disk,
                      test.folders_that_do_not_say_their_names, test.killed, test.twice,

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import select
 import shutil
 import signal
@@ -329,6 +330,99 @@ class Test:
         done = self.mount(url=f"{self.url}/data/small-1", good=False)
         assert done.returncode == 1 and "mount its manifest" in done.stderr and "data/small-1" in done.stderr, done
 
+    def a_server_without_ranges_is_told_at_once(self):
+        """Not by the first program that reads; small files come whole."""
+        self.fresh()
+        small = f"{self.site}/small"
+        put(f"{small}/a", b"a" * 5000)
+        hither("index", "-q", small)
+        self.web.ranges = False
+        for _ in range(2):  # what the cache has of the manifest does not hide it
+            done = self.mount(good=False)
+            assert done.returncode == 1 and "does not support range requests" in done.stderr, done
+            assert not os.path.exists(self.at)
+        self.mount(url=self.web.url("small.hither"))
+        assert get(f"{self.at}/a") == b"a" * 5000
+        self.umount()
+        self.web.ranges = True
+
+    def what_the_cache_has_is_offered(self):
+        self.fresh()
+        self.mount()
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        self.umount()
+        gone = Web(self.site)
+        url = gone.url("game.hither")
+        self.mount("--order", "none", url=url)
+        get(f"{self.at}/data/small-3")
+        self.umount()
+        gone.shutdown()
+        gone.server_close()
+        done = self.mount(url=url, good=False)
+        assert done.returncode == 1 and re.search("the cache has [0-9.]+ kB of its ", done.stderr) and "--offline" in done.stderr, done
+        hither("cache", "--cache", self.cache, "clear", url)
+        done = self.mount(url=url, good=False)
+        assert done.returncode == 1 and "--offline" not in done.stderr, done
+
+    def a_url_as_people_type_it_is_explained(self):
+        done = self.mount(url=self.web.url("game/data/big one#%.bin"), good=False)
+        assert done.returncode == 1 and "%20, and # %23" in done.stderr, done
+
+    def figures_agree(self):
+        """What a mount is said to have, and what status says of it."""
+        done = self.mount()
+        subprocess.run(["diff", "-r", self.at, self.game], check=True)
+        hither("pull", "--cache", self.cache, self.url)
+        size = sum(os.path.getsize(os.path.join(f, n)) for f, _, names in os.walk(self.game)
+                   for n in names if not os.path.islink(os.path.join(f, n)))
+        status = json.loads(hither("status", "--json", self.at).stdout)["mounts"][0]
+        assert status["size_bytes"] == status["local_bytes"] == size, (status, size)
+        said = done.stdout.partition(": ")[2].partition(" from")[0]
+        assert f"{said} of {said} (100 %)" in hither("status", self.at).stdout, said
+        # As umount takes it, and from inside.
+        for path in (os.path.dirname(self.at), f"{self.at}/data"):
+            assert f"{self.at}\n" in hither("status", path).stdout, path
+        self.umount()
+
+    def what_a_killed_daemon_left_is_told(self):
+        self.mount("--order", "none")
+        pid = json.loads(hither("status", "--json", self.at).stdout)["mounts"][0]["pid"]
+        end = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGKILL)
+        select.select([end], [], [])
+        os.close(end)
+        done = hither("status")
+        assert f"{self.at}: the process that had mounted it was killed; unmounted" in done.stderr, done
+        assert not os.path.exists(self.at)
+
+    def profiles_of_two_trees_are_named(self):
+        for name, size in (("a", 100), ("b", 101)):
+            put(f"{self.work}/{name}", f"hither-profile 1\nsize {size}\n0 50 5\n".encode())
+        done = hither("profile", f"{self.work}/a", f"{self.work}/b", good=False)
+        assert done.returncode == 1 and f"{self.work}/a and {self.work}/b are of different" in done.stderr, done
+
+    def a_plot_tells_what_is_what(self):
+        offset, half = self.size_of_tree() - 10, self.size_of_tree() // 2
+        for name in ("x", "y"):
+            put(f"{self.work}/{name}/run", f"hither-profile 1\nsize {self.size_of_tree()}\n0 50 5\n"
+                                           f"{half} 10 90\n{offset} 10 100\n".encode())
+        hither("profile", "--plot", f"{self.work}/p.svg", "--tree", self.url, f"{self.work}/x/run",
+               f"{self.work}/y/run")
+        plot = get(f"{self.work}/p.svg").decode()
+        for text in (">x/run: ", ">y/run: ", "0.020 s", "0.100 s", "time since", ">data/big one#%.bin<"):
+            assert text in plot, (text, plot)
+        # The last bytes, at the upper edge, are as tall as a mark elsewhere.
+        assert "M900 40v3" in plot or "M899 40v3" in plot or "43v-3" in plot, plot
+
+    def size_of_tree(self):
+        """Of the mount's bytes."""
+        if not hasattr(self, "tree_bytes"):
+            hither("mount", "--cache", "none", "--order", "none", "--record", f"{self.work}/noted", self.url, self.at)
+            get(f"{self.at}/run.sh")
+            self.umount()
+            self.tree_bytes = int(get(f"{self.work}/noted").decode().partition("size ")[2].split()[0])
+        return self.tree_bytes
+
     def what_is_misused_is_told_at_once(self):
         before = get(f"{self.site}/game.hither")
         for base in ("http://x/", "/x", "../x", ".", "a//b"):
@@ -389,7 +483,10 @@ def main():
                      test.a_profile_that_does_not_fit_is_told,
                      test.one_file, test.the_manifest_opens_the_files_connections,
                      test.a_damaged_manifest_is_not_kept, test.names_do_not_steer_the_terminal,
-                     test.a_path_in_a_tree_is_explained, test.what_is_misused_is_told_at_once, test.bad_manifests):
+                     test.a_path_in_a_tree_is_explained, test.a_server_without_ranges_is_told_at_once,
+                     test.what_the_cache_has_is_offered, test.a_url_as_people_type_it_is_explained, test.figures_agree,
+                     test.what_a_killed_daemon_left_is_told, test.profiles_of_two_trees_are_named,
+                     test.a_plot_tells_what_is_what, test.what_is_misused_is_told_at_once, test.bad_manifests):
             print(" ", part.__name__, flush=True)
             part()
     finally:

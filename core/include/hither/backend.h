@@ -51,6 +51,9 @@ struct hither_backend {
 	/* A read of more than the sink's flight_bytes goes over several connections, of so many in
 	 * all; 0: each read over one. */
 	uint32_t spread;
+	/* The server is known to send nothing but wholes: a longer resource there cannot be read.
+	 */
+	bool wholes;
 	int64_t modified_ns; /* when its bytes were last changed, since 1970; 0: not known */
 	/* So many bytes at the beginning of its version name the resource, and stay as they are
 	 * whatever is written to it; 0: none do. */
