@@ -282,7 +282,7 @@ class Test:
         self.fresh()
         wide = f"{self.site}/wide"
         for i in range(8):
-            put(f"{wide}/{i}/part", random.randbytes(70_000))
+            put(f"{wide}/{i}/part", random.randbytes(10_000))  # a part each
         for i in range(3000):
             put(f"{wide}/empty/{hashlib.sha256(b'%d' % i).hexdigest()}", b"")
         hither("index", "-q", wide)
