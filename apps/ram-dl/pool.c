@@ -4,6 +4,7 @@
 #include "claim.h"
 #include "lease.h"
 #include "note.h"
+#include "patience.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -326,10 +327,13 @@ static int open_backend(struct hither_backend **out, struct hither_error *err)
 {
 	struct hither_backend *b = NULL, *second = NULL;
 	unsigned char witness[CLAIM_WITNESS_BYTES];
+	const struct server_patience patience =
+	        server_patience((uint32_t)number(RUN_DEADLINE_MS), getenv(RUN_MIRROR) != NULL);
 	const struct hither_backend_options o = {
 	        .writable = true,
 	        .parallel = (uint32_t)number(RUN_CONNECTIONS) * 4,
-	        .idle_timeout_ms = (uint32_t)number(RUN_DEADLINE_MS),
+	        .idle_timeout_ms = patience.idle_ms,
+	        .connect_timeout_ms = patience.connect_ms,
 	        .ca_file = getenv(RUN_CA),
 	        .cert_file = getenv(RUN_CERT),
 	        .key_file = getenv(RUN_KEY),

@@ -3,6 +3,7 @@
 #include "command.h"
 
 #include "claim.h"
+#include "patience.h"
 #include "server_url.h"
 #include "steady.h"
 #include "stumble.h"
@@ -154,7 +155,10 @@ static int parse(struct swap *s, int argc, char **argv)
 	s->wish.url = server_url(argv[optind]);
 	s->wish.backend.writable = true;
 	s->wish.backend.parallel = s->wish.mirror ? 0 : s->wish.connections * 4;
-	s->wish.backend.idle_timeout_ms = s->wish.deadline_ms / (s->wish.mirror ? 3 : 1);
+	const struct server_patience patience =
+	        server_patience(s->wish.deadline_ms, s->wish.mirror != NULL);
+	s->wish.backend.idle_timeout_ms = patience.idle_ms;
+	s->wish.backend.connect_timeout_ms = patience.connect_ms;
 	return s->wish.url ? -1 : fail_with(EXIT_FAILED, "no memory");
 }
 

@@ -5,12 +5,15 @@
 
 #include <errno.h>
 #include <hither/layer.h>
+#include <stdatomic.h>
 
 struct mirror {
 	struct hither_layer
 	        layer; /* first: freed as one. Its inner is sides[0]; its lock guards out[] */
 	struct hither_backend *sides[2];
 	bool out[2]; /* at most one is */
+	_Atomic unsigned
+	        first; /* who is asked first: a silent server keeps only one read waiting */
 	void (*lost)(void *user, unsigned number, const struct hither_error *why);
 	void *user;
 };
@@ -76,11 +79,15 @@ static int mirror_read(struct hither_backend *b, uint64_t offset, uint64_t len,
 	int r = hither_layer_check(&m->layer, err);
 	if (r)
 		return r;
+	unsigned first = m->first;
 	for (unsigned i = 0; i < 2; i++) {
-		if (is_out(m, i))
+		unsigned side = first ^ i;
+		if (is_out(m, side))
 			continue;
-		r = hither_backend_read(m->sides[i], offset + counting.taken, len - counting.taken,
-		                        &counting.base, err);
+		r = hither_backend_read(m->sides[side], offset + counting.taken,
+		                        len - counting.taken, &counting.base, err);
+		if (!r && i)
+			m->first = side; /* from now on */
 		if (!r || counting.refused || r == -ECANCELED)
 			return r;
 	}

@@ -83,8 +83,15 @@ static void a_read_changes_sides_in_the_middle(void)
 	CHECK_OK(hither_backend_read_at(mirror, in, PIECE, 0, &err));
 	CHECK(!memcmp(in, out, PIECE));
 	CHECK_EQ(lost_count[0], 0); /* it still has the bytes */
+	/* Were it silent, each read would wait for that: the other one is asked first from now on.
+	 */
 	CHECK_OK(hither_backend_read_at(mirror, in, PIECE, 0, &err));
-	CHECK_EQ(hither_layer_fault_calls(sides[1], HITHER_FAULT_READ), 1);
+	CHECK_EQ(hither_layer_fault_calls(sides[0], HITHER_FAULT_READ), 1);
+	CHECK_EQ(hither_layer_fault_calls(sides[1], HITHER_FAULT_READ), 2);
+	hither_layer_fault_arm(sides[1], HITHER_FAULT_READ, 0, 1, -ECONNRESET, 0);
+	CHECK_OK(hither_backend_read_at(mirror, in, PIECE, 0, &err));
+	CHECK_OK(hither_backend_read_at(mirror, in, PIECE, 0, &err));
+	CHECK_EQ(hither_layer_fault_calls(sides[0], HITHER_FAULT_READ), 3);
 	hither_backend_close(mirror);
 }
 

@@ -314,16 +314,18 @@ def who_waits_keeps_nobody_out():
 
 
 def one_of_two_dies():
-    first, server = serve("first", 256)
-    second, other = serve("second", 256)
-    with subprocess.Popen(command(first, 16, [HOG, "wait", "64"], 256, ("--mirror", second)), env=env,
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "ready\n"
-        server.kill()
-        told, _ = process.communicate("x", timeout=120)
-    assert process.returncode == 0 and told == "equal\n", (process.returncode, told)
-    other.kill()
-    print("mirror: nothing was noticed")
+    for number, (which, happens) in enumerate(((0, signal.SIGKILL), (0, signal.SIGSTOP), (1, signal.SIGSTOP))):
+        both = [serve(f"mirror{number}{side}", 256) for side in range(2)]
+        options = ("--mirror", both[1][0], "--deadline", "3s")
+        with subprocess.Popen(command(both[0][0], 16, [HOG, "wait", "64"], 256, options), env=env,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "ready\n"
+            both[which][1].send_signal(happens)
+            told, _ = process.communicate("x", timeout=120)
+        assert process.returncode == 0 and told == "equal\n", (which, happens, process.returncode, told)
+        for _, server in both:
+            server.kill()
+    print("mirror: nothing was noticed, of death or silence")
 
 
 def without_privileges():
