@@ -387,6 +387,39 @@ def probes(build, web):
     expect(len(told["streams"]) in (0, 2), f"{told}")
 
 
+FAKE_MPV = """#!/usr/bin/python3
+import json, socket, sys, time
+fd = int(next(a for a in sys.argv if a.startswith("--input-ipc-client")).split("//")[1])
+lines = socket.socket(fileno=fd).makefile("rw")
+def tell(**what):
+    lines.write(json.dumps(what) + "\\n")
+    lines.flush()
+def hear():
+    while True:
+        said = json.loads(lines.readline())["command"]
+        if said[:2] == ["set_property", "cache-pause-wait"]:
+            return said[2]
+began = time.monotonic()
+tell(event="seek")
+hurried, took = hear(), time.monotonic() - began
+for at in range(4):
+    tell(event="property-change", id=1, data=60 + at / 25)
+print(hurried, hear(), 1 < took < 5)
+"""
+
+
+def does_not_gather_for_ever_after_a_seek(room, build, web):
+    """mpv, which is a script here, shall play on a while after a seek, whatever is there; and gather again later."""
+    stream = os.path.join(build, "apps/stream/hither-stream")
+    fake = os.path.join(room.make("fake"), "mpv")
+    with open(fake, "w", encoding="utf-8") as script:
+        script.write(FAKE_MPV)
+    os.chmod(fake, 0o755)
+    env = dict(os.environ, XDG_RUNTIME_DIR=room.make("runtime"))
+    done = run([stream, "play", "--cache", "none", "--player", fake, web.url("long.mp4")], env=env, timeout=30)
+    expect(done.stdout.split() == ["0.1", "0.8", "True"], f"what mpv was told: {done.stdout}{done.stderr}")
+
+
 def plays(room, build, web):
     if not shutil.which("mpv"):
         print("mpv is not there: play is not tried with it")
@@ -425,7 +458,7 @@ def main():
             survives_bad_clients(endpoint, os.path.getsize(paths["plain.mp4"]))
             endpoint.end()
             for test in (tells_where_it_is, is_cut_off_when_it_changes, no_media, has_no_index, has_an_index_of_two_gigabytes,
-                         does_with_few_descriptors, plays):
+                         does_with_few_descriptors, does_not_gather_for_ever_after_a_seek, plays):
                 test(room, build, web)
                 print(test.__name__)
             probes(build, web)
