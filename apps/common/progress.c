@@ -69,21 +69,31 @@ static void add_rates(char *line, unsigned width, const struct progress *p,
 		add(line, width, "  up %s/s", units_format_size(text, (uint64_t)p->up));
 }
 
+/* The last URL of a message, where one fact is told within another; NULL: none. */
+static const char *last_url(const char *message)
+{
+	const char *url = NULL;
+	for (const char *at = message; (at = strstr(at, "://")); at += 3)
+		url = strstr(at, ": ") ? at : url;
+	return url;
+}
+
 const char *progress_reason(const char *message, int *len)
 {
-	const char *url = strstr(message, "://"), *reason = url ? strstr(url, ": ") : NULL;
-	reason = reason ? reason + 2 : message;
+	const char *url = last_url(message), *reason = url ? strstr(url, ": ") + 2 : message;
 	*len = hither_error_fact_len(reason);
+	if (*len && reason[*len - 1] == ')' && !memchr(reason, '(', (size_t)*len))
+		--*len; /* of what it is told within */
 	return reason;
 }
 
 /* Where it happens, of which the line may have no room for the end. */
 static void add_place(char *line, unsigned width, const char *message)
 {
-	const char *url = strstr(message, "://"), *end = url ? strstr(url, ": ") : NULL;
+	const char *url = last_url(message), *end = url ? strstr(url, ": ") : NULL;
 	if (!end)
 		return;
-	while (url > message && url[-1] != ' ')
+	while (url > message && url[-1] != ' ' && url[-1] != '(')
 		url--;
 	add(line, width, "  (%.*s)", (int)(end - url), url);
 }
@@ -151,10 +161,12 @@ void progress_clear(struct progress *p)
 
 void progress_tell(struct progress *p, const struct hither_mount_stats *stats)
 {
-	if (stats->error && !p->told && !p->terminal)
+	/* What is final is told by who gets it. */
+	bool waits = hither_error_is_transient(stats->error);
+	if (waits && !p->told && !p->terminal)
 		fail_with(0, "%.*s; it is tried again, up to --deadline",
 		          hither_error_fact_len(stats->message), stats->message);
-	p->told = stats->error;
+	p->told = waits;
 }
 
 /* --- numbers --- */

@@ -59,6 +59,9 @@ static void the_reason_comes_first(void)
 	check_line(&p, &s, 200,
 	           " 50 %  500 MB of 1.0 GB  no answer: really  "
 	           "(http://h/a%20long/way/to/the/file)");
+	strcpy(s.message, "http://h/a#files: gave up after 3 s (http: http://h/a/b: no answer); x");
+	check_line(&p, &s, 200, " 50 %  500 MB of 1.0 GB  no answer  (http://h/a/b)");
+	strcpy(s.message, "http: http://h/a%20long/way/to/the/file: no answer: really; ask later");
 	check_line(&p, &s, 60, " 50 %  500 MB of 1.0 GB  no answer: really  (http://h/a%20lo");
 }
 

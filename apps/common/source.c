@@ -378,7 +378,7 @@ static int add_kept(void *user, const struct hither_cache_entry *e)
 static void offer_offline(const struct settings *s, struct hither_error *err)
 {
 	const struct hither_error was = *err;
-	char here[UNITS_TEXT_BYTES], size[UNITS_TEXT_BYTES];
+	char share[16];
 	AUTO_FREE char *url = url_redact(s->url);
 	AUTO_FREE char *files =
 	        url && hither_tree_is_url(s->url) ? hither_tree_cache_name(url) : NULL;
@@ -386,11 +386,13 @@ static void offer_offline(const struct settings *s, struct hither_error *err)
 	if (!url || hither_cache_list(s->mount.cache_dir, add_kept, &k, NULL) || !k.has_url ||
 	    !k.local_bytes)
 		return;
-	const char *all =
-	        k.local_bytes == k.size_bytes ? "all" : units_format_size(here, k.local_bytes);
-	hither_fail(err, was.code, "%.*s; the cache has %s of its %s: --offline uses that",
-	            hither_error_fact_len(was.message), was.message, all,
-	            units_format_size(size, k.size_bytes));
+	if (k.local_bytes == k.size_bytes)
+		snprintf(share, sizeof share, "all");
+	else
+		snprintf(share, sizeof share, "%.0f %%",
+		         (double)k.local_bytes * 100 / (double)k.size_bytes);
+	hither_fail(err, was.code, "%.*s; the cache has %s of it: --offline uses that",
+	            hither_error_fact_len(was.message), was.message, share);
 }
 
 /* As people type it, and no server has it. */

@@ -175,7 +175,8 @@ static bool ask_next(struct ready *r)
 static bool goes_on(struct ready *r)
 {
 	struct hither_mount_stats stats;
-	if (r->offline)
+	/* A server that was not there for as long as --deadline says is not asked on and on. */
+	if (r->offline || hither_error_is_transient(r->failed.code))
 		return false;
 	if (r->asking)
 		return true;

@@ -359,7 +359,7 @@ class Test:
         gone.shutdown()
         gone.server_close()
         done = self.mount(url=url, good=False)
-        assert done.returncode == 1 and re.search("the cache has [0-9.]+ kB of its ", done.stderr) and "--offline" in done.stderr, done
+        assert done.returncode == 1 and re.search("the cache has [0-9]+ % of it: ", done.stderr) and "--offline" in done.stderr, done
         hither("cache", "--cache", self.cache, "clear", url)
         done = self.mount(url=url, good=False)
         assert done.returncode == 1 and "--offline" not in done.stderr, done
