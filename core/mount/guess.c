@@ -361,8 +361,9 @@ static void consult_order_locked(struct managed *m)
 	while (m->order && m->order->ops->left && left_count < MANAGED_LEFT &&
 	       m->order->ops->left(m->order, &left[left_count]))
 		left_count++;
-	pthread_mutex_unlock(&m->order_lock);
+	/* In this order: what it says first is guessed first. */
 	pthread_mutex_lock(&m->lock);
+	pthread_mutex_unlock(&m->order_lock);
 	for (unsigned i = 0; i < left_count; i++)
 		managed_left_locked(m, left[i]);
 	m->order_holds = got && range.len == 0;

@@ -218,10 +218,71 @@ static void the_order_hears_of_accesses_in_their_order(void)
 	end_play(&p);
 }
 
+/* --- several threads ask --- */
+
+enum { STEPS = 20000 };
+
+static bool next_step(struct hither_order *order, uint64_t window_bytes, struct hither_range *out)
+{
+	if (said == STEPS)
+		return false;
+	*out = (struct hither_range){(uint64_t)said++ * BLOCK, BLOCK};
+	return true;
+}
+
+static struct played *claimed;
+static uint64_t latest;
+static unsigned steps_claimed, backwards;
+
+static void *claim_steps(void *arg)
+{
+	struct managed *m = claimed->m;
+	for (bool more = true; more;) {
+		struct managed_job job;
+		pthread_mutex_lock(&m->lock);
+		bool got = managed_claim_locked(m, &job);
+		if (got) {
+			backwards += steps_claimed++ && job.first < latest;
+			latest = job.first;
+		}
+		more = got || m->order_thinking; /* then this one was turned away */
+		pthread_mutex_unlock(&m->lock);
+		if (!got) {
+			sched_yield();
+			continue;
+		}
+		managed_arrived(m, job.first * BLOCK, BLOCK); /* others may ask it, too */
+		settle(m, &job, -ECANCELED);
+	}
+	return NULL;
+}
+
+/* What it says first is asked for first, though threads that asked it wait for the mount. */
+static void what_is_said_first_is_guessed_first(void)
+{
+	static const struct hither_order_ops ops = {.name = "steps", .next = next_step};
+	struct hither_order order = {&ops};
+	struct played p = play(STEPS * (uint64_t)BLOCK, 0);
+	pthread_t threads[CLAIMERS];
+	p.m->order = &order;
+	said = steps_claimed = backwards = 0;
+	claimed = &p;
+	for (int i = 0; i < CLAIMERS; i++)
+		CHECK_EQ(pthread_create(&threads[i], NULL, claim_steps, NULL), 0);
+	for (int i = 0; i < CLAIMERS; i++)
+		pthread_join(threads[i], NULL);
+	CHECK_EQ(steps_claimed, STEPS);
+	CHECK_EQ(backwards, 0);
+	p.m->order = NULL;
+	end_play(&p);
+}
+
 int main(void)
 {
 	RUN(guesses_that_go_on_keep_their_order_and_none_is_lost);
 	RUN(nobody_sweeps_while_the_order_thinks);
+	for (int i = 0; i < 4; i++) /* two threads must meet */
+		RUN(what_is_said_first_is_guessed_first);
 	RUN(what_an_order_holds_the_line_for_may_fail_to_come);
 	RUN(bytes_that_are_held_are_measured_as_they_come);
 	RUN(the_order_hears_of_accesses_in_their_order);

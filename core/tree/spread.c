@@ -7,14 +7,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 enum {
 	STACK_BYTES = 256 << 10,
 	PART_LEAST = 4096,
-	/* What a new connection brings in its first round trip: ten segments (RFC 6928) less the
-	 * answer's headers. */
-	FLIGHT_FIRST = 13 << 10,
 };
 /* Without traffic for so long a connection begins anew (RFC 5681, 4.1). */
 #define REST_NS (200 * HITHER_NS_PER_MS)
@@ -33,6 +31,7 @@ struct spread_job {
 	uint32_t run_count, run; /* of which all before run are begun, */
 	uint64_t run_done;       /* and so much of that one */
 	uint64_t flight;         /* longest part; 0: any */
+	uint64_t number;         /* the order of reads */
 	uint32_t begun, running;
 	int result; /* of the first part that failed, or of the sink */
 	struct hither_error err;
@@ -43,13 +42,16 @@ struct spread_job {
 struct spread {
 	spread_fetch fetch;
 	void *user;
-	pthread_mutex_t lock; /* guards the rest */
+	atomic_uint_fast64_t numbers; /* of reads so far */
+	pthread_mutex_t lock;         /* guards the rest */
 	pthread_cond_t work;
-	struct spread_job *head, **tail; /* with something that is not begun, first come first */
-	uint32_t thread_most;            /* fixed */
+	struct spread_job *head; /* with something that is not begun, first come first */
+	uint32_t thread_most;    /* fixed */
+	uint32_t failed_count;   /* threads that could not be started */
 	uint32_t thread_count, idle_count;
 	bool closing;
 	pthread_t threads[SPREAD_MOST];
+	bool started[SPREAD_MOST]; /* by whoever has counted it */
 };
 
 /* --- who brings parts --- */
@@ -65,8 +67,6 @@ static void unlink_locked(struct spread *s, struct spread_job *job)
 	while (*at != job)
 		at = &(*at)->next;
 	*at = job->next;
-	if (!*at)
-		s->tail = at;
 }
 
 /* What is not begun is not wanted any more. */
@@ -139,12 +139,12 @@ static uint64_t bring_locked(struct spread *s, uint64_t flight)
 static void *bring_main(void *arg)
 {
 	struct spread *s = arg;
-	uint64_t flight = FLIGHT_FIRST, rests_ns = 0;
+	uint64_t flight = SPREAD_FIRST, rests_ns = 0;
 	pthread_mutex_lock(&s->lock);
 	while (!s->closing) {
 		if (s->head) {
 			if (rests_ns && hither_now_ns() - rests_ns > REST_NS)
-				flight = FLIGHT_FIRST;
+				flight = SPREAD_FIRST;
 			flight += bring_locked(s, flight);
 			rests_ns = 0;
 			continue;
@@ -158,27 +158,49 @@ static void *bring_main(void *arg)
 	return NULL;
 }
 
-static bool start_thread_locked(struct spread *s)
+static bool start_thread(struct spread *s, uint32_t i)
 {
 	pthread_attr_t attr;
 	pthread_attr_init(&attr);
 	pthread_attr_setstacksize(&attr, STACK_BYTES);
-	int r = pthread_create(&s->threads[s->thread_count], &attr, bring_main, s);
+	s->started[i] = !pthread_create(&s->threads[i], &attr, bring_main, s);
 	pthread_attr_destroy(&attr);
-	s->thread_count += !r;
-	return !r;
+	return s->started[i];
 }
 
-/* job has just come. */
+/*
+ * job has just come. Threads are started with the lock let go of: others come meanwhile, and who
+ * has to wait for a lock gets it in any order.
+ */
 static void see_to_it_locked(struct spread *s, const struct spread_job *job)
 {
 	uint64_t count = 0;
 	for (uint32_t i = 0; i < job->run_count; i++)
-		count += parts_of(job, job->runs[i].len, FLIGHT_FIRST);
+		count += parts_of(job, job->runs[i].len, SPREAD_FIRST);
 	for (uint32_t i = 0; i < s->idle_count && count; i++, count--)
 		pthread_cond_signal(&s->work);
-	while (count && s->thread_count < s->thread_most && start_thread_locked(s))
-		count--;
+	uint32_t first = s->thread_count, end = s->thread_most, failed = 0;
+	end = count < end - first ? first + (uint32_t)count : end;
+	s->thread_count = end;
+	if (first < end) {
+		pthread_mutex_unlock(&s->lock);
+		for (uint32_t i = first; i < end; i++)
+			failed += !start_thread(s, i);
+		pthread_mutex_lock(&s->lock);
+	}
+	s->failed_count += failed;
+	while (s->failed_count == s->thread_count && s->head) /* no memory for any */
+		bring_locked(s, SPREAD_FIRST);
+}
+
+/* In the order in which reads were begun. */
+static void enqueue_locked(struct spread *s, struct spread_job *job)
+{
+	struct spread_job **at = &s->head;
+	while (*at && (*at)->number < job->number)
+		at = &(*at)->next;
+	job->next = *at;
+	*at = job;
 }
 
 /* --- who waits for them --- */
@@ -257,15 +279,13 @@ int spread_read(struct spread *s, const struct spread_run *runs, uint32_t count,
 	                         .buf = buf,
 	                         .run_count = count,
 	                         .flight = sink->flight_bytes,
+	                         .number = atomic_fetch_add(&s->numbers, 1),
 	                         .news = PTHREAD_COND_INITIALIZER};
 	if (!parts)
 		return hither_fail(err, -ENOMEM, "tree: no memory");
 	pthread_mutex_lock(&s->lock);
-	*s->tail = &job;
-	s->tail = &job.next;
+	enqueue_locked(s, &job);
 	see_to_it_locked(s, &job);
-	while (!s->thread_count && !is_begun(&job)) /* no memory for one */
-		bring_locked(s, FLIGHT_FIRST);
 	wait_locked(s, &job, sink);
 	pthread_mutex_unlock(&s->lock);
 	pthread_cond_destroy(&job.news);
@@ -284,7 +304,6 @@ struct spread *spread_create(spread_fetch fetch, void *user)
 		return NULL;
 	s->fetch = fetch;
 	s->user = user;
-	s->tail = &s->head;
 	s->thread_most = hither_has_few_files() ? SPREAD_FEW : SPREAD_MOST;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->work, NULL);
@@ -300,7 +319,8 @@ void spread_destroy(struct spread *s)
 	pthread_cond_broadcast(&s->work);
 	pthread_mutex_unlock(&s->lock);
 	for (uint32_t i = 0; i < s->thread_count; i++)
-		pthread_join(s->threads[i], NULL);
+		if (s->started[i])
+			pthread_join(s->threads[i], NULL);
 	pthread_mutex_destroy(&s->lock);
 	pthread_cond_destroy(&s->work);
 	free(s);

@@ -19,7 +19,10 @@ MARK = "mark"  # a file in each game's folder, to find it by
 RUNS = 3       # of what is short: the median counts
 CHUNK = 64 << 10
 SLACK = 1.3     # of the ideal
-PAYLOAD = 1448 / 1500  # of what a line carries: IPv4, and TCP with timestamps (RFC 791, 9293, 7323)
+SEGMENT = 1448
+PAYLOAD = SEGMENT / 1500  # of what a line carries: IPv4, and TCP with timestamps (RFC 791, 9293, 7323)
+CONNECTIONS = 48  # as many as a player's mount opens, each of ten segments at first (RFC 6928)
+STALL = 0.05
 
 
 class Measured:
@@ -153,29 +156,39 @@ def entries(path):
 
 
 def stalled(path):
-    """(offset, length, seconds) of each read that waited more than 50 ms."""
+    """(offset, length, begin, end in seconds) of each read that waited more than 50 ms."""
     with open(path, encoding="ascii") as text:
         for line in text:
             if line.startswith("# stalled "):
-                offset, length, begin, _ = line.split()[2:]
-                yield int(offset), int(length), int(begin) / 1000
+                offset, length, begin, end = line.split()[2:]
+                yield int(offset), int(length), int(begin) / 1000, int(end) / 1000
 
 
 def chunks(offset, length):
     return range(offset // CHUNK, (offset + length - 1) // CHUNK + 1)
 
 
+def soonest(total, rate, rtt):
+    """Seconds from the first request, over connections that are there, until so many bytes can have come: each
+    connection's window doubles with each round trip (RFC 5681), until they fill the line."""
+    goodput, come, window, trips = rate / 8 * PAYLOAD, 0, CONNECTIONS * 10 * SEGMENT, 1
+    while window < goodput * rtt and come + window < total:
+        come, window, trips = come + window, 2 * window, trips + 1
+    return trips * rtt + (total - come) / goodput
+
+
 def avoidable(profile, run_of, rate, rtt):
-    """Stalls of a run for what was due before: the line, all of it given to the profile in its order, brings it by
-    then. Nobody could have foreseen what the profile has not."""
+    """Stalls of a run of which more than 50 ms came after the line could have brought the bytes: all of it given to
+    the profile, in its order, from when the mount is there. Nobody could have foreseen what the profile has not."""
     due, total = {}, 0
     for offset, length, _, _ in entries(profile):
         for chunk in chunks(offset, length):
             if chunk not in due:
                 total += CHUNK
-                due[chunk] = total * 8 / (rate * PAYLOAD) + 3 * rtt
-    return sum(all(c in due for c in chunks(offset, length)) and max(due[c] for c in chunks(offset, length)) < when
-               for offset, length, when in stalled(run_of))
+                due[chunk] = soonest(total, rate, rtt)
+    return sum(all(c in due for c in chunks(offset, length)) and
+               end - max(begin, *(due[c] for c in chunks(offset, length))) > STALL
+               for offset, length, begin, end in stalled(run_of))
 
 
 def learnt_bytes(path):

@@ -64,8 +64,9 @@ NOTES = [
     " level is there; unmodified, from Debian, under Xvfb with software rendering. Ideal: what the launch reads at the"
     " line's rate, three round trips, and the game's own start from the local disk. With a profile, and from the local"
     " disk: the median of three. Who mounts lazily is stopped once it took half as long again as the download. A stall"
-    " (over 50 ms) that the line had time to avoid: had it brought the profile in its order and nothing else, at its rate"
-    " less the headers of its packets, it would have had these bytes, three round trips included, before they were read;"
+    " (over 50 ms) that the line had time to avoid: more than 50 ms of it came after the line could have brought these"
+    " bytes, all of it given to the profile in its order from when the mount is there, at its rate less the headers of its"
+    " packets, over 48 connections whose windows begin with ten segments and double with each round trip;"
     " what the profile has not is not counted. Pictures: what"
     " was read when, without a profile and with one.",
     "find: every name, size and date of 100,000 files in 100 folders, medians of three; for the first time: the"
