@@ -84,11 +84,23 @@ static void put_children(struct rewrite *w, struct box_bytes b, unsigned depth)
 	struct box_bytes child;
 	while (box_next(&b, &child))
 		put_box(w, child, depth + 1);
-	put(w, b.data, b.len); /* what is no box; QuickTime ends lists with four zeros */
+	/* What is no box; QuickTime ends lists with four zeros. A longer rest is a box that lies about
+	 * its size: players may follow it all the same, to offsets that are not corrected. */
+	w->foreign = w->foreign || b.len >= 8;
+	put(w, b.data, b.len);
 	if (w->out) {
 		struct rewrite size = {.out = w->out, .len = header};
 		put_be32(&size, w->len - header);
 	}
+}
+
+/* Of a type that leads to offsets, or has them: in its place it has been dealt with. */
+static bool leads_to_offsets(uint32_t type)
+{
+	for (size_t i = 0; i < PATH_LENGTH; i++)
+		if (type == path[i])
+			return true;
+	return type == BOX('s', 't', 'c', 'o') || type == BOX('c', 'o', '6', '4');
 }
 
 /* depth: of path, that b may be at. Never deeper than the path. */
@@ -101,7 +113,7 @@ static void put_box(struct rewrite *w, struct box_bytes b, unsigned depth)
 		put_offsets(w, b);
 	} else {
 		w->foreign = w->foreign || b.type == BOX('s', 'a', 'i', 'o') ||
-		             b.type == BOX('c', 'm', 'o', 'v');
+		             b.type == BOX('c', 'm', 'o', 'v') || leads_to_offsets(b.type);
 		put_be32(w, b.len + 8);
 		put_be32(w, b.type);
 		put(w, b.data, b.len);
@@ -165,8 +177,11 @@ static int faststart(struct media_parse *p, struct hither_media_layout *out)
 	if (r || box_find(moov, BOX('m', 'v', 'e', 'x'), &b))
 		return r;
 	struct rewrite w = {.moov_at = top.moov.offset, .moov_len = top.moov.len};
-	/* An mdat that claims to go on to the end cannot be followed by anything. */
-	w.insert_at = top.ftyp.len && top.ftyp.len <= top.moov.offset ? top.ftyp.len : 0;
+	/* Behind the file type, which players look at first; without one, at the very front. */
+	uint64_t ftyp_end;
+	if (!__builtin_add_overflow(top.ftyp.offset, top.ftyp.len, &ftyp_end) &&
+	    ftyp_end <= top.moov.offset)
+		w.insert_at = ftyp_end;
 	return lay_out(p, moov, &w, out);
 }
 

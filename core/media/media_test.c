@@ -211,6 +211,52 @@ static void a_layout_with_the_index_in_front_has_the_same_samples(void)
 	check_layout(&f, true);
 }
 
+/* Players read what is in a box that claims more than its parent has, and a moov in a moov. */
+static void an_index_that_is_not_understood_stays_where_it_is(void)
+{
+	static struct file f;
+	static uint8_t kept[4096];
+	struct hither_media_layout l;
+	struct hither_range wanted;
+	uint64_t moov = make_mp4(&f, false), last = moov;
+	for (uint64_t at = moov; at + 4 <= f.source.size_bytes; at++)
+		if (memcmp(f.bytes + at, "trak", 4) == 0)
+			last = at - 4;
+	be32_at(&f, last, 100000);
+	CHECK_OK(hither_media_faststart(&f.source, &l, &wanted, &err));
+	CHECK_EQ(l.count, 0);
+	moov = make_mp4(&f, false);
+	size_t len = f.source.size_bytes - moov;
+	memcpy(kept, f.bytes + moov, len);
+	f.source.size_bytes = f.here = moov;
+	uint64_t outer = begin(&f, "moov");
+	put(&f, kept, len);
+	end(&f, outer);
+	CHECK_OK(hither_media_faststart(&f.source, &l, &wanted, &err));
+	CHECK_EQ(l.count, 0);
+}
+
+/* Some cameras leave room in front. */
+static void a_file_type_behind_free_space_stays_in_front(void)
+{
+	static struct file f;
+	static uint8_t kept[8192];
+	struct hither_media_layout l;
+	struct hither_range wanted;
+	make_mp4(&f, false);
+	size_t len = f.source.size_bytes;
+	memcpy(kept, f.bytes, len);
+	f = (struct file){0};
+	end(&f, begin(&f, "free"));
+	put(&f, kept, len);
+	CHECK(hither_media_recognise(f.bytes, 64));
+	CHECK_OK(hither_media_faststart(&f.source, &l, &wanted, &err));
+	CHECK_EQ(l.count, 3);
+	CHECK_EQ(l.segments[0].len, 8 + MDAT); /* free, ftyp */
+	CHECK(l.segments[1].data);
+	hither_media_layout_finish(&l);
+}
+
 static void a_file_cut_anywhere_is_refused_or_clipped(void)
 {
 	static struct file f;
@@ -297,6 +343,8 @@ int main(void)
 	RUN(an_mp4_is_laid_out_by_time);
 	RUN(what_is_not_here_is_asked_for);
 	RUN(a_layout_with_the_index_in_front_has_the_same_samples);
+	RUN(an_index_that_is_not_understood_stays_where_it_is);
+	RUN(a_file_type_behind_free_space_stays_in_front);
 	RUN(a_file_cut_anywhere_is_refused_or_clipped);
 	RUN(absurd_numbers_do_no_harm);
 	RUN(an_index_of_two_gigabytes_is_refused);

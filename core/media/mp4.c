@@ -74,7 +74,7 @@ static bool note_box(struct mp4_top *top, const struct box *b)
 {
 	switch (b->type) {
 	case BOX('f', 't', 'y', 'p'):
-		if (b->offset == 0)
+		if (!top->ftyp.len && top->first_mdat == UINT64_MAX)
 			top->ftyp = *b;
 		break;
 	case BOX('m', 'o', 'o', 'v'):
@@ -171,7 +171,8 @@ static int parse(struct media_parse *p)
 
 static bool recognise(const uint8_t *head, size_t len)
 {
-	static const char *const first[] = {"ftyp", "moov", "mdat", "wide", "styp", "skip"};
+	static const char *const first[] = {"ftyp", "moov", "mdat", "wide", "styp",
+	                                    "skip", "free", "pnot", "uuid"};
 	if (len < 16 || (media_be32(head) < 8 && media_be32(head) > 1))
 		return false;
 	for (size_t i = 0; i < sizeof first / sizeof *first; i++)
