@@ -6,6 +6,7 @@
 #include "page.h"
 #include "picture.h"
 #include "request.h"
+#include "start.h"
 #include "util.h"
 
 #include <errno.h>
@@ -17,7 +18,7 @@
 
 enum {
 	GUESTS = 64,
-	CONNECTIONS = 2 * GUESTS, /* those that have been told to leave take a moment */
+	GUESTS_FEW_FILES = 12,
 	REQUEST_BYTES = 16 << 10, /* its line and headers */
 	STACK_BYTES = 256 << 10,  /* of a connection's thread */
 	SEND_BYTES = 256 << 10,   /* at a time */
@@ -35,6 +36,7 @@ struct endpoint {
 	char url[LISTEN_TEXT_BYTES + 16];
 	char etag[2 * 8 + 3]; /* of this run: another one may serve another version */
 	struct guests guests;
+	unsigned most_guests;
 	atomic_uint viewers;
 };
 
@@ -65,7 +67,7 @@ static void guest_comes_or_goes(void *user, struct MHD_Connection *c, void **con
 		guests_enter(
 		        &e->guests, *context,
 		        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
-		        GUESTS);
+		        e->most_guests);
 	}
 }
 
@@ -353,6 +355,7 @@ int endpoint_open(const struct endpoint_media *media, const char *listen, struct
 		return r;
 	e->media = *media;
 	e->guests = (struct guests)GUESTS_INITIALIZER;
+	e->most_guests = start_has_few_files() ? GUESTS_FEW_FILES : GUESTS;
 	e->type = type_of(media->mount);
 	snprintf(e->url, sizeof e->url, "http://%s/", where);
 	make_etag(e);
@@ -360,7 +363,8 @@ int endpoint_open(const struct endpoint_media *media, const char *listen, struct
 	        MHD_USE_THREAD_PER_CONNECTION | MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL |
 	                MHD_USE_ITC | MHD_USE_ERROR_LOG,
 	        e->port, NULL, NULL, handle, e, MHD_OPTION_EXTERNAL_LOGGER, ignore_log, NULL,
-	        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS,
+	        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+	        2 * e->most_guests, /* those that have been told to leave take a moment */
 	        MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
 	        (size_t)REQUEST_BYTES, MHD_OPTION_THREAD_STACK_SIZE, (size_t)STACK_BYTES,
 	        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_CONNECTION, guest_comes_or_goes,

@@ -3,10 +3,12 @@
 
 #include "source.h"
 #include "start.h"
+#include "streams.h"
 #include "units.h"
 #include "util.h"
 
 #include <errno.h>
+#include <hither/media.h>
 
 /* More than usual: a seek takes many, each of which brings little at once. A connection each, that
  * stays open. */
@@ -63,4 +65,19 @@ int stream_refuse(const char *name, struct hither_error *err)
 	                   "%s: neither video nor audio that can be recognised; hither mount makes "
 	                   "any file usable",
 	                   name);
+}
+
+int stream_check_media(struct hither_mount *m, const char *name, struct hither_error *err)
+{
+	struct streams streams;
+	uint8_t head[64];
+	size_t len = hither_mount_size(m) < sizeof head ? hither_mount_size(m) : sizeof head;
+	int r = hither_mount_read_at(m, head, len, 0, err);
+	if (r || hither_media_recognise(head, len))
+		return r;
+	streams_find(&streams, m);
+	if (streams.looked && !streams.count)
+		r = stream_refuse(name, err);
+	streams_finish(&streams);
+	return r;
 }

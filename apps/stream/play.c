@@ -11,13 +11,18 @@
 #include "player.h"
 
 #include "options.h"
+#include "url.h"
 #include "util.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
+#define FOLDER "hither-play-" /* and the process that made it */
 #define FIELD(member) offsetof(struct stream_settings, member)
 
 static const struct option_spec specs[] = {
@@ -88,6 +93,21 @@ static void tell(const struct play *p)
 	fputc('\n', stderr);
 }
 
+/* A player says little of a page that came instead of a film. Nothing is waited for: what is not
+ * all here is left to the player's own words. */
+static void tell_failure(struct play *p)
+{
+	struct hither_error err;
+	struct hither_mount *m = p->a.daemon.mount;
+	AUTO_FREE char *name = url_file_name(p->a.settings->base.url);
+	uint64_t size = hither_mount_size(m);
+	uint32_t kind;
+	fail_with(EXIT_FAILED, "%s", p->err.message);
+	if (name && size && hither_mount_extent(m, 0, size, &kind) == size &&
+	    kind & HITHER_EXTENT_LOCAL && stream_check_media(m, name, &err) == -EMEDIUMTYPE)
+		fail_with(EXIT_FAILED, "%s", err.message);
+}
+
 static int unmounted(struct daemon *d)
 {
 	struct play *p = d->hooks_user;
@@ -102,7 +122,7 @@ static int unmounted(struct daemon *d)
 		tell(p);
 	player_finish(p->player);
 	if (p->result)
-		fail_with(EXIT_FAILED, "%s", p->err.message);
+		tell_failure(p);
 	int r = attend_end(&p->a);
 	return p->result ? p->result : r;
 }
@@ -110,14 +130,30 @@ static int unmounted(struct daemon *d)
 static const struct daemon_hooks hooks = {mounted, unmounted};
 
 /* A folder of our own, so that the file has the resource's name. */
-static int make_folder(char *out, size_t size, struct hither_error *err)
+static int make_folder(const char *base, char *out, size_t size, struct hither_error *err)
 {
-	const char *base = getenv("XDG_RUNTIME_DIR");
-	if (!base || *base != '/' || access(base, W_OK))
-		base = "/tmp";
-	if (snprintf(out, size, "%s/hither-play-XXXXXX", base) >= (int)size || !mkdtemp(out))
+	if (snprintf(out, size, "%s/" FOLDER "%ld-XXXXXX", base, (long)getpid()) >= (int)size) {
+		*out = 0;
+		errno = ENAMETOOLONG;
+	}
+	if (!*out || !mkdtemp(out))
 		return hither_fail(err, -errno, "make a folder in %s: %s", base, strerror(errno));
 	return 0;
+}
+
+/* What processes left that were killed. Their mounts have been cleared away when we mounted; what
+ * is not empty, or another user's, stays. */
+static void clear_folders(const char *base)
+{
+	DIR *d = opendir(base);
+	const struct dirent *e;
+	long pid;
+	while (d && (e = readdir(d)))
+		if (sscanf(e->d_name, FOLDER "%ld-", &pid) == 1 && pid > 0 && kill((pid_t)pid, 0) &&
+		    errno == ESRCH)
+			unlinkat(dirfd(d), e->d_name, AT_REMOVEDIR);
+	if (d)
+		closedir(d);
 }
 
 static int run(struct settings *base, char **args)
@@ -127,11 +163,14 @@ static int run(struct settings *base, char **args)
 	                 .extra = args + 1,
 	                 .lock = PTHREAD_MUTEX_INITIALIZER};
 	char folder[512];
+	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	if (!runtime || *runtime != '/' || access(runtime, W_OK))
+		runtime = "/tmp";
 	int code = stream_apply("play", p.a.settings, args[0]);
 	if (code >= 0)
 		return code;
 	options_hide(args[0]);
-	if (make_folder(folder, sizeof folder, &err))
+	if (make_folder(runtime, folder, sizeof folder, &err))
 		return fail_with(EXIT_FAILED, "%s", err.message);
 	base->foreground = base->own_copy = true;
 	p.a.daemon.quiet = true;
@@ -139,6 +178,7 @@ static int run(struct settings *base, char **args)
 	p.a.daemon.hooks_user = &p;
 	code = attend(&p.a, folder, false);
 	rmdir(folder);
+	clear_folders(runtime);
 	return code;
 }
 

@@ -11,7 +11,6 @@
 #include "record.h"
 #include "service.h"
 #include "source.h"
-#include "streams.h"
 #include "url.h"
 #include "util.h"
 
@@ -178,24 +177,6 @@ static void announce(const struct server *s)
 
 /* --- life --- */
 
-/* What has no index here may be known to libavformat; where that is not there, it is the player's
- * to say. */
-static int check_media(const struct server *s, struct hither_error *err)
-{
-	struct streams streams;
-	uint8_t head[64];
-	size_t len = hither_mount_size(s->mount) < sizeof head ? hither_mount_size(s->mount)
-	                                                       : sizeof head;
-	int r = hither_mount_read_at(s->mount, head, len, 0, err);
-	if (r || hither_media_recognise(head, len))
-		return r;
-	streams_find(&streams, s->mount);
-	if (streams.looked && !streams.count)
-		r = stream_refuse(s->name, err);
-	streams_finish(&streams);
-	return r;
-}
-
 static int start(struct server *s, struct hither_error *err)
 {
 	const char *listen = s->settings->listen ? s->settings->listen : DEFAULT_ADDRESS;
@@ -205,7 +186,7 @@ static int start(struct server *s, struct hither_error *err)
 	if (!r)
 		r = stream_check_room(s->settings, s->mount, err);
 	if (!r)
-		r = check_media(s, err);
+		r = stream_check_media(s->mount, s->name, err);
 	if (!r)
 		r = body_open(&s->body, s->mount, err);
 	if (!r && s->body.damage.code)

@@ -31,5 +31,10 @@ int stream_check_room(const struct stream_settings *s, const struct hither_mount
                       struct hither_error *err);
 /* Says that it is no media: -EMEDIUMTYPE. */
 int stream_refuse(const char *name, struct hither_error *err);
+/*
+ * Is it media? What has no index here may be known to libavformat; where that is not there, it is
+ * the player's to say. Reads, and so blocks. 0, -EMEDIUMTYPE, or why it cannot be read.
+ */
+int stream_check_media(struct hither_mount *m, const char *name, struct hither_error *err);
 
 #endif

@@ -84,8 +84,8 @@ static void put_children(struct rewrite *w, struct box_bytes b, unsigned depth)
 	struct box_bytes child;
 	while (box_next(&b, &child))
 		put_box(w, child, depth + 1);
-	/* What is no box; QuickTime ends lists with four zeros. A longer rest is a box that lies about
-	 * its size: players may follow it all the same, to offsets that are not corrected. */
+	/* What is no box; QuickTime ends lists with four zeros. A longer rest is a box that lies
+	 * about its size: players may follow it all the same, to offsets that are not corrected. */
 	w->foreign = w->foreign || b.len >= 8;
 	put(w, b.data, b.len);
 	if (w->out) {

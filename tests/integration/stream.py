@@ -27,8 +27,9 @@ from rig.web import Web
 class Endpoint:
     """hither-stream serve, on a port of its own."""
 
-    def __init__(self, room, build, url, *options):
-        self.process = room.start([os.path.join(build, "apps/stream/hither-stream"), "serve", "--cache", "none",
+    def __init__(self, room, build, url, *options, files=None):
+        limit = ["prlimit", f"--nofile={files}"] if files else []
+        self.process = room.start([*limit, os.path.join(build, "apps/stream/hither-stream"), "serve", "--cache", "none",
                                    "--listen", "127.0.0.1:0", *options, url], stdout=subprocess.PIPE)
         self.said = self.process.stdout.readline().decode()
         expect(self.said.startswith("http://127.0.0.1:"), f"it did not start: {self.said}{self.log()}")
@@ -377,6 +378,18 @@ def does_with_few_descriptors(room, build, web):
         expect(os.path.ismount(path) == (count == 64), f"{count} descriptors: mounted?")
         if count == 64:
             run([hither, "umount", path])
+    # More guests than descriptors: who was not heard of for longest makes room.
+    endpoint = Endpoint(room, build, web.url("plain.mp4"), files=64)
+    host = f"Host: 127.0.0.1:{endpoint.port}"
+    asleep = []
+    for _ in range(80):
+        s = socket.create_connection(("127.0.0.1", endpoint.port), timeout=10)
+        s.sendall(f"GET /media HTTP/1.1\r\n{host}\r\n\r\n".encode())
+        asleep.append(s)
+    expect(endpoint.ask("/media", Range="bytes=0-9")[0] == 206, "sleepers take all descriptors")
+    for s in asleep:
+        s.close()
+    endpoint.end()
 
 
 def probes(build, web):
@@ -440,6 +453,30 @@ def plays(room, build, web):
     expect(not left, f"play left {left}")
     failed = run([stream, "play", "--cache", "none", "--player", "false", web.url("long.mp4")], check=False, env=env)
     expect(failed.returncode == 1 and "exit code 1" in failed.stderr, f"a failing player: {failed.stderr}")
+    plays_no_page(room, stream, web, env)
+    leaves_nothing_when_killed(room, stream, web, env)
+
+
+def plays_no_page(room, stream, web, env):
+    with open(room.path("www", "page.mp4"), "w", encoding="ascii") as file:
+        file.write("<html><body>Log in, please.</body></html>\n")
+    done = run([stream, "play", "--cache", "none", web.url("page.mp4"), "--", "--no-config", "--vo=null", "--ao=null",
+                "--really-quiet"], check=False, env=env)
+    expect(done.returncode == 1 and ("page.mp4: neither video nor audio" in done.stderr or not knows_streams(stream, web)),
+           f"play of a page: {done.returncode} {done.stderr}")
+
+
+def leaves_nothing_when_killed(room, stream, web, env):
+    """The next one clears away what a killed one left: its mount, and its folder."""
+    def folders():
+        return [name for name in os.listdir(room.path("runtime")) if name.startswith("hither-play")]
+    quiet = ["--no-config", "--vo=null", "--ao=null", "--really-quiet"]
+    killed = room.start([stream, "play", "--cache", "none", web.url("long.mp4"), "--", *quiet, "--pause"], env=env)
+    wait_until(lambda: any(is_mount(room.path("runtime", name, "long.mp4")) for name in folders()), 10, "play mounts")
+    killed.kill()
+    killed.wait()
+    run([stream, "play", "--cache", "none", web.url("plain.mp4"), "--", *quiet, "--length=1"], env=env)
+    expect(not folders(), f"a killed play left {folders()}")
 
 
 def main():

@@ -128,6 +128,10 @@ def play_and_seek(room, build, web, screenshot):
                   " setTimeout(look, 20); look(); })", 5, "the page tells where it plays")
     if screenshot:
         browser.screenshot(screenshot)
+    browser.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+    wide = browser.tell("[innerWidth, document.documentElement.scrollWidth]")
+    expect(wide == [390, 390], f"on a narrow screen the page is laid out for {wide} pixels")
+    browser.call("Emulation.clearDeviceMetricsOverride")
     stalls = browser.tell("stalls + (waits() > 0)")
     print(f"first frame {first:.2f} s after navigating, a seek {seek:.2f} s, {stalls} stalls, {frames} frames;"
           f" {told['local_bytes'] >> 20} of {told['size_bytes'] >> 20} MiB are local")
