@@ -148,6 +148,12 @@ static void put_name(FILE *f, struct panel *panel, uint32_t node, unsigned row)
 	put_text(f, LEFT + COLUMNS + 6, TOP + ROWS - (int)row + 4, "start", text);
 }
 
+/* It has its name in its middle. */
+static bool is_tall(const struct panel *panel, const struct hither_tree_node *n)
+{
+	return row_of(panel, n->offset + n->size) >= row_of(panel, n->offset) + TEXT;
+}
+
 /* A line where each begins that is tall enough, and its name. */
 static void put_files(FILE *f, struct panel *panel)
 {
@@ -165,14 +171,14 @@ static void put_files(FILE *f, struct panel *panel)
 	for (uint32_t i = 0; i < count; i++) {
 		unsigned first = row_of(panel, nodes[i].offset);
 		unsigned last = row_of(panel, nodes[i].offset + nodes[i].size);
-		if (nodes[i].kind == HITHER_TREE_FILE && last >= first + TEXT)
+		if (nodes[i].kind == HITHER_TREE_FILE && is_tall(panel, &nodes[i]))
 			put_name(f, panel, i, (first + last) / 2);
 	}
 	/* Of the small ones those that were read, where there is room. */
 	for (size_t i = 0; i < panel->p->count; i++) {
 		const struct hither_tree_node *n =
 		        hither_tree_file_at(panel->tree, panel->p->entries[i].offset);
-		if (n)
+		if (n && !is_tall(panel, n))
 			put_name(f, panel, (uint32_t)(n - nodes), row_of(panel, n->offset));
 	}
 }

@@ -411,6 +411,7 @@ class Test:
         plot = get(f"{self.work}/p.svg").decode()
         for text in (">x/run: ", ">y/run: ", "0.020 s", "0.100 s", "time since", ">data/big one#%.bin<"):
             assert text in plot, (text, plot)
+        assert plot.count(">data/big one#%.bin<") == 2, plot  # once in each
         # The last bytes, at the upper edge, are as tall as a mark elsewhere.
         assert "M900 40v3" in plot or "M899 40v3" in plot or "43v-3" in plot, plot
 
