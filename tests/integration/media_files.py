@@ -90,6 +90,62 @@ def widen(path, out, shift):
         file.write(wide_offsets(*parts[-1], shift))
 
 
+def box(kind, body, wide=False):
+    if wide:
+        return struct.pack(">I4sQ", 1, kind, len(body) + 16) + body
+    return struct.pack(">I4s", len(body) + 8, kind) + body
+
+
+def remade(kind, body, move, without=(), wide=False):
+    """A box with its chunk offsets moved, without boxes of some types, its sizes in 64 bits or not."""
+    if kind == b"stco":
+        count, = struct.unpack(">I", body[4:8])
+        offsets = struct.unpack(f">{count}I", body[8:8 + 4 * count])
+        body = body[:8] + struct.pack(f">{count}I", *[move(o) for o in offsets])
+    elif kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
+        body = b"".join(remade(k, b, move, without, wide) for k, b in boxes(body) if k not in without)
+    return box(kind, body, wide)
+
+
+def make_odd(plain, folder):
+    """Paths of files that no muxer makes, but players play, with the media of plain; and of those whose index
+    leads to offsets in a way that is not to be followed."""
+    with open(plain, "rb") as file:
+        parts = dict(boxes(file.read()))
+    offsets, media = [], parts[b"mdat"]
+    remade(b"moov", parts[b"moov"], lambda o: offsets.append(o) or o)
+    begin = min(offsets)
+    cut = sorted(offsets)[len(offsets) // 2] - begin
+    head = box(b"ftyp", parts[b"ftyp"])
+
+    def moov(at, behind_cut=0, **how):
+        return remade(b"moov", parts[b"moov"],
+                      lambda o: o - begin + at + (behind_cut if o - begin >= cut else 0), **how)
+    at = len(head) + 8
+    mdat, plainly = box(b"mdat", media), moov(at)
+    trak = plainly.rindex(b"trak") - 4
+    lies = plainly[:trak] + (1 << 20).to_bytes(4, "big") + plainly[trak + 4:]
+    files = {
+        "middle.mp4": head + box(b"mdat", media[:cut]) + moov(at, len(plainly) + 8) + box(b"mdat", media[cut:]),
+        "two-mdats.mp4": head + box(b"mdat", media[:cut]) + box(b"free", bytes(9)) + box(b"mdat", media[cut:]) +
+                         moov(at, 17 + 8),
+        "to-the-end.mp4": head + mdat + bytes(4) + plainly[4:],
+        "64-bit-sizes.mp4": head + box(b"mdat", media, True) + moov(at + 8, wide=True),
+        "no-stss.mp4": head + mdat + moov(at, without=(b"stss",)),
+        "no-ftyp.mp4": mdat + moov(8),
+        "free-first.mp4": box(b"free", bytes(20)) + head + mdat + moov(at + 28),
+        "late-ftyp.mov": box(b"wide", b"") + head + mdat + moov(at + 8),
+        "zeros-behind.mp4": head + mdat + plainly + bytes(100000),
+        "free-inside.mp4": head + mdat + box(b"moov", box(b"free", b"") + plainly[8:]),
+        "two-moovs.mp4": head + mdat + plainly + plainly,
+    }
+    kept = {"lying-trak.mp4": head + mdat + lies, "moov-in-moov.mp4": head + mdat + box(b"moov", plainly)}
+    for name, content in (files | kept).items():
+        with open(os.path.join(folder, name), "wb") as out:
+            out.write(content)
+    return ({name: os.path.join(folder, name) for name in names} for names in (files, kept))
+
+
 def frames(path):
     """A hash of every decoded frame, and of every packet (subtitles and data are not decoded)."""
     decoded = run(["ffmpeg", "-v", "error", "-i", path, "-map", "0:v?", "-map", "0:a?", "-f", "framemd5", "-"])

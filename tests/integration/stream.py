@@ -80,6 +80,19 @@ def decodes_the_same(room, build, web, paths):
     print(f"{len(paths)} files decode to the same frames, through the endpoint and through a mount")
 
 
+def lays_out_odd_files(room, build, web):
+    """What no muxer makes; an index that is not understood is left where it is, since players may understand it."""
+    odd, kept = media_files.make_odd(room.path("www", "plain.mp4"), room.path("www"))
+    for name, path in (odd | kept).items():
+        expected = media_files.frames(path)
+        expect(expected[0].count("\n") > 50, f"{name}: too few frames")
+        endpoint = Endpoint(room, build, web.url(name))
+        expect(("its index in front" in endpoint.said) == (name in odd), f"{name}: {endpoint.said}")
+        got = media_files.frames(endpoint.url + "media/" + name)
+        expect(got[:2] == expected[:2], f"{name}: other frames through the endpoint: {got[2]}")
+        endpoint.end()
+
+
 def top_boxes(endpoint):
     """Types of the first boxes, by Range requests."""
     kinds, at = [], 0
@@ -494,7 +507,7 @@ def main():
             keeps_others_out(room, endpoint)
             survives_bad_clients(endpoint, os.path.getsize(paths["plain.mp4"]))
             endpoint.end()
-            for test in (tells_where_it_is, is_cut_off_when_it_changes, no_media, has_no_index, has_an_index_of_two_gigabytes,
+            for test in (lays_out_odd_files, tells_where_it_is, is_cut_off_when_it_changes, no_media, has_no_index, has_an_index_of_two_gigabytes,
                          does_with_few_descriptors, does_not_gather_for_ever_after_a_seek, plays):
                 test(room, build, web)
                 print(test.__name__)
