@@ -11,6 +11,8 @@
 #define ROUNDED_US UINT64_C(20000) /* so much before its key frame a time may be told */
 #define LOOK_AGAIN_NS (NS_PER_S / 2)
 #define CUSHION_US UINT64_C(1500000)
+/* At the start all is slower, and nobody looks at a picture yet. */
+#define START_CUSHION_US UINT64_C(1200000)
 
 struct peeking_source {
 	struct hither_media_source base;
@@ -144,20 +146,31 @@ void playback_stalls(struct playback *p, uint32_t stalls, uint64_t stalled_us)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* How much of it shall be ahead of whoever begins to read at offset. */
+static uint64_t cushion_us_locked(const struct playback *p, uint64_t offset)
+{
+	uint64_t from, to;
+	bool plays = hither_media_time_of(&p->media, offset, &to);
+	/* Who begins with what is in front of the first sample goes on with that. */
+	if (!p->read && (plays || offset < p->media.pieces[0].offset))
+		return START_CUSHION_US;
+	return plays && hither_media_time_of(&p->media, p->read_at, &from) &&
+	                       (to > from + JUMP_US || from > to + JUMP_US)
+	               ? CUSHION_US
+	               : 0;
+}
+
 uint64_t playback_cushion(struct playback *p, uint64_t offset)
 {
 	struct hither_mount_stats stats;
-	uint64_t from, to, second = 0, bytes = 0;
+	uint64_t second = 0, bytes = 0;
 	hither_mount_stats(p->mount, &stats);
 	pthread_mutex_lock(&p->lock);
 	settle_locked(p);
 	if (p->settled && p->media.piece_count && p->media.duration_us)
 		second = stats.size_bytes * 1000000 / p->media.duration_us;
-	if (second && stats.rate_bytes && stats.rate_bytes / 2 < second &&
-	    hither_media_time_of(&p->media, p->read_at, &from) &&
-	    hither_media_time_of(&p->media, offset, &to) &&
-	    (!p->read || to > from + JUMP_US || from > to + JUMP_US))
-		bytes = second * CUSHION_US / 1000000;
+	if (second && stats.rate_bytes && stats.rate_bytes / 2 < second)
+		bytes = second * cushion_us_locked(p, offset) / 1000000;
 	pthread_mutex_unlock(&p->lock);
 	return bytes;
 }
