@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import pty
 import random
 import re
 import select
@@ -424,6 +425,39 @@ class Test:
             self.tree_bytes = int(get(f"{self.work}/noted").decode().partition("size ")[2].split()[0])
         return self.tree_bytes
 
+    def a_pull_in_a_pipe_says_what_is_wrong(self):
+        """Long before the deadline."""
+        self.fresh()
+        self.web.asked.clear()
+        process = subprocess.Popen([HITHER, "pull", "--cache", self.cache, "--wrap", "rate=500k", "--deadline", "60s",
+                                    self.url], stderr=subprocess.PIPE, text=True)
+        while not self.web.fetched("game/data/small"):
+            assert process.poll() is None
+        self.web.away = True
+        told = process.stderr.readline()
+        assert "it is tried again, up to --deadline" in told, told
+        process.terminate()
+        process.communicate(timeout=20)
+        self.web.away = False
+
+    def an_interrupted_index_ends_its_line(self):
+        os.mkdir(f"{self.work}/large")
+        with open(f"{self.work}/large/zeros", "wb") as f:
+            f.truncate(8 << 30)
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.execv(HITHER, [HITHER, "index", f"{self.work}/large"])
+        said = os.read(fd, 4096)
+        assert b" of 8.6 GB" in said, said
+        os.write(fd, b"\x03")
+        try:
+            while piece := os.read(fd, 4096):
+                said += piece
+        except OSError:
+            pass  # the other end has gone
+        os.close(fd)
+        assert os.waitpid(pid, 0)[1] == signal.SIGINT and said.endswith(b"\n"), said
+
     def what_is_misused_is_told_at_once(self):
         before = get(f"{self.site}/game.hither")
         for base in ("http://x/", "/x", "../x", ".", "a//b"):
@@ -487,7 +521,8 @@ def main():
                      test.a_path_in_a_tree_is_explained, test.a_server_without_ranges_is_told_at_once,
                      test.what_the_cache_has_is_offered, test.a_url_as_people_type_it_is_explained, test.figures_agree,
                      test.what_a_killed_daemon_left_is_told, test.profiles_of_two_trees_are_named,
-                     test.a_plot_tells_what_is_what, test.what_is_misused_is_told_at_once, test.bad_manifests):
+                     test.a_plot_tells_what_is_what, test.a_pull_in_a_pipe_says_what_is_wrong,
+                     test.an_interrupted_index_ends_its_line, test.what_is_misused_is_told_at_once, test.bad_manifests):
             print(" ", part.__name__, flush=True)
             part()
     finally:
