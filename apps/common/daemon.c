@@ -101,10 +101,18 @@ static int publish(struct daemon *d, struct hither_error *err)
 	json_text(&j, "\n");
 	if (j.failed)
 		return hither_fail(err, -ENOMEM, "no memory");
-	int r = runtime_publish(&d->entry, j.text, err);
-	if (!r)
+	return runtime_publish(&d->entry, j.text, err);
+}
+
+/* It is mounted: records of those that are dead and were here before are not needed any more. */
+static void supersede(const struct daemon *d)
+{
+	AUTO_JSON struct json j = {0};
+	json_object(&j, NULL);
+	describe_place(d, &j);
+	json_end_object(&j);
+	if (!j.failed)
 		runtime_supersede(j.text);
-	return r;
 }
 
 void daemon_show_progress(struct daemon *d, bool on)
@@ -319,19 +327,21 @@ static int attach(struct daemon *d, struct hither_error *err)
 	int r = d->late ? resolve_late(d, name, folder, err) : 0;
 	if (!r)
 		r = d->scratch ? mountpoint_adopt(&d->at, err) : mountpoint_make(&d->at, err);
-	if (!r && folder)
-		r = hither_fuse_attach_tree(t, d->mount, d->at.path, &options, &d->fuse, err);
-	else if (!r)
-		r = hither_fuse_attach(&file, 1, d->at.path, &options, &d->fuse, err);
+	/* Before it is mounted: who finds us killed in between has something to clear it by. */
 	if (!r)
 		r = runtime_listen(&d->entry, &listen_fd, err);
 	if (!r)
 		r = publish(d, err);
+	if (!r && folder)
+		r = hither_fuse_attach_tree(t, d->mount, d->at.path, &options, &d->fuse, err);
+	else if (!r)
+		r = hither_fuse_attach(&file, 1, d->at.path, &options, &d->fuse, err);
 	if (r) {
 		if (listen_fd >= 0)
 			close(listen_fd);
 		return r;
 	}
+	supersede(d);
 	set_state(d, DAEMON_MOUNTED);
 	control_serve(d->control, listen_fd);
 	return 0;

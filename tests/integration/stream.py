@@ -485,8 +485,7 @@ def leaves_nothing_when_killed(room, stream, web, env):
         return [name for name in os.listdir(room.path("runtime")) if name.startswith("hither-play")]
     quiet = ["--no-config", "--vo=null", "--ao=null", "--really-quiet"]
     killed = room.start([stream, "play", "--cache", "none", web.url("long.mp4"), "--", *quiet, "--pause"], env=env)
-    hither = os.path.join(os.path.dirname(stream), "../hither/hither")
-    wait_until(lambda: json.loads(run([hither, "status", "--json"], env=env).stdout)["mounts"], 10, "play is listed")
+    wait_until(lambda: any(is_mount(room.path("runtime", name, "long.mp4")) for name in folders()), 10, "play mounts")
     room.will_unmount(room.path("runtime", folders()[0], "long.mp4"))
     killed.kill()
     killed.wait()
