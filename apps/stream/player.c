@@ -43,9 +43,9 @@ struct player {
  * than is played they are all that it has to ride through a hiccup with. But nobody shall look at a
  * still picture for longer than HURRY_NS because of that.
  */
-#define GATHERED "0.8"
+#define GATHERED "0.9"
 #define GATHERED_HURRY "0.1"
-#define HURRY_NS (NS_PER_S * 5 / 4)
+#define HURRY_NS (NS_PER_S * 4 / 3)
 enum { PLAYING_MOVES = 4 };
 
 static const struct {

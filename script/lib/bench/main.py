@@ -59,7 +59,7 @@ NOTES = [
     " line of its own, with the same outages, at the same time. mpv as it comes; a stall: no new frame for more than"
     " 0.3 s after it had begun to play. Start: until the first new frame; seeks: until the first that another follows"
     " within 0.3 s. No stall is unavoidable: who keeps the line full and needs 0.15 s to find out that it is back has 1.4 s"
-    " ahead at the worst of these outages, if 0.45 s were gathered after each seek, and 1.7 s with 0.8 s.",
+    " ahead at the worst of these outages, if 0.45 s were gathered after each seek, and 1.8 s with 0.9 s.",
     "games: from starting the command (of a peer's mount, of the download) to the line that the game prints when its"
     " level is there; unmodified, from Debian, under Xvfb with software rendering. Ideal: what the launch reads at the"
     " line's rate, three round trips, and the game's own start from the local disk. With a profile, and from the local"
