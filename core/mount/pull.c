@@ -84,7 +84,8 @@ void managed_start_job_locked(struct managed *m, struct managed_job *job,
 	job->early = kind == MANAGED_JOB_PULL && is_early(m, job);
 	job->first_byte_ns = job->early ? job->start_ns : 0;
 	job->arrived = job->held = 0;
-	job->hedged = job->dropped = false;
+	job->hedged = false;
+	job->dropped = false;
 	job->flight_bytes = kind == MANAGED_JOB_PULL ? part_locked(m) : 0;
 	job->next = m->jobs;
 	m->jobs = job;
