@@ -443,7 +443,7 @@ def does_not_gather_for_ever_after_a_seek(room, build, web):
     os.chmod(fake, 0o755)
     env = dict(os.environ, XDG_RUNTIME_DIR=room.make("runtime"))
     done = run([stream, "play", "--cache", "none", "--player", fake, web.url("long.mp4")], env=env, timeout=30)
-    expect(done.stdout.split() == ["0.1", "0.8", "True"], f"what mpv was told: {done.stdout}{done.stderr}")
+    expect(done.stdout.split() == ["0.1", "0.9", "True"], f"what mpv was told: {done.stdout}{done.stderr}")
 
 
 def plays(room, build, web):
