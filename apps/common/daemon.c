@@ -104,17 +104,6 @@ static int publish(struct daemon *d, struct hither_error *err)
 	return runtime_publish(&d->entry, j.text, err);
 }
 
-/* It is mounted: records of those that are dead and were here before are not needed any more. */
-static void supersede(const struct daemon *d)
-{
-	AUTO_JSON struct json j = {0};
-	json_object(&j, NULL);
-	describe_place(d, &j);
-	json_end_object(&j);
-	if (!j.failed)
-		runtime_supersede(j.text);
-}
-
 void daemon_show_progress(struct daemon *d, bool on)
 {
 	atomic_store(&d->shows, on);
@@ -341,7 +330,7 @@ static int attach(struct daemon *d, struct hither_error *err)
 			close(listen_fd);
 		return r;
 	}
-	supersede(d);
+	runtime_supersede(&d->entry);
 	set_state(d, DAEMON_MOUNTED);
 	control_serve(d->control, listen_fd);
 	return 0;

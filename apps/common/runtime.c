@@ -333,7 +333,10 @@ static int supersede(void *user, struct runtime_daemon *d)
 	return 0;
 }
 
-void runtime_supersede(const char *info)
+void runtime_supersede(const struct runtime_entry *e)
 {
-	runtime_each(false, supersede, (void *)(uintptr_t)info);
+	char info[INFO_BYTES];
+	ssize_t len = pread(e->info_fd, info, sizeof info - 1, 0);
+	info[len > 0 ? len : 0] = 0;
+	runtime_each(false, supersede, info);
 }

@@ -64,9 +64,9 @@ int runtime_each(bool pidfds, int (*each)(void *user, struct runtime_daemon *d),
  */
 int runtime_connect(const struct runtime_daemon *d);
 /*
- * info is of something new that is mounted: forget dead daemons whose cache it has taken over, and
- * those that were at its path and have left nothing to push.
+ * What is published is mounted: forget dead daemons whose cache it has taken over, and those that
+ * were at its path and have left nothing to push.
  */
-void runtime_supersede(const char *info);
+void runtime_supersede(const struct runtime_entry *e);
 
 #endif

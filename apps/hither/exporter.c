@@ -212,7 +212,7 @@ int exporter_publish(struct exporter *x, struct hither_error *err)
 		close(listen_fd);
 	if (r)
 		return r;
-	runtime_supersede(j.text);
+	runtime_supersede(&x->entry);
 	for (size_t i = 0; i < x->count; i++)
 		x->pulls[i] = x->volumes[i].mount;
 	x->puller =

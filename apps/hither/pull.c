@@ -69,7 +69,7 @@ static bool watch(const struct settings *s, struct job *job, struct progress *p,
 	for (;;) {
 		struct pollfd fds[] = {{.fd = job->done_fd, .events = POLLIN},
 		                       {.fd = stopped ? -1 : signal_fd, .events = POLLIN}};
-		int n = poll(fds, 2, TICK_MS);
+		int n = poll(fds, 2, s->quiet && !progress_wanted(p) ? -1 : TICK_MS);
 		if (n > 0 && fds[0].revents)
 			break;
 		if (n > 0 && fds[1].revents) {

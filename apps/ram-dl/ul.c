@@ -174,22 +174,27 @@ static void log_line(void *user, const char *message)
 }
 
 /* What is served is kept in one place only: a direct mount. */
+static int open_huge(struct server *s, const struct hither_mount_options *o,
+                     struct hither_error *err)
+{
+	struct hither_backend *b = NULL;
+	int r = hither_backend_memory_huge(s->size_bytes, &b, err);
+	if (r)
+		return r;
+	if (s->read_only)
+		b->flags &= ~(uint32_t)HITHER_BACKEND_WRITABLE;
+	r = hither_mount_backend(b, "memory", o, &s->mount, err);
+	if (r)
+		hither_backend_close(b);
+	return r;
+}
+
 static int open_mount(struct server *s, struct hither_error *err)
 {
 	struct hither_mount_options o = {.direct = true, .backend = {.writable = !s->read_only}};
 	char memory[40];
-	struct hither_backend *b;
-	if (s->huge) {
-		int r = hither_backend_memory_huge(s->size_bytes, &b, err);
-		if (r)
-			return r;
-		if (s->read_only)
-			b->flags &= ~(uint32_t)HITHER_BACKEND_WRITABLE;
-		r = hither_mount_backend(b, "memory", &o, &s->mount, err);
-		if (r)
-			hither_backend_close(b);
-		return r;
-	}
+	if (s->huge)
+		return open_huge(s, &o, err);
 	snprintf(memory, sizeof memory, "memory:%" PRIu64, s->size_bytes);
 	return hither_mount_open(s->url ? s->url : memory, &o, &s->mount, err);
 }

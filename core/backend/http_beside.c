@@ -2,15 +2,14 @@
 #include "backend/http_beside.h"
 #include "base/cleanup.h"
 #include "base/io.h"
+#include "base/tcp.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-	/* What a new connection brings in its first round trip: ten segments (RFC 6928) less the
-	 * answer's headers, in whole blocks. */
-	PIECE_BYTES = 12 << 10,
+	PIECE_BYTES = HITHER_TCP_FIRST_BLOCK_BYTES,
 	MOST_PIECES = 48,
 	PAGE_SHIFT = 12,
 	STACK_BYTES = 256 << 10,

@@ -7,14 +7,13 @@
 #include "backend/http_private.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/tcp.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 enum { MOST_REDIRECTS = 10, LEFT_MOST = 96 };
 #define LEFT_NS (30 * HITHER_NS_PER_S)
-/* Without traffic for a retransmission time, 200 ms at least, TCP begins anew (RFC 5681, 4.1). */
-#define REST_NS (200 * HITHER_NS_PER_MS)
 
 /* Slots without a backend. Which connection suits a request is libcurl's to say, by host, proxy and
  * TLS settings; the origin only tells which slot may have one. */
@@ -197,7 +196,9 @@ struct http_slot *http_slot_take(struct http_backend *b, enum http_pick pick)
 
 uint64_t http_slot_brought(const struct http_slot *slot)
 {
-	return slot->used && hither_now_ns() - slot->rests_ns < REST_NS ? slot->brought : 0;
+	return slot->used && hither_now_ns() - slot->rests_ns < HITHER_TCP_RTO_MIN_NS
+	               ? slot->brought
+	               : 0;
 }
 
 uint64_t http_slot_next_brought(struct http_backend *b, uint32_t begun)

@@ -536,9 +536,11 @@ static void fill_disk(struct hither_store *s, uint64_t *noted)
 	CHECK_EQ(r, -ENOSPC);
 	CHECK(*noted > 0);
 	/* Whatever is tried now: it says so, and what is noted stays. */
-	int tries = 0;
-	for (uint64_t i = 0; i < 1000; i++)
-		tries += hither_store_note(s, 8000 + 2 * i, 1, HITHER_BLOCK_LOCAL) == -ENOSPC;
+	CHECK_EQ(hither_store_write(s, buf, sizeof buf, (*noted + 1) * sizeof buf), -ENOSPC);
+	for (uint64_t i = 0; i < 1000; i++) {
+		r = hither_store_note(s, 8000 + 2 * i, 1, HITHER_BLOCK_LOCAL);
+		CHECK(r == 0 || r == -ENOSPC);
+	}
 	r = hither_store_compact(s, NULL, &err);
 	CHECK(r == 0 || r == -ENOSPC);
 }

@@ -5,6 +5,7 @@
  * them in four or five round trips, one page a request, and has them in one or two so. Each run
  * stays a job of its own; only the first counts as a request.
  */
+#include "base/tcp.h"
 #include "mount/managed.h"
 
 #include <stdlib.h>
@@ -12,20 +13,16 @@
 enum {
 	SMALL_BLOCKS = 16, /* a run that may share a request */
 	MOST_RANGES = 32,
-	/*
-	 * A connection that was silent sends ten packets in its first round trip (RFC 6928), three
-	 * pages, and as much more in the next ones as it has brought. The fourth page would come a
-	 * round trip later than it does by another connection.
-	 */
-	FIRST_BLOCKS = 3,
 	BLOCK_SENT_BYTES = 4300, /* with its part's header */
 };
 
-/* Blocks of one request, such that they come in one round trip. */
+/* Blocks of one request, such that they come in one round trip: one more would come a round trip
+ * later than it does by another connection. */
 static uint64_t blocks_of(const struct managed *m)
 {
 	uint64_t more = managed_brought_locked(m, m->job_count - 1) / BLOCK_SENT_BYTES;
-	return FIRST_BLOCKS + more < SMALL_BLOCKS ? FIRST_BLOCKS + more : SMALL_BLOCKS;
+	return HITHER_TCP_FIRST_BLOCKS + more < SMALL_BLOCKS ? HITHER_TCP_FIRST_BLOCKS + more
+	                                                     : SMALL_BLOCKS;
 }
 
 void managed_batch_locked(struct managed *m, struct managed_job *job)

@@ -2,6 +2,7 @@
 #include "mount/link.h"
 
 #include "base/clock.h"
+#include "base/tcp.h"
 
 #include <string.h>
 
@@ -26,8 +27,6 @@
 #define WINDOW_MAX (UINT64_C(64) << 20)
 #define EXTENT_MIN (UINT64_C(32) << 10)
 #define EXTENT_MAX (UINT64_C(2) << 20)
-/* Without traffic for a retransmission time, 200 ms at least, TCP begins anew (RFC 5681, 4.1). */
-#define REST_NS (200 * HITHER_NS_PER_MS)
 #define RTT_LONG_NS (5 * HITHER_NS_PER_MS)
 /*
  * Before anything is known connections are new, too, and bring ten segments in their first round
@@ -47,8 +46,7 @@
  * those places are enough, as on average half of a request has come already.
  */
 #define SHARES 12
-/* Ten segments less an answer's headers, in whole blocks. */
-#define FLIGHT_BYTES (UINT64_C(12) << 10)
+#define FLIGHT_BYTES ((uint64_t)HITHER_TCP_FIRST_BLOCK_BYTES)
 #define FLIGHT_STEP (UINT64_C(4) << 10)
 #define PART_FIRST (UINT64_C(32) << 10)
 
@@ -70,7 +68,7 @@ void hither_link_start_near(struct hither_link *l)
 static void note_queue(struct hither_link *l, uint64_t ns)
 {
 	uint64_t rtt = hither_link_rtt_ns(l), rate = hither_link_rate(l);
-	bool queued = rtt > RTT_LONG_NS && ns > rtt * 3 / 2 && rate && rate < NARROW_RATE;
+	bool queued = hither_link_is_far(l) && ns > rtt * 3 / 2 && rate && rate < NARROW_RATE;
 	l->queued = queued ? l->queued + 1 : 0;
 	if (l->queued >= QUEUED_MANY)
 		l->startup_flat = STARTUP_FLAT_ROUNDS;
@@ -170,14 +168,14 @@ void hither_link_idle(struct hither_link *l, uint64_t now_ns)
 void hither_link_back(struct hither_link *l, uint64_t now_ns)
 {
 	l->round_start_ns = 0;
-	l->back = hither_link_rtt_ns(l) > RTT_LONG_NS;
+	l->back = hither_link_is_far(l);
 	l->drain_ns = l->back ? now_ns : 0;
 }
 
 void hither_link_busy(struct hither_link *l, uint64_t now_ns)
 {
 	/* On a short way they are wide again before it matters. */
-	if (l->idle_ns && now_ns - l->idle_ns > REST_NS && hither_link_rtt_ns(l) > RTT_LONG_NS)
+	if (l->idle_ns && now_ns - l->idle_ns > HITHER_TCP_RTO_MIN_NS && hither_link_is_far(l))
 		l->cold = true;
 }
 
@@ -186,11 +184,15 @@ bool hither_link_starts(const struct hither_link *l)
 	return l->startup_flat < STARTUP_FLAT_ROUNDS;
 }
 
+bool hither_link_is_far(const struct hither_link *l)
+{
+	return hither_link_rtt_ns(l) > RTT_LONG_NS;
+}
+
 bool hither_link_is_narrow(const struct hither_link *l)
 {
 	uint64_t rate = hither_link_rate(l);
-	return rate && rate < NARROW_RATE && hither_link_rtt_ns(l) > RTT_LONG_NS &&
-	       !hither_link_starts(l);
+	return rate && rate < NARROW_RATE && hither_link_is_far(l) && !hither_link_starts(l);
 }
 
 uint64_t hither_link_window(const struct hither_link *l)
@@ -228,7 +230,7 @@ uint64_t hither_link_extent(const struct hither_link *l, uint32_t places)
 uint64_t hither_link_quick_extent(const struct hither_link *l, uint32_t places)
 {
 	uint64_t extent = hither_link_extent(l, places);
-	if (hither_link_rtt_ns(l) <= RTT_LONG_NS || extent <= EXTENT_FIRST)
+	if (!hither_link_is_far(l) || extent <= EXTENT_FIRST)
 		return extent;
 	/* On a line that carries much in a round trip such pieces would take all places, and not
 	 * fill it: half of it they must. */

@@ -66,6 +66,8 @@ uint64_t hither_link_rtt_ns(const struct hither_link *l); /* 0: not yet known */
 uint64_t hither_link_rate(const struct hither_link *l);   /* bytes per second; 0: not yet known */
 /* The line may carry more than the rate: it is still being found out. */
 bool hither_link_starts(const struct hither_link *l);
+/* It is known to be so long that round trips matter. */
+bool hither_link_is_far(const struct hither_link *l);
 /* It is known to carry little in a round trip that is long. */
 bool hither_link_is_narrow(const struct hither_link *l);
 /* Bytes to keep under way. */

@@ -13,13 +13,13 @@
  * may be a server that thinks.
  */
 #include "base/clock.h"
+#include "base/tcp.h"
 #include "mount/managed.h"
 
 #include <string.h>
 
-/* Linux's least retransmission time. What comes back sooner TCP has seen to by itself. */
-#define SILENCE_MIN_NS (200 * HITHER_NS_PER_MS)
-#define FAR_NS (5 * HITHER_NS_PER_MS)
+/* What comes back sooner TCP has seen to by itself. */
+#define SILENCE_MIN_NS HITHER_TCP_RTO_MIN_NS
 
 enum {
 	SILENT_PULLS = 2, /* of one, the server may be stuck at that place */
@@ -41,7 +41,7 @@ static uint64_t silent_at_locked(const struct managed *m)
 {
 	uint64_t rtt = hither_link_rtt_ns(&m->link);
 	unsigned pulls = 0;
-	if (!m->base.backend || !m->base.backend->ops->drop || rtt <= FAR_NS ||
+	if (!m->base.backend || !m->base.backend->ops->drop || !hither_link_is_far(&m->link) ||
 	    m->outstanding_bytes < hither_link_window(&m->link) / 4)
 		return 0;
 	for (const struct managed_job *j = m->jobs; j; j = j->next)

@@ -10,6 +10,8 @@
 #include "base/cleanup.h"
 #include "base/io.h"
 #include "tree/spread.h"
+
+#include "base/tcp.h"
 #include "tree/tree_internal.h"
 
 #include <assert.h>
@@ -287,7 +289,7 @@ static int read_spread(struct files *f, uint32_t first, uint32_t count, uint64_t
 /* One over which it is worth the while; the bytes are kept until those in front have come. */
 static bool is_spread(const struct hither_sink *sink, uint64_t len)
 {
-	return sink->flight_bytes && len > SPREAD_FIRST && len <= GROUP_BYTES;
+	return sink->flight_bytes && len > HITHER_TCP_FIRST_BYTES && len <= GROUP_BYTES;
 }
 
 static int put_zeros(struct hither_sink *sink, uint64_t len)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Fetching a manifest, and mounting what it says. */
 #include "base/cleanup.h"
+#include "base/tcp.h"
 #include "mount/mount_internal.h"
 #include "tree/tree_internal.h"
 
@@ -70,7 +71,7 @@ int hither_tree_backend(const struct hither_tree *t, const char *url,
  * Most manifests come in one round trip by several connections, each of which brings as much as a
  * new one can; then they are the files'. Of what is cached one request asks.
  */
-enum { MANIFEST_FIRST_BYTES = 12 << 10, MANIFEST_BESIDE = 47 };
+enum { MANIFEST_FIRST_BYTES = HITHER_TCP_FIRST_BLOCK_BYTES, MANIFEST_BESIDE = 47 };
 
 /* What the cache has to be told of a manifest is told while its files are on their way. */
 static struct {

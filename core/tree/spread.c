@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/io.h"
+#include "base/tcp.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -14,8 +15,6 @@ enum {
 	STACK_BYTES = 256 << 10,
 	PART_LEAST = 4096,
 };
-/* Without traffic for so long a connection begins anew (RFC 5681, 4.1). */
-#define REST_NS (200 * HITHER_NS_PER_MS)
 
 struct part {
 	struct spread_run run;
@@ -139,12 +138,12 @@ static uint64_t bring_locked(struct spread *s, uint64_t flight)
 static void *bring_main(void *arg)
 {
 	struct spread *s = arg;
-	uint64_t flight = SPREAD_FIRST, rests_ns = 0;
+	uint64_t flight = HITHER_TCP_FIRST_BYTES, rests_ns = 0;
 	pthread_mutex_lock(&s->lock);
 	while (!s->closing) {
 		if (s->head) {
-			if (rests_ns && hither_now_ns() - rests_ns > REST_NS)
-				flight = SPREAD_FIRST;
+			if (rests_ns && hither_now_ns() - rests_ns > HITHER_TCP_RTO_MIN_NS)
+				flight = HITHER_TCP_FIRST_BYTES;
 			flight += bring_locked(s, flight);
 			rests_ns = 0;
 			continue;
@@ -176,7 +175,7 @@ static void see_to_it_locked(struct spread *s, const struct spread_job *job)
 {
 	uint64_t count = 0;
 	for (uint32_t i = 0; i < job->run_count; i++)
-		count += parts_of(job, job->runs[i].len, SPREAD_FIRST);
+		count += parts_of(job, job->runs[i].len, HITHER_TCP_FIRST_BYTES);
 	for (uint32_t i = 0; i < s->idle_count && count; i++, count--)
 		pthread_cond_signal(&s->work);
 	uint32_t first = s->thread_count, end = s->thread_most, failed = 0;
@@ -190,7 +189,7 @@ static void see_to_it_locked(struct spread *s, const struct spread_job *job)
 	}
 	s->failed_count += failed;
 	while (s->failed_count == s->thread_count && s->head) /* no memory for any */
-		bring_locked(s, SPREAD_FIRST);
+		bring_locked(s, HITHER_TCP_FIRST_BYTES);
 }
 
 /* In the order in which reads were begun. */

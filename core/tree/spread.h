@@ -25,9 +25,6 @@
 enum {
 	SPREAD_MOST = 48, /* parts at a time */
 	SPREAD_FEW = 8,   /* the same where few files may be open */
-	/* What a new connection brings in its first round trip: ten segments (RFC 6928) less the
-	 * answer's headers. */
-	SPREAD_FIRST = 13 << 10,
 };
 
 struct hither_tree_node;

@@ -16,7 +16,7 @@ static void die(const char *what)
 
 static void replay_file(const char *path)
 {
-	long size;
+	long size = 0;
 	FILE *f = fopen(path, "rb");
 	if (!f || fseek(f, 0, SEEK_END) || (size = ftell(f)) < 0 || fseek(f, 0, SEEK_SET))
 		die(path);

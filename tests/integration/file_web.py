@@ -98,6 +98,15 @@ class Web(http.server.ThreadingHTTPServer):
             until = max(until, end)
         return total
 
+    def told_while_away(self, process):
+        """Nobody is answered any more: the next line that the program tells in its pipe; then it is ended."""
+        self.away = True
+        told = process.stderr.readline()
+        process.terminate()
+        process.communicate(timeout=20)
+        self.away = False
+        return told
+
     def url(self, name):
         return f"http://127.0.0.1:{self.server_address[1]}/{name}"
 

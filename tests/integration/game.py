@@ -185,12 +185,8 @@ class Test:
             [GAME_ASSETS, "play", "--cache", self.cache, "--ready", "100%", "--wrap", "rate=1M", "--deadline", "60s",
              self.url, "--", "true"], stderr=subprocess.PIPE, text=True)
         assert "starts once" in process.stderr.readline()
-        self.web.away = True
-        told = process.stderr.readline()
+        told = self.web.told_while_away(process)
         assert "it is tried again, up to --deadline" in told, told
-        process.terminate()
-        process.communicate(timeout=20)
-        self.web.away = False
 
     def a_profile_of_another_tree_is_not_used(self):
         self.fresh()

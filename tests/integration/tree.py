@@ -433,12 +433,8 @@ class Test:
                                     self.url], stderr=subprocess.PIPE, text=True)
         while not self.web.fetched("game/data/small"):
             assert process.poll() is None
-        self.web.away = True
-        told = process.stderr.readline()
+        told = self.web.told_while_away(process)
         assert "it is tried again, up to --deadline" in told, told
-        process.terminate()
-        process.communicate(timeout=20)
-        self.web.away = False
 
     def an_interrupted_index_ends_its_line(self):
         os.mkdir(f"{self.work}/large")

@@ -93,7 +93,8 @@ static struct hsq_share *share_create(const char *url, const struct hsq_params *
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_mutex_init(&s->guard_lock, NULL);
 	pthread_rwlock_init(&s->mount_lock, NULL);
-	s->owner.lock_fd = s->local_fd = -1;
+	s->owner.lock_fd = -1;
+	s->local_fd = -1;
 	s->process = process;
 	s->state = HSQ_OPENING;
 	s->refs = 1;
